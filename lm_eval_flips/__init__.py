@@ -1,0 +1,38 @@
+"""Flips and KL-divergence of paired lm-evaluation-harness runs.
+
+Importing the package loads neither torch nor lm_eval; a name's module is loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_flips.compare import compare
+    from lm_eval_flips.errors import FlipsError
+    from lm_eval_flips.result import Comparison, Row
+    from lm_eval_flips.runs import Run, load_run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Comparison": "result",
+    "FlipsError": "errors",
+    "Row": "result",
+    "Run": "runs",
+    "compare": "compare",
+    "load_run": "runs",
+}
+
+__all__ = ["Comparison", "FlipsError", "Row", "Run", "compare", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"lm_eval_flips.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lm_eval_flips' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

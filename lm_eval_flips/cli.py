@@ -1,0 +1,235 @@
+"""The command line: verbs, printing, exit codes. No arithmetic.
+
+Exit codes: 0 done, 2 misuse or input that cannot be judged. Heavy modules are imported by the verb
+that needs them, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lm_eval_flips.errors import FlipsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from lm_eval_flips.report.flipped import FlippedSample
+
+LONG_READ = 50_000_000  # bytes; shorter reads need no progress bar
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Which answers did compression change? Flips and KL-divergence of paired lm_eval runs.",
+    epilog="[bold]Example:[/bold] lm-eval-flips compare runs/baseline runs/int8 runs/int4",
+)
+tasks_app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    help="Print the folder of flip tasks, for lm_eval's --include_path.",
+    epilog='[bold]Example:[/bold] lm_eval run --include_path "$(lm-eval-flips tasks)" '
+    "--tasks flips_mmlu --metadata baseline=runs/baseline ...",
+)
+app.add_typer(tasks_app, name="tasks")
+
+
+class OnMismatch(str, Enum):
+    """What to do with samples that cannot be paired."""
+
+    error = "error"
+    intersect = "intersect"
+
+
+class OnNan(str, Enum):
+    """What to do with samples whose numbers are nan."""
+
+    error = "error"
+    exclude = "exclude"
+
+
+@app.command(epilog="[bold]Example:[/bold] lm-eval-flips compare runs/base runs/int4 --show-flips 3")
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="The baseline's run: a folder or file of lm_eval.")],
+    compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
+    metric: Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="Only this filter, such as strict-match.")
+    ] = None,
+    tasks: Annotated[str, typer.Option(help="Glob of tasks, or a group, to compare.")] = "*",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole result as JSON.")
+    ] = None,
+    per_sample: Annotated[
+        Path | None, typer.Option(help="Write a Parquet file with one row per sample.")
+    ] = None,
+    show_flips: Annotated[
+        int, typer.Option(min=0, help="Print this many flipped samples of each run.")
+    ] = 0,
+    on_mismatch: Annotated[
+        OnMismatch, typer.Option(help="Samples that differ: an error, or left out.")
+    ] = OnMismatch.error,
+    on_nan: Annotated[
+        OnNan, typer.Option(help="Samples with a nan or +inf: an error, or left out.")
+    ] = OnNan.error,
+    allow_identical: Annotated[
+        bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output files that exist.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Device of the computation: cpu, cuda.")] = "cpu",
+) -> None:
+    """Compare compressed runs with their baseline, sample by sample."""
+    for file in (json_file, per_sample):
+        _refuse_existing(file, overwrite=overwrite)
+    from lm_eval_flips import compare as compare_module
+    from lm_eval_flips.report.table import tables
+
+    with _progress([baseline, *compressed]) as advance:
+        result = compare_module.compare(
+            baseline,
+            *compressed,
+            metric=metric,
+            filter=filter_,
+            tasks=tasks,
+            on_mismatch=on_mismatch.value,
+            on_nan=on_nan.value,
+            allow_identical=allow_identical,
+            device=device,
+            progress=advance,
+        )
+    console = _console()
+    console.print(tables(result))
+    if show_flips:
+        from lm_eval_flips.report.flipped import flipped_samples
+
+        for sample in flipped_samples(result, limit=show_flips):
+            _print_flip(console, sample)
+    if json_file:
+        from lm_eval_flips.report.document import to_json
+
+        _write(json_file, to_json(result))
+    if per_sample:
+        import pyarrow.parquet
+
+        from lm_eval_flips.report.per_sample import to_table
+
+        with _writing(per_sample):
+            pyarrow.parquet.write_table(to_table(result), per_sample)
+
+
+@tasks_app.callback()
+def tasks(context: typer.Context) -> None:
+    """Print the folder of flip tasks, for lm_eval's --include_path."""
+    if context.invoked_subcommand is None:
+        from lm_eval_flips.task_folder import task_folder
+
+        typer.echo(task_folder())
+
+
+@tasks_app.command(epilog="[bold]Example:[/bold] lm-eval-flips tasks make boolq 'blimp_*' --output my_tasks")
+def make(
+    names: Annotated[list[str], typer.Argument(help="Tasks, groups, tags or globs of the catalogue.")],
+    output: Annotated[Path, typer.Option(help="Folder for the YAML files.")],
+    include_path: Annotated[
+        Path | None, typer.Option(help="Further folder of task YAMLs, as for lm_eval.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output files that exist.")
+    ] = False,
+) -> None:
+    """Write a flips_NAME group for any task, group, tag or glob of the catalogue."""
+    from lm_eval_flips.harness.catalogue import group_files
+
+    for name, content in group_files(names, include_path=include_path).items():
+        file = output / f"{name}.yaml"
+        _refuse_existing(file, overwrite=overwrite)
+        _write(file, content.encode())
+        typer.echo(file)
+
+
+def main() -> None:
+    """Run the command line; a FlipsError is printed without a traceback and exits with 2."""
+    try:
+        app()
+    except FlipsError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width that a table should be cut to
+    return console
+
+
+def _refuse_existing(file: Path | None, *, overwrite: bool) -> None:
+    if file is not None and file.exists() and not overwrite:
+        raise FlipsError(f"'{file}' exists; name another file, or replace it with --overwrite")
+
+
+def _write(file: Path, content: bytes) -> None:
+    with _writing(file):
+        file.write_bytes(content)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise FlipsError(f"'{file}' cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _progress(paths: list[Path]) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar on standard error for long reads at a terminal."""
+    folders = {path if path.is_dir() else path.parent for path in paths if path.exists()}
+    total = sum(file.stat().st_size for folder in folders for file in folder.rglob("samples_*.jsonl"))
+    if total < LONG_READ or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading samples", total=total)
+        yield lambda size: bar.advance(task, size)
+
+
+def _print_flip(console: Console, sample: FlippedSample) -> None:
+    from rich.text import Text
+
+    console.print()
+    sure = "" if isnan(sample.margin) else f"  (baseline's top margin {sample.margin:.2f})"
+    console.print(
+        Text.assemble(
+            (f"{sample.task} doc {sample.doc_id}", "bold"),
+            f"  {sample.metric}  {sample.direction}{sure}  {sample.compressed}",
+        )
+    )
+    console.print(Text(sample.question.strip()))
+    console.print(Text(f"target: {sample.target}", style="dim"))
+    for choice in sample.choices:
+        marks = f"{'baseline' if choice.baseline_answer else '':>9}" + (
+            f" {'compressed' if choice.compressed_answer else '':<11}"
+        )
+        shares = "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
+        console.print(Text(f"{marks}{shares}  {choice.text}"))

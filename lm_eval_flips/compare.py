@@ -1,0 +1,235 @@
+"""Pairs -> Comparison: calls the measures in order. The function most people use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.measures.correlation import Spearman, spearman
+from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
+from lm_eval_flips.pairing import Dropped, Pairs, pair
+from lm_eval_flips.result import (
+    Comparison,
+    Row,
+    RunComparison,
+    RunSummary,
+    SettingDifference,
+)
+from lm_eval_flips.row import measure
+from lm_eval_flips.runs import Run, load_run
+from lm_eval_flips.samples import Samples, read_samples
+
+Progress = Callable[[int], None]
+
+
+def compare(
+    baseline: str | Path | Run,
+    *compressed: str | Path | Run,
+    metric: str | None = None,
+    filter: str | None = None,  # noqa: A002  (the harness's word)
+    tasks: str = "*",
+    on_mismatch: Literal["error", "intersect"] = "error",
+    on_nan: Literal["error", "exclude"] = "error",
+    allow_identical: bool = False,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare compressed runs with their baseline, sample by sample.
+
+    Args:
+        baseline: the baseline's run: an lm_eval output folder, a file in it, or a ``Run``.
+        compressed: one or more compressed runs.
+        metric: only this metric; None for all, the first binary one of each task being pooled.
+        filter: only this filter; None for all, the first of each task being pooled.
+        tasks: glob of the task names to compare.
+        on_mismatch: "intersect" leaves out the samples that differ, and records them.
+        on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
+        allow_identical: accept two runs that agree in every log-likelihood.
+        device: where the tensors are; "cuda" for millions of samples.
+        progress: called with the number of bytes read since the last call.
+
+    Raises:
+        FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
+            ``pair``.
+
+    Example:
+        >>> comparison = compare("runs/baseline", "runs/int4")  # doctest: +SKIP
+        >>> comparison.compressed[0].pooled.flips.flips  # doctest: +SKIP
+        0.084
+    """
+    if not compressed:
+        raise FlipsError("no compressed run given; name at least one beside the baseline")
+    base = baseline if isinstance(baseline, Run) else load_run(baseline)
+    runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
+    kept = _selected(base, tasks)
+    compared: list[tuple[Run, list[Pairs]]] = [(run, []) for run in runs]
+    for name in kept:
+        ours: dict[str, Samples] | None = None
+        for run, pairs in compared:
+            if name not in run.tasks:
+                continue
+            ours = ours or read_samples(base.tasks[name], progress=progress)
+            theirs = read_samples(run.tasks[name], progress=progress)
+            for label in _filters(ours, theirs, name, wanted=filter):
+                pairs.append(
+                    pair(
+                        ours[label],
+                        theirs[label],
+                        on_mismatch=on_mismatch,
+                        on_nan=on_nan,
+                        device=device,
+                    )
+                )
+    results = tuple(
+        _compare_run(base, run, pairs, kept, metric=metric, allow_identical=allow_identical)
+        for run, pairs in compared
+    )
+    return Comparison(
+        baseline=RunSummary(path=str(base.path), model=base.model),
+        settings_that_differ=tuple(d for run in runs for d in setting_differences(base, run)),
+        compressed=results,
+        across_runs=_across_runs(results),
+    )
+
+
+def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifference]:
+    """Settings that change scores without changing prompts, and differ between the two runs."""
+    ours, theirs = baseline.settings, compressed.settings
+    shared = set(baseline.tasks) & set(compressed.tasks)
+    names = [
+        name
+        for name in {**ours, **theirs}
+        if not name.startswith(("version.", "num_fewshot.")) or name.split(".", 1)[1] in shared
+    ]
+    return [
+        SettingDifference(
+            setting=name,
+            baseline=ours.get(name),
+            compressed=theirs.get(name),
+            run=str(compressed.path),
+        )
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _selected(base: Run, tasks: str) -> list[str]:
+    names = [name for name in base.tasks if fnmatchcase(name, tasks)]
+    for group, leaves in base.groups.items():
+        if group == tasks:
+            names = [name for name in base.tasks if name in leaves]
+    if not names:
+        raise FlipsError(
+            f"no task of the baseline matches '{tasks}'; it holds {named(list(base.tasks), shown=20)}"
+        )
+    return names
+
+
+def _filters(
+    ours: dict[str, Samples], theirs: dict[str, Samples], task: str, *, wanted: str | None
+) -> list[str]:
+    if set(ours) != set(theirs):
+        raise FlipsError(
+            f"task '{task}': the baseline logged the filters {named(list(ours))}, the compressed "
+            f"run {named(list(theirs))}; rerun both with the same version of the task"
+        )
+    # A task that lacks the wanted filter is left out; that none has it is found by the caller.
+    return [label for label in ours if wanted in (None, label)]
+
+
+def _compare_run(
+    base: Run,
+    run: Run,
+    pairs: list[Pairs],
+    kept: Sequence[str],
+    *,
+    metric: str | None,
+    allow_identical: bool,
+) -> RunComparison:
+    shared = [name for name in kept if name in run.tasks]
+    if not shared:
+        raise FlipsError(
+            f"'{run.path}' shares no task with the baseline; it holds "
+            f"{named(list(run.tasks), shown=10)}, the baseline {named(list(kept), shown=10)}"
+        )
+    if not pairs:
+        raise FlipsError("no task logged the filter asked for; drop --filter to see them all")
+    _refuse_identical(base, run, pairs, allowed=allow_identical)
+    every = [paired for found in pairs for paired in paired_metrics(found)]
+    metrics = [paired for paired in every if metric in (None, paired.metric)]
+    if not metrics:
+        have = sorted({paired.metric for paired in every})
+        raise FlipsError(f"no task logged the metric '{metric}'; there are {named(have, shown=20)}")
+    rows = tuple(measure([paired], name=paired.pairs.task) for paired in metrics)
+    return RunComparison(
+        path=str(run.path),
+        model=run.model,
+        tasks=rows,
+        groups=tuple(_groups(base, metrics)),
+        pooled=measure(_primaries(metrics), name="pooled"),
+        dropped=tuple(_dropped(pairs)),
+        not_compared=tuple(sorted(set(run.tasks) ^ set(base.tasks) if kept else ())),
+        metrics=tuple(metrics),
+    )
+
+
+def _refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) -> None:
+    agree = [found.identical for found in pairs if found.identical is not None]
+    same_file = base.path.resolve() == run.path.resolve()
+    if not allowed and (same_file or (agree and all(agree))):
+        raise FlipsError(
+            f"'{run.path}' agrees with the baseline in every log-likelihood of every sample, as a "
+            "shared --use_cache or a compression that never engaged does; rerun it, or accept with "
+            "--allow-identical"
+        )
+
+
+def _dropped(pairs: Iterable[Pairs]) -> list[Dropped]:
+    return [found.dropped for found in pairs if found.dropped.count]
+
+
+def _primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
+    """The one metric of each task that stands for it: the first binary one, else the first."""
+    chosen: dict[str, PairedMetric] = {}
+    for paired in metrics:
+        now = chosen.setdefault(paired.pairs.task, paired)
+        if now.baseline_correct is None and paired.baseline_correct is not None:
+            chosen[paired.pairs.task] = paired
+    binary = [paired for paired in chosen.values() if paired.baseline_correct is not None]
+    # a mean of accuracies and log-likelihoods means nothing: pool the binary ones where there are any
+    return binary or list(chosen.values())
+
+
+def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:
+    by_key: dict[tuple[str, str], dict[str, PairedMetric]] = {}
+    for paired in metrics:
+        key = (paired.pairs.filter, paired.metric)
+        by_key.setdefault(key, {})[paired.pairs.task] = paired
+    primaries = {paired.pairs.task: paired for paired in _primaries(metrics)}
+    for group, leaves in base.groups.items():
+        whole = [found for found in by_key.values() if set(leaves) <= set(found)]
+        if not whole and set(leaves) <= set(primaries):
+            whole = [primaries]
+        for found in whole:
+            yield measure([found[leaf] for leaf in leaves], name=group)
+
+
+def _across_runs(runs: Sequence[RunComparison]) -> dict[str, Spearman]:
+    if len(runs) < 3:
+        return {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        for row in (*run.tasks, run.pooled):
+            if row.distances is not None and row.flips is not None:
+                key = row.name if row is run.pooled else f"{row.name},{row.filter},{row.metric}"
+                points.setdefault(key, []).append((row.distances.choice_kl.mean, row.flips.flips))
+    return {
+        key: spearman(torch.tensor([kl for kl, _ in found]), torch.tensor([f for _, f in found]))
+        for key, found in points.items()
+        if len(found) == len(runs)
+    }

@@ -1,0 +1,27 @@
+"""The one exception of this package; the command line prints its message and exits with 2."""
+
+from __future__ import annotations
+
+
+class FlipsError(ValueError):
+    """Input that cannot be judged: the message says what, which and the way out.
+
+    Example:
+        >>> try:
+        ...     raise FlipsError("task 'arc_easy': doc 3 appears twice")
+        ... except ValueError as error:
+        ...     print(error)
+        task 'arc_easy': doc 3 appears twice
+    """
+
+
+def named(items: list[str] | list[int], *, shown: int = 5) -> str:
+    """Name the first few items of a list and count the rest.
+
+    Example:
+        >>> named([2, 9, 17, 21], shown=2)
+        '2, 9 and 2 more'
+    """
+    head = ", ".join(str(item) for item in items[:shown])
+    rest = len(items) - shown
+    return f"{head} and {rest} more" if rest > 0 else head

@@ -1,0 +1,105 @@
+"""Paired change of perplexity: the log-likelihood of the same text under two models.
+
+A perplexity is exp(-sum of log-likelihoods / sum of units), the units being words, bytes or, for
+cloze tasks, samples. On the same text the ratio of two perplexities depends on the paired difference
+alone, whose interval (delta method of a ratio of sums) is far narrower than either perplexity's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, isnan, log, nan
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.measures.significance import (
+    NO_INTERVAL,
+    Interval,
+    mean_interval,
+    standard_error,
+)
+from lm_eval_flips.shapes import Float, Int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerplexityChange:
+    """Losses (nats per unit) of n texts under both models, and the paired change with its error."""
+
+    n: int
+    baseline_loss: float
+    compressed_loss: float
+    standard_error: float
+    freedom: int
+
+    @property
+    def loss_change(self) -> float:
+        """Compressed minus baseline, nats per unit."""
+        return self.compressed_loss - self.baseline_loss
+
+    @property
+    def ratio(self) -> float:
+        """Compressed perplexity over the baseline's; above 1 the compressed model is worse."""
+        return exp(self.loss_change) if not isnan(self.loss_change) else nan
+
+    @property
+    def bits_change(self) -> float:
+        """Change of bits per unit (bits per byte if the units are bytes)."""
+        return self.loss_change / log(2)
+
+    def loss_interval(self, *, level: float = 0.95) -> Interval:
+        """Interval of the change of loss, nats per unit; nan for a single text."""
+        return mean_interval(self.loss_change, self.standard_error, self.freedom, level=level)
+
+    def ratio_interval(self, *, level: float = 0.95) -> Interval:
+        """Interval of the ratio of perplexities."""
+        low, high = self.loss_interval(level=level)
+        return NO_INTERVAL if isnan(low) else Interval(exp(low), exp(high))
+
+    def bits_interval(self, *, level: float = 0.95) -> Interval:
+        """Interval of the change of bits per unit."""
+        low, high = self.loss_interval(level=level)
+        return Interval(low / log(2), high / log(2))
+
+
+def perplexity_change(
+    *,
+    baseline: Float[Tensor, " samples"],
+    compressed: Float[Tensor, " samples"],
+    units: Float[Tensor, " samples"],
+    clusters: Int[Tensor, " samples"] | None = None,
+) -> PerplexityChange:
+    """Compare the log-likelihoods (nats) of the same texts under two models.
+
+    Args:
+        baseline: log-likelihood of each text under the baseline.
+        compressed: the same under the compressed model.
+        units: words or bytes of each text; ones for cloze samples.
+        clusters: texts that are not independent share a number; None for all independent.
+
+    Example:
+        >>> import torch
+        >>> change = perplexity_change(
+        ...     baseline=torch.tensor([-10.0, -20.0]),
+        ...     compressed=torch.tensor([-11.0, -22.0]),
+        ...     units=torch.tensor([10.0, 20.0]),
+        ... )
+        >>> round(change.ratio, 4)
+        1.1052
+    """
+    n, total = baseline.numel(), float(units.sum())
+    if n == 0 or total <= 0:
+        return PerplexityChange(
+            n=n, baseline_loss=nan, compressed_loss=nan, standard_error=nan, freedom=0
+        )
+    change = -(compressed.double() - baseline.double())
+    residual = change - float(change.sum()) / total * units
+    places = torch.arange(n, device=baseline.device) if clusters is None else clusters
+    error, freedom = standard_error(residual, places)
+    return PerplexityChange(
+        n=n,
+        baseline_loss=-float(baseline.double().sum()) / total,
+        compressed_loss=-float(compressed.double().sum()) / total,
+        standard_error=error * n / total,
+        freedom=freedom,
+    )

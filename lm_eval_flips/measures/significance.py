@@ -1,0 +1,133 @@
+"""Intervals and tests for paired samples; scipy's where scipy has them.
+
+Means over samples that are not independent get cluster-robust errors (Liang and Zeger 1986, with
+the G / (G - 1) correction; Miller 2024, "Adding Error Bars to Evals", section 2.2). With every
+sample a cluster of its own that is the ordinary standard error.
+"""
+
+from __future__ import annotations
+
+from math import isnan, nan, sqrt
+from typing import NamedTuple
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lm_eval_flips.shapes import Float, Int
+
+
+class Interval(NamedTuple):
+    """A confidence interval; both ends nan where there is none."""
+
+    low: float
+    high: float
+
+
+NO_INTERVAL = Interval(nan, nan)
+
+
+def wilson(count: int, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval of the share ``count / n`` (scipy); nan for n = 0.
+
+    Example:
+        >>> wilson(5, 100)
+        Interval(low=0.0215..., high=0.1117...)
+    """
+    if n == 0:
+        return NO_INTERVAL
+    ci = stats.binomtest(count, n).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(float(ci.low), float(ci.high))
+
+
+def mcnemar(*, lost: int, won: int) -> float:
+    """Two-sided exact McNemar p: a binomial test of the discordant pairs at 1/2 (scipy).
+
+    nan where no pair is discordant: there is nothing to test then, which is no evidence of equality.
+
+    Example:
+        >>> round(mcnemar(lost=9, won=1), 4)
+        0.0215
+    """
+    if lost + won == 0:
+        return nan
+    return float(stats.binomtest(lost, lost + won, 0.5).pvalue)
+
+
+def standard_error(
+    values: Float[Tensor, " samples"], clusters: Int[Tensor, " samples"]
+) -> tuple[float, int]:
+    """Cluster-robust standard error of the mean, and its degrees of freedom (clusters - 1).
+
+    Args:
+        values: one number a sample.
+        clusters: the cluster of each sample, numbered from 0; samples of different clusters are
+            independent.
+
+    Returns:
+        ``(nan, 0)`` for fewer than two clusters.
+    """
+    groups = int(clusters.max()) + 1 if clusters.numel() else 0
+    if groups < 2:
+        return nan, 0
+    centred = (values - values.mean()).double()
+    sums = torch.zeros(groups, dtype=torch.float64, device=values.device)
+    sums.index_add_(0, clusters, centred)
+    variance = float((sums**2).sum()) * groups / (groups - 1) / values.numel() ** 2
+    return sqrt(variance), groups - 1
+
+
+def mean_interval(
+    mean: float, error: float, freedom: int, *, level: float = 0.95
+) -> Interval:
+    """Student's t interval around a mean with a given standard error.
+
+    Example:
+        >>> mean_interval(0.0, 1.0, 10)
+        Interval(low=-2.228..., high=2.228...)
+    """
+    if isnan(error) or isnan(mean) or freedom < 1:
+        return NO_INTERVAL
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    return Interval(mean - half, mean + half)
+
+
+def share_interval(share: float, n: int, error: float, *, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share whose samples are not independent.
+
+    n is replaced by the size of an independent sample with the same standard error (Kish's
+    effective sample size), never by more than n.
+
+    Example:
+        >>> share_interval(0.05, 100, error=0.0)  # no more than the 100 samples are worth
+        Interval(low=0.0215..., high=0.1117...)
+    """
+    if n == 0 or isnan(share):
+        return NO_INTERVAL
+    spread = share * (1 - share)
+    effective = float(n)
+    if error > 0 and spread > 0:
+        effective = min(n, spread / error**2)
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    centre = (share + z * z / (2 * effective)) / (1 + z * z / effective)
+    half = z * sqrt(spread / effective + (z / (2 * effective)) ** 2) / (1 + z * z / effective)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def quantile_interval(
+    values: Float[Tensor, " samples"], share: float, *, level: float = 0.95
+) -> Interval:
+    """Distribution-free interval of a quantile from order statistics (scipy's quantile_test).
+
+    nan at an end that the samples are too few to bound, as for p99 of 50 samples.
+
+    Example:
+        >>> import torch
+        >>> quantile_interval(torch.arange(100.0), 0.5)
+        Interval(low=39.0, high=60.0)
+    """
+    if values.numel() == 0:
+        return NO_INTERVAL
+    ordered = values.detach().cpu().numpy()
+    ci = stats.quantile_test(ordered, p=share).confidence_interval(confidence_level=level)
+    return Interval(float(ci.low), float(ci.high))

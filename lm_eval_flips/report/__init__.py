@@ -1,0 +1,1 @@
+"""Comparison -> text, JSON and Parquet. Nothing here computes a result."""

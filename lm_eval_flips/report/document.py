@@ -1,0 +1,161 @@
+"""Comparison -> the JSON document of `--json`, version 1.
+
+The fields are those of the records in ``result.py``. Undefined and infinite numbers are null, for
+JSON has neither nan nor inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite, nan
+from typing import Any
+
+import msgspec
+
+from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.margin import Margins, Rate
+from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.result import Comparison, Distances, Row, RunComparison, SampleCorrelation
+
+VERSION = 1
+
+
+def to_document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain dicts and lists, ready for JSON.
+
+    Example:
+        >>> to_document(comparison)["version"]  # doctest: +SKIP
+        1
+    """
+    document: dict[str, Any] = _plain(
+        {
+            "version": VERSION,
+            "baseline": asdict(comparison.baseline),
+            "settings_that_differ": [asdict(d) for d in comparison.settings_that_differ],
+            "compressed": [_run(run) for run in comparison.compressed],
+            "correlation": {
+                "per_sample": {
+                    run.path: _correlation(run.pooled.correlation) for run in comparison.compressed
+                },
+                "across_runs": {
+                    name: _spearman(found) for name, found in comparison.across_runs.items()
+                },
+            },
+        }
+    )
+    return document
+
+
+def to_json(comparison: Comparison) -> bytes:
+    """The document as indented JSON, ending in a newline."""
+    return msgspec.json.format(msgspec.json.encode(to_document(comparison)), indent=2) + b"\n"
+
+
+def _run(run: RunComparison) -> dict[str, Any]:
+    return {
+        "path": run.path,
+        "model": run.model,
+        "tasks": [{"task": row.name, **_row(row)} for row in run.tasks],
+        "groups": [{"group": row.name, **_row(row)} for row in run.groups],
+        "pooled": _row(run.pooled),
+        "dropped": [
+            {"task": d.task, "filter": d.filter, "count": d.count, "reasons": dict(d.reasons)}
+            for d in run.dropped
+        ],
+        "not_compared": list(run.not_compared),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    flips, distances = row.flips, row.distances
+    return {
+        "filter": row.filter,
+        "metric": row.metric,
+        "n": row.n,
+        "baseline_score": row.baseline_score,
+        "compressed_score": row.compressed_score,
+        "score_change": row.score_change,
+        "correct_to_incorrect": flips and flips.correct_to_incorrect,
+        "incorrect_to_correct": flips and flips.incorrect_to_correct,
+        "wrong_to_wrong": flips and flips.wrong_to_wrong,
+        "flips": flips.flips if flips else nan,
+        "all_flips": flips.all_flips if flips else nan,
+        "answers_changed": flips.share(flips.answers_changed) if flips else nan,
+        **_distances(distances),
+        "token_kl": None,
+        "top_margin": row.margins and _margins(row.margins),
+        "correlation": _correlation(row.correlation),
+        "perplexity": row.perplexity and _perplexity(row.perplexity),
+        "intervals": {name: list(interval) for name, interval in row.intervals.items()},
+        "error_method": row.error_method,
+        "p_value": row.p_value,
+    }
+
+
+def _distances(found: Distances | None) -> dict[str, Any]:
+    names = ("choice_kl", "choice_kl_reverse", "jensen_shannon", "total_variation")
+    if found is None:
+        return dict.fromkeys(names)
+    summaries: dict[str, Summary] = {name: getattr(found, name) for name in names}
+    return {name: {"n": found.n, **asdict(summary)} for name, summary in summaries.items()}
+
+
+def _margins(found: Margins) -> dict[str, Any]:
+    return {
+        "mean_correct": found.mean_correct,
+        "mean_incorrect": found.mean_incorrect,
+        "changed_of_correct": _rate(found.correct),
+        "changed_of_incorrect": _rate(found.incorrect),
+        "bins": [{"low": b.low, "high": b.high, **_rate(b.rate)} for b in found.bins],
+    }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {
+        "n": rate.n,
+        "changed": rate.changed,
+        "share": rate.share,
+        "interval": list(rate.interval()),
+    }
+
+
+def _correlation(found: SampleCorrelation | None) -> dict[str, Any] | None:
+    return found and {
+        "choice_kl_with_changed": _spearman(found.changed),
+        "choice_kl_with_flipped": _spearman(found.flipped),
+        "choice_kl_detects_flips": _auroc(found.detects_flips),
+    }
+
+
+def _spearman(found: Spearman) -> dict[str, Any]:
+    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval())}
+
+
+def _auroc(found: Auroc) -> dict[str, Any]:
+    return {
+        "auroc": found.statistic,
+        "flipped": found.positives,
+        "not_flipped": found.negatives,
+        "interval": list(found.interval()),
+    }
+
+
+def _perplexity(found: PerplexityChange) -> dict[str, Any]:
+    return {
+        "ratio": found.ratio,
+        "ratio_interval": list(found.ratio_interval()),
+        "bits_change": found.bits_change,
+        "bits_interval": list(found.bits_interval()),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)

@@ -1,0 +1,117 @@
+"""What ``compare`` returns: frozen records, from one row up to the whole comparison.
+
+Shares lie in 0..1, distances are nats, counts are counts. Undefined is nan, or None for a count or a
+whole measure that does not apply; never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.flips import Flips
+from lm_eval_flips.measures.margin import Margins
+from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.pairing import Dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distances:
+    """Distances between the two runs' distributions over the choices, over ``n`` samples."""
+
+    n: int
+    choice_kl: Summary
+    choice_kl_reverse: Summary
+    jensen_shannon: Summary
+    total_variation: Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCorrelation:
+    """How choice_kl relates, sample by sample, to the answers that changed and that flipped."""
+
+    changed: Spearman
+    flipped: Spearman
+    detects_flips: Auroc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One metric of a task, of a group, or of all tasks pooled.
+
+    ``score`` is what the harness reports: a mean, or a perplexity. ``flips`` is None for a metric
+    that is not binary, ``distances`` where no sample has choices, ``perplexity`` unless it is one.
+    ``intervals`` hold each number's 95 % interval under its name; ``error_method`` says which
+    samples their errors take as independent.
+    """
+
+    name: str
+    filter: str
+    metric: str
+    n: int
+    baseline_score: float
+    compressed_score: float
+    score_change: float
+    flips: Flips | None
+    distances: Distances | None
+    margins: Margins | None
+    correlation: SampleCorrelation | None
+    perplexity: PerplexityChange | None
+    intervals: Mapping[str, Interval]
+    error_method: str
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDifference:
+    """A setting that changes scores without changing prompts, and differs between two runs."""
+
+    setting: str
+    baseline: Any
+    compressed: Any
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """Which run: its results file and its model."""
+
+    path: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunComparison:
+    """One compressed run against the baseline.
+
+    ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks that
+    only one of the runs holds.
+    """
+
+    path: str
+    model: str
+    tasks: tuple[Row, ...]
+    groups: tuple[Row, ...]
+    pooled: Row
+    dropped: tuple[Dropped, ...]
+    not_compared: tuple[str, ...]
+    metrics: tuple[PairedMetric, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A baseline and every compressed run compared with it.
+
+    ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
+    flips, for each task and, under "pooled", for all; empty for fewer than three runs.
+    """
+
+    baseline: RunSummary
+    settings_that_differ: tuple[SettingDifference, ...]
+    compressed: tuple[RunComparison, ...]
+    across_runs: Mapping[str, Spearman]
