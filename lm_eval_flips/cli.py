@@ -6,6 +6,7 @@ that needs them, so that --help answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lm_eval_flips.report.flipped import FlippedSample
+    from lm_eval_flips.runs import Run, TaskLog
+    from lm_eval_flips.samples import Samples
 
-LONG_READ = 50_000_000  # bytes; shorter reads need no progress bar
+LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress bar
 
 app = typer.Typer(
     add_completion=False,
@@ -95,13 +98,16 @@ def compare(
     """Compare compressed runs with their baseline, sample by sample."""
     for file in (json_file, per_sample):
         _refuse_existing(file, overwrite=overwrite)
-    from lm_eval_flips import compare as compare_module
-    from lm_eval_flips.report.table import tables
+    from lm_eval_flips.runs import load_run
 
-    with _progress([baseline, *compressed]) as advance:
-        result = compare_module.compare(
-            baseline,
-            *compressed,
+    runs = [load_run(path) for path in (baseline, *compressed)]
+    with _reader(runs, tasks) as read:
+        # only now, while the files are being read: this import takes as long as reading them
+        from lm_eval_flips.compare import compare as compare_runs
+        from lm_eval_flips.report.table import tables
+
+        result = compare_runs(
+            *runs,
             metric=metric,
             filter=filter_,
             tasks=tasks,
@@ -109,7 +115,7 @@ def compare(
             on_nan=on_nan.value,
             allow_identical=allow_identical,
             device=device,
-            progress=advance,
+            read=read,
         )
     console = _console()
     console.print(tables(result))
@@ -145,7 +151,8 @@ def make(
     names: Annotated[list[str], typer.Argument(help="Tasks, groups, tags or globs of the catalogue.")],
     output: Annotated[Path, typer.Option(help="Folder for the YAML files.")],
     include_path: Annotated[
-        Path | None, typer.Option(help="Further folder of task YAMLs, as for lm_eval.")
+        Path | None,
+        typer.Option("--include_path", "--include-path", help="Further task YAMLs, as for lm_eval."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output files that exist.")
@@ -199,19 +206,27 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(paths: list[Path]) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar on standard error for long reads at a terminal."""
-    folders = {path if path.is_dir() else path.parent for path in paths if path.exists()}
-    total = sum(file.stat().st_size for folder in folders for file in folder.rglob("samples_*.jsonl"))
-    if total < LONG_READ or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+def _reader(runs: list[Run], tasks: str) -> Iterator[Callable[[TaskLog], dict[str, Samples]]]:
+    """Reads samples: long files in processes of their own, with a progress bar at a terminal."""
+    from lm_eval_flips.reading import SampleReader, read_samples
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading samples", total=total)
-        yield lambda size: bar.advance(task, size)
+    chosen = set(runs[0].select(tasks))
+    logs = [run.tasks[name] for name in runs[0].tasks for run in runs if name in run.tasks]
+    logs = [log for log in logs if log.name in chosen]
+    total = sum(log.path.stat().st_size for log in logs)
+    if total < LONG_READ:
+        yield read_samples
+        return
+    with SampleReader(workers=min(len(logs), os.cpu_count() or 1)) as read:
+        read.prefetch(logs)
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("reading samples", total=total)
+            read.progress = lambda size: bar.advance(task, size)
+            yield read
 
 
 def _print_flip(console: Console, sample: FlippedSample) -> None:

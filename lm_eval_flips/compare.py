@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +21,11 @@ from lm_eval_flips.result import (
     SettingDifference,
 )
 from lm_eval_flips.row import measure
-from lm_eval_flips.runs import Run, load_run
-from lm_eval_flips.samples import Samples, read_samples
+from lm_eval_flips.reading import read_samples
+from lm_eval_flips.runs import Run, TaskLog, load_run
+from lm_eval_flips.samples import Samples
 
-Progress = Callable[[int], None]
+Read = Callable[[TaskLog], dict[str, Samples]]
 
 
 def compare(
@@ -37,7 +38,7 @@ def compare(
     on_nan: Literal["error", "exclude"] = "error",
     allow_identical: bool = False,
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    read: Read = read_samples,
 ) -> Comparison:
     """Compare compressed runs with their baseline, sample by sample.
 
@@ -51,7 +52,7 @@ def compare(
         on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
         allow_identical: accept two runs that agree in every log-likelihood.
         device: where the tensors are; "cuda" for millions of samples.
-        progress: called with the number of bytes read since the last call.
+        read: reads a task's samples; a ``SampleReader`` does it in processes of its own.
 
     Raises:
         FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
@@ -66,15 +67,15 @@ def compare(
         raise FlipsError("no compressed run given; name at least one beside the baseline")
     base = baseline if isinstance(baseline, Run) else load_run(baseline)
     runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
-    kept = _selected(base, tasks)
+    kept = base.select(tasks)
     compared: list[tuple[Run, list[Pairs]]] = [(run, []) for run in runs]
     for name in kept:
         ours: dict[str, Samples] | None = None
         for run, pairs in compared:
             if name not in run.tasks:
                 continue
-            ours = ours or read_samples(base.tasks[name], progress=progress)
-            theirs = read_samples(run.tasks[name], progress=progress)
+            ours = ours or read(base.tasks[name])
+            theirs = read(run.tasks[name])
             for label in _filters(ours, theirs, name, wanted=filter):
                 pairs.append(
                     pair(
@@ -118,18 +119,6 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
     ]
 
 
-def _selected(base: Run, tasks: str) -> list[str]:
-    names = [name for name in base.tasks if fnmatchcase(name, tasks)]
-    for group, leaves in base.groups.items():
-        if group == tasks:
-            names = [name for name in base.tasks if name in leaves]
-    if not names:
-        raise FlipsError(
-            f"no task of the baseline matches '{tasks}'; it holds {named(list(base.tasks), shown=20)}"
-        )
-    return names
-
-
 def _filters(
     ours: dict[str, Samples], theirs: dict[str, Samples], task: str, *, wanted: str | None
 ) -> list[str]:
@@ -171,7 +160,7 @@ def _compare_run(
         model=run.model,
         tasks=rows,
         groups=tuple(_groups(base, metrics)),
-        pooled=measure(_primaries(metrics), name="pooled"),
+        pooled=_pooled(metrics, rows),
         dropped=tuple(_dropped(pairs)),
         not_compared=tuple(sorted(set(run.tasks) ^ set(base.tasks) if kept else ())),
         metrics=tuple(metrics),
@@ -203,6 +192,13 @@ def _primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
     binary = [paired for paired in chosen.values() if paired.baseline_correct is not None]
     # a mean of accuracies and log-likelihoods means nothing: pool the binary ones where there are any
     return binary or list(chosen.values())
+
+
+def _pooled(metrics: Sequence[PairedMetric], rows: Sequence[Row]) -> Row:
+    chosen = _primaries(metrics)
+    if len(chosen) == 1:
+        return replace(rows[metrics.index(chosen[0])], name="pooled")
+    return measure(chosen, name="pooled")
 
 
 def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:

@@ -25,10 +25,22 @@ Pick = Callable[[Tensor], Tensor]
 
 # Metrics whose answer is the argmax of the compared numbers.
 ANSWERING = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+# What FlipsTask logs itself: results, not metrics to compare.
+OWN_METRICS = (
+    "flips",
+    "correct_to_incorrect",
+    "incorrect_to_correct",
+    "all_flips",
+    "answers_changed",
+    "choice_kl",
+    "flips_kl_correlation",
+    "perplexity_ratio",
+    "bits_per_byte_change",
+)
 TIE = 1e-6  # relative; closer scores may have been told apart by digits the log does not hold
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairedMetric:
     """One metric of the samples that have it, as tensors with a row a sample.
 
@@ -71,7 +83,8 @@ def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
     Raises:
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
-    names = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
+    both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
+    names = [name for name in both if name not in OWN_METRICS]
     return [paired_metric(pairs, name) for name in names if _shared(pairs, name).any()]
 
 
@@ -206,4 +219,4 @@ def _changed(
 
 
 def _renumbered(clusters: Tensor, *, everything: bool) -> Tensor:
-    return clusters if everything else clusters.unique(return_inverse=True)[1]
+    return clusters if everything else torch.unique(clusters, return_inverse=True)[1]

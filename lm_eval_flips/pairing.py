@@ -32,7 +32,7 @@ RERUN = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Side:
     """One run's half of the pairs: tensors whose rows are the pairs' samples, float64.
 
@@ -63,7 +63,7 @@ class Dropped:
         return sum(len(docs) for docs in self.reasons.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
     """The same samples in both runs, row by row, sorted by doc_id.
 

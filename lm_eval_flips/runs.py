@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,6 +130,21 @@ class Run:
         if isinstance(args, dict):
             return args
         return dict(pair.split("=", 1) for pair in str(args).split(",") if "=" in pair)
+
+    def select(self, glob: str) -> list[str]:
+        """Names of the tasks that match a glob, or that belong to the group of that name.
+
+        Raises:
+            FlipsError: there is none.
+        """
+        leaves = self.groups.get(glob, ())
+        names = [name for name in self.tasks if name in leaves or fnmatchcase(name, glob)]
+        if not names:
+            raise FlipsError(
+                f"no task of '{self.path}' matches '{glob}'; it holds "
+                f"{named(list(self.tasks), shown=20)}"
+            )
+        return names
 
     def _group_names(self) -> list[str]:
         return [name for name, children in self.results.group_subtasks.items() if children]

@@ -1,23 +1,20 @@
-"""The samples of one task, read from `samples_<task>_<date>.jsonl` into columns.
+"""The samples of one task under one filter, as columns.
 
-One line is one document under one filter. The text is hashed and dropped while reading, so that a
-hundred thousand samples of 4 kB cost a few MB. Numbers come back as logged: the harness writes
-log-likelihoods as strings with all their digits. Beside ``runs.py`` this is the only module that
-knows the format; ``harness/task.py`` feeds it the same records before they are written.
+One record is one line of a samples file: one document under one filter. Its text is hashed and
+dropped. Numbers come back as logged: the harness writes log-likelihoods as strings with all their
+digits. With ``runs.py`` and ``reading.py`` this module is the only one that knows the format;
+``harness/task.py`` feeds it the same records before they are written.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import json
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import inf, isnan, nan
-from pathlib import Path
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -29,13 +26,24 @@ from lm_eval_flips.runs import TaskLog
 
 HASHES = ("document", "target", "prompt", "arguments")
 DIGEST = 16  # bytes kept of each hash
+CHUNK = 128  # records turned into columns at once; more would not stay in the cache
 # Metrics whose logged value is (log-likelihood, units): perplexities, not means.
 PERPLEXITIES = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
 
+_HASH_FIELDS = {"document": "doc_hash", "target": "target_hash", "prompt": "prompt_hash"}
+_TRUTH: dict[str, Any] = {"True": 1.0, "False": 0.0}
 _encoder = msgspec.json.Encoder(order="sorted", enc_hook=str)
 
 
-class Record(msgspec.Struct, gc=False):
+class Request(msgspec.Struct, gc=False):
+    """The arguments of one request: context and continuation or settings; a rolling text alone."""
+
+    arg_0: Any
+    arg_1: Any = None
+    arg_2: Any = None
+
+
+class Record(msgspec.Struct, gc=False, kw_only=True):
     """One line of a samples file; the task's metrics are added as further fields."""
 
     doc_id: int
@@ -45,7 +53,7 @@ class Record(msgspec.Struct, gc=False):
     prompt_hash: str
     target_hash: str
     target: Any
-    arguments: dict[str, dict[str, Any]]
+    arguments: dict[str, Request]
     filtered_resps: list[Any]
 
 
@@ -82,282 +90,341 @@ class Samples:
     def __len__(self) -> int:
         return len(self.doc_id)
 
+    def only(self, doc_ids: NDArray[np.int64]) -> Samples:
+        """The samples of these documents."""
+        rows = np.flatnonzero(np.isin(self.doc_id, doc_ids))
 
-def read_samples(
-    task: TaskLog, *, progress: Callable[[int], None] | None = None
-) -> dict[str, Samples]:
-    """Read a task's samples file: one ``Samples`` per filter.
+        def pick(found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return {name: values[rows] for name, values in found.items()}
 
-    Args:
-        task: a task of ``Run.tasks``.
-        progress: called with the number of bytes read since the last call.
-
-    Raises:
-        FlipsError: a line that is not JSON or not a sample (file and line named), a file without
-            lines, fewer samples than the results say, one document twice under one filter.
-    """
-    columns: dict[str, Columns] = {}
-    for number, record in enumerate(_records(task.path, progress)):
-        if record.filter not in columns:
-            columns[record.filter] = Columns(task, record.filter)
-        columns[record.filter].add(record, line=number)
-    if not columns:
-        raise FlipsError(f"'{task.path}' is empty; rerun lm_eval with --log_samples")
-    return {name: found.samples() for name, found in columns.items()}
-
-
-def read_lines(task: TaskLog, lines: set[int]) -> dict[int, dict[str, Any]]:
-    """The whole logged record of some lines, to show their text. Lines count from 0."""
-    wanted = {}
-    with task.path.open("rb") as file:
-        for number, line in enumerate(file):
-            if number in lines:
-                wanted[number] = json.loads(line)
-    return wanted
-
-
-def arguments_digest(requests: Sequence[Sequence[Any]]) -> bytes:
-    """Digest of all arguments of a sample's requests, the same from the log and from memory.
-
-    An argument that only repeats the request before is hashed once: choices share their context.
-
-    Example:
-        >>> arguments_digest([("Q?", " A"), ("Q?", " B")]).hex()[:8]
-        '...'
-    """
-    before: Sequence[Any] = ()
-    new: list[list[Any]] = []
-    for request in requests:
-        known = len(before)
-        new.append(
-            [
-                None if i < known and value == before[i] else value
-                for i, value in enumerate(request)
-            ]
+        return replace(
+            self,
+            doc_id=self.doc_id[rows],
+            line=self.line[rows],
+            hashes=pick(self.hashes),
+            choices=self.choices[rows],
+            loglikelihoods=self.loglikelihoods[rows],
+            unconditional=None if self.unconditional is None else self.unconditional[rows],
+            chars=self.chars[rows],
+            bytes=self.bytes[rows],
+            gold=self.gold[rows],
+            answer=self.answer[rows],
+            metrics=pick(self.metrics),
+            units=pick(self.units),
+            unusable={doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())},
         )
-        before = request
-    return hashlib.sha256(_encoder.encode(new)).digest()[:DIGEST]
-
-
-def _records(path: Path, progress: Callable[[int], None] | None) -> Iterator[Any]:
-    decoder, known = _decoder(()), ()
-    pending = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            record = _decode(decoder, line, path, number)
-            names = tuple(record.metrics)
-            if not set(names) <= set(known):
-                known = tuple(dict.fromkeys(known + names))
-                decoder = _decoder(known)
-                record = _decode(decoder, line, path, number)
-            yield record
-            pending += len(line)
-            if progress is not None and pending > 1 << 22:
-                progress(pending)
-                pending = 0
-    if progress is not None:
-        progress(pending)
 
 
 @lru_cache
-def _decoder(metrics: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """A decoder that keeps what pairing and the measures need, and skips the text of the rest."""
-    fields: list[tuple[str, type, Any]] = [
-        (f"metric_{i}", Any, msgspec.field(name=name, default=None))  # type: ignore[list-item]
+def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Record]:
+    """``Record`` with the metrics of a task as further fields, `metric_0`, `metric_1` and so on."""
+    fields: list[Any] = [("filtered_resps", responses)]
+    fields += [
+        (f"metric_{i}", Any, msgspec.field(name=name, default=None))
         for i, name in enumerate(metrics)
     ]
-    kind = msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
-    return msgspec.json.Decoder(kind)
+    return msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number: int) -> Any:
-    place = f"'{path}' line {number + 1}"
-    try:
-        return decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise FlipsError(_not_a_sample(place, line, str(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:
-            loose = json.loads(line)  # Python's NaN and Infinity, which the harness does write
-        except ValueError:
-            raise FlipsError(
-                f"{place} is not JSON ({error}); the file was cut off or edited: rerun this task"
-            ) from None
-    try:
-        return msgspec.convert(loose, decoder.type)
-    except msgspec.ValidationError as error:
-        raise FlipsError(_not_a_sample(place, line, str(error))) from None
+def arguments_digest(requests: Sequence[Request]) -> bytes:
+    """Digest of all arguments of a sample's requests, the same from the log and from memory.
+
+    A context that all requests share, as the choices of a question do, is hashed once.
+
+    Example:
+        >>> asked = [Request(arg_0="Q?", arg_1=" A"), Request(arg_0="Q?", arg_1=" B")]
+        >>> arguments_digest(asked).hex()[:8]
+        'fa2a0cd0'
+    """
+    contexts = [request.arg_0 for request in requests]
+    shared = contexts.count(contexts[0]) == len(contexts) if contexts else False
+    content = [
+        contexts[0] if shared else contexts,
+        [request.arg_1 for request in requests],
+    ]
+    more = [request.arg_2 for request in requests if request.arg_2 is not None]
+    if more:
+        content.append(more)
+    return hashlib.sha256(_encoder.encode(content)).digest()[:DIGEST]
 
 
-def _not_a_sample(place: str, line: bytes, why: str) -> str:
-    if b'"doc_hash"' in line and b'"filter"' not in line:
-        return f"{place} was written by lm_eval < 0.4.7 (no filter is logged); rerun with >= 0.4.7"
-    return f"{place} is not a sample of lm_eval: {why}"
+@dataclass(frozen=True, slots=True)
+class _Even:
+    """The requests of some records that have equally many, sharing each record's context."""
+
+    count: int
+    contexts: list[Any]
+    texts: list[Any]
+
+    def digests(self) -> bytes:
+        """``arguments_digest`` of each record."""
+        k, texts, encode, sha = self.count, self.texts, _encoder.encode, hashlib.sha256
+        return b"".join(
+            [
+                sha(encode([context, texts[i * k : i * k + k]])).digest()[:DIGEST]
+                for i, context in enumerate(self.contexts)
+            ]
+        )
 
 
-@dataclass
+def _even(requests: list[list[Request]]) -> _Even | None:
+    """What lets most records be treated at once instead of one by one, which takes twice as long."""
+    count = len(requests[0])
+    if not count or any([len(asked) != count for asked in requests]):
+        return None
+    if any([request.arg_2 is not None for asked in requests for request in asked]):
+        return None
+    contexts = [asked[0].arg_0 for asked in requests]
+    for place in range(1, count):
+        if [asked[place].arg_0 for asked in requests] != contexts:
+            return None
+    texts = [request.arg_1 for asked in requests for request in asked]
+    return _Even(count, contexts, texts)
+
+
 class Columns:
     """Grows the columns of one task and filter, record by record."""
 
-    task: TaskLog
-    filter: str
-    kind: str = ""
-    doc_id: array[int] = field(default_factory=lambda: array("q"))
-    line: array[int] = field(default_factory=lambda: array("q"))
-    hashes: dict[str, bytearray] = field(default_factory=lambda: {h: bytearray() for h in HASHES})
-    answer: bytearray = field(default_factory=bytearray)
-    counts: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    base: array[float] = field(default_factory=lambda: array("d"))
-    chars: array[float] = field(default_factory=lambda: array("d"))
-    bytes: array[float] = field(default_factory=lambda: array("d"))
-    gold: bytearray = field(default_factory=bytearray)
-    metrics: dict[str, array[float]] = field(default_factory=dict)
-    units: dict[str, array[float]] = field(default_factory=dict)
-    unusable: dict[int, str] = field(default_factory=dict)
-    opaque: set[str] = field(default_factory=set)
+    def __init__(self, task: TaskLog, filter: str) -> None:  # noqa: A002  (the harness's word)
+        self.task, self.filter = task, filter
+        self.kind = ""
+        self.doc_id: array[int] = array("q")
+        self.line: array[int] = array("q")
+        self.hashes = {name: bytearray() for name in HASHES}
+        self.answer = bytearray()
+        self.counts: array[int] = array("q")
+        self.values: array[float] = array("d")
+        self.base: array[float] = array("d")
+        self.chars: array[float] = array("d")
+        self.bytes: array[float] = array("d")
+        self.gold: array[int] = array("q")  # row, place, row, place ...
+        self.metrics: dict[str, array[float]] = {}
+        self.units: dict[str, array[float]] = {}
+        self.unusable: dict[int, str] = {}
+        self.opaque: set[str] = set()
+        self._layout: list[str] = []
+        self._pending: list[Any] = []
 
     def add(self, record: Any, *, line: int = -1) -> None:
         """Append one record; its metrics are the fields after those of ``Record``."""
-        requests = [tuple(request.values()) for request in record.arguments.values()]
-        self.doc_id.append(record.doc_id)
+        if record.metrics != self._layout:
+            self._flush()
+            self._layout = list(record.metrics)
+        self._pending.append(record)
         self.line.append(line)
-        self.hashes["document"] += _digest(record.doc_hash)
-        self.hashes["target"] += _digest(record.target_hash)
-        self.hashes["prompt"] += _digest(record.prompt_hash)
-        self.hashes["arguments"] += arguments_digest(requests)
-        self._add_responses(record, requests)
-        attributes = _attributes(type(record))
-        for name in record.metrics:
-            self._add_metric(record.doc_id, name, getattr(record, attributes[name]))
+        if len(self._pending) == CHUNK:
+            self._flush()
 
     def samples(self) -> Samples:
-        """The finished columns.
+        """The finished columns, sorted by doc_id.
 
         Raises:
             FlipsError: a document appears twice, or samples are missing.
         """
+        self._flush()
         doc_id = np.frombuffer(self.doc_id, np.int64)
         self._check_complete(doc_id)
         order = np.argsort(doc_id, kind="stable")
         counts = np.frombuffer(self.counts, np.int64)
-        width = int(counts.max(initial=0))
-        mask = np.arange(width) < counts[:, None]
+        mask = np.arange(int(counts.max(initial=0))) < counts[:, None]
 
         def table(flat: array[float], empty: float) -> NDArray[np.float64]:
             out = np.full(mask.shape, empty)
             out[mask] = np.frombuffer(flat, np.float64)
             return out[order]
 
-        gold = np.zeros(mask.shape, bool)
-        gold[mask] = np.frombuffer(self.gold, np.bool_)
+        gold = np.zeros(mask.shape, np.bool_)
+        gold[tuple(np.frombuffer(self.gold, np.int64).reshape(-1, 2).T)] = True
+
+        loglikelihoods = table(self.values, -inf)
+        self._find_unusable(doc_id[order], loglikelihoods)
         return Samples(
             task=self.task,
             filter=self.filter,
             kind=self.kind,
             doc_id=doc_id[order],
             line=np.frombuffer(self.line, np.int64)[order],
-            choices=counts[order],
             hashes={name: _digests(found)[order] for name, found in self.hashes.items()},
-            loglikelihoods=table(self.values, -inf),
+            choices=counts[order],
+            loglikelihoods=loglikelihoods,
             unconditional=table(self.base, 0.0) if self.base else None,
             chars=table(self.chars, nan),
             bytes=table(self.bytes, nan),
             gold=gold[order],
             answer=_digests(self.answer)[order],
             metrics={
-                name: np.frombuffer(self._filled(found), np.float64)[order]
+                name: self._filled(found)[order]
                 for name, found in self.metrics.items()
                 if name not in self.opaque
             },
-            units={
-                name: np.frombuffer(self._filled(found), np.float64)[order]
-                for name, found in self.units.items()
-            },
+            units={name: self._filled(found)[order] for name, found in self.units.items()},
             unusable=self.unusable,
             opaque=frozenset(self.opaque),
         )
 
     def _check_complete(self, doc_id: NDArray[np.int64]) -> None:
-        twice = [doc for doc, count in Counter(doc_id.tolist()).items() if count > 1]
+        unique, counts = np.unique(doc_id, return_counts=True)
+        twice = unique[counts > 1].tolist()
         if twice:
             raise FlipsError(
                 f"task '{self.task.name}', filter '{self.filter}': {len(twice)} documents appear "
-                f"more than once in '{self.task.path}' (doc {named(sorted(twice))}); on a CPU "
-                "torchrun scores everything twice: rerun in one process"
+                f"more than once in '{self.task.path}' (doc {named(twice)}); on a CPU torchrun "
+                "scores everything twice: rerun in one process"
             )
         if self.task.expected is not None and len(doc_id) < self.task.expected:
             raise FlipsError(
                 f"task '{self.task.name}': '{self.task.path}' holds {len(doc_id)} samples under "
-                f"filter '{self.filter}' but the results say {self.task.expected}; the file was cut "
-                "off: rerun this task"
+                f"filter '{self.filter}' but the results say {self.task.expected}; the file was "
+                "cut off: rerun this task"
             )
 
-    def _filled(self, values: array[float]) -> array[float]:
-        return values + array("d", [nan]) * (len(self.doc_id) - len(values))
+    def _filled(self, values: array[float]) -> NDArray[np.float64]:
+        missing = len(self.doc_id) - len(values)
+        return np.pad(np.frombuffer(values, np.float64), (0, missing), constant_values=nan)
 
-    def _add_responses(self, record: Any, requests: list[tuple[Any, ...]]) -> None:
-        self.kind = _kind(self.task, requests)
+    def _find_unusable(self, doc_id: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         if self.kind == "text":
-            self.answer += hashlib.sha256(_encoder.encode(record.filtered_resps)).digest()[:DIGEST]
-            self.counts.append(0)
             return
-        self.answer += bytes(DIGEST)
-        try:
-            if self.kind == "rolling":
-                values = [float(value) for value in record.filtered_resps]
-                self._add_values(record.doc_id, values, [False] * len(values))
-                self.chars.extend([nan] * len(values))
-                self.bytes.extend([nan] * len(values))
-            else:
-                values = [float(response[0]) for response in record.filtered_resps]
-                self._add_choices(record, values, requests)
-        except (TypeError, ValueError, IndexError):
-            raise FlipsError(
-                f"task '{self.task.name}', doc {record.doc_id}: the logged responses "
-                f"{record.filtered_resps!r:.80} are not log-likelihoods of its requests"
-            ) from None
+        for reason, bad in (
+            ("a log-likelihood is nan", np.isnan(values).any(-1)),
+            ("a log-likelihood is +inf", np.isposinf(values).any(-1)),
+            ("no log-likelihood is finite", np.isneginf(values).all(-1)),
+        ):
+            for doc in doc_id[bad].tolist():
+                self.unusable.setdefault(doc, reason)
 
-    def _add_choices(
-        self, record: Any, values: list[float], requests: list[tuple[Any, ...]]
-    ) -> None:
-        half = len(values) // 2
-        if "acc_mutual_info" in record.metrics and requests[half][0] == "":
-            self.base.extend(values[half:])
-            values, requests = values[:half], requests[:half]
-        texts = _choice_texts(requests, self.task.delimiter)
-        lengths = ([len(text), len(text.encode())] for text in texts) if texts else ()
-        chars, sizes = zip(*lengths, strict=True) if texts else ([nan] * len(values),) * 2
-        self.chars.extend(chars)
-        self.bytes.extend(sizes)
-        gold = _gold(str(record.target), tuple(texts)) if texts else ()
-        self._add_values(record.doc_id, values, [i in gold for i in range(len(values))])
+    def _flush(self) -> None:
+        """Move the waiting records into the columns, all at once: their text is dropped here."""
+        records, self._pending = self._pending, []
+        if not records:
+            return
+        start = len(self.doc_id)
+        self.doc_id.extend([record.doc_id for record in records])
+        for name in ("document", "target", "prompt"):
+            found = [getattr(record, _HASH_FIELDS[name]) for record in records]
+            self.hashes[name] += _digests_of(found)
+        requests = [list(record.arguments.values()) for record in records]
+        even = _even(requests)
+        self.hashes["arguments"] += (
+            b"".join([arguments_digest(asked) for asked in requests])
+            if even is None
+            else even.digests()
+        )
+        attributes = _attributes(type(records[0]))
+        for name in self._layout:
+            column = [getattr(record, attributes[name]) for record in records]
+            self._add_metric(name, column, start)
+        self.kind = self.kind or _kind(self.task, requests[0])
+        if self.kind == "text":
+            self._add_answers(records)
+        else:
+            self._add_responses(records, requests, even)
 
-    def _add_values(self, doc_id: int, values: list[float], gold: list[bool]) -> None:
-        self.counts.append(len(values))
-        self.values.extend(values)
-        self.gold.extend(gold)
-        largest = max(values)
-        if isnan(sum(values)) and any(isnan(value) for value in values):
-            self.unusable[doc_id] = "a log-likelihood is nan"
-        elif largest == inf:
-            self.unusable[doc_id] = "a log-likelihood is +inf"
-        elif largest == -inf:
-            self.unusable[doc_id] = "no log-likelihood is finite"
-
-    def _add_metric(self, doc_id: int, name: str, value: Any) -> None:
-        number, units = _number(value), nan
-        if name in PERPLEXITIES and isinstance(value, (list, tuple)) and len(value) == 2:
-            number, units = _number(value[0]), _number(value[1]) or nan
-        if number is None:
+    def _add_metric(self, name: str, column: list[Any], start: int) -> None:
+        numbers, units = _numbers(column), None
+        if numbers is None and name in PERPLEXITIES:
+            pairs = [v if isinstance(v, (list, tuple)) and len(v) == 2 else (None, None) for v in column]
+            numbers = _numbers([pair[0] for pair in pairs])
+            units = _numbers([pair[1] for pair in pairs])
+        if numbers is None:
             self.opaque.add(name)
-            number = nan
-        elif isnan(number):
-            self.unusable.setdefault(doc_id, f"{name} is nan")
-        for found, new in ((self.metrics, number), (self.units, units)):
+            return
+        empty = [nan] * len(column)
+        for found, new in ((self.metrics, numbers), (self.units, units or empty)):
             values = found.setdefault(name, array("d"))
-            values.extend([nan] * (len(self.doc_id) - 1 - len(values)))
-            values.append(new)
+            values.extend([nan] * (start - len(values)))
+            values.extend(new)
+        for place in np.flatnonzero(np.isnan(numbers)).tolist():
+            self.unusable.setdefault(self.doc_id[start + place], f"{name} is nan")
+
+    def _add_answers(self, records: list[Any]) -> None:
+        for record in records:
+            self.answer += hashlib.sha256(_encoder.encode(record.filtered_resps)).digest()[:DIGEST]
+        self.counts.extend([0] * len(records))
+
+    def _add_responses(
+        self, records: list[Any], requests: list[list[Request]], even: _Even | None
+    ) -> None:
+        start = len(self.counts)
+        self.answer += bytes(DIGEST * len(records))
+        values = self._values(records, requests)
+        if "acc_mutual_info" in self._layout:
+            # the second half of the requests asks for each choice without its context
+            halves = [len(own) // 2 for own in values]
+            self.base.extend([v for own, h in zip(values, halves, strict=True) for v in own[h:]])
+            values = [own[:h] for own, h in zip(values, halves, strict=True)]
+            requests = [asked[:h] for asked, h in zip(requests, halves, strict=True)]
+            even = _even(requests)
+        self.counts.extend([len(own) for own in values])
+        self.values.extend([value for own in values for value in own])
+        targets = [str(record.target) for record in records]
+        if even is not None and self._add_even_choices(start, targets, even):
+            return
+        for row, (target, asked) in enumerate(zip(targets, requests, strict=True), start):
+            self._add_choices(row, target, asked)
+
+    def _add_even_choices(self, start: int, targets: list[str], even: _Even) -> bool:
+        """Do what ``_add_choices`` does for all records at once; False if it takes a closer look.
+
+        It does not if every choice starts with the delimiter, is ASCII, and is no record's target.
+        """
+        delimiter, texts = self.task.delimiter, even.texts
+        skip = len(delimiter)
+        if not isinstance(texts[0], str) or {text[:skip] for text in texts} != {delimiter}:
+            return False
+        known = {target: _places(target) for target in set(targets)}
+        if not all(known.values()) or not "".join(texts).isascii():
+            return False
+        if not {delimiter + target for target in known}.isdisjoint(texts):
+            return False
+        lengths = [len(text) - skip for text in texts]
+        self.chars.extend(lengths)
+        self.bytes.extend(lengths)
+        for row, target in enumerate(targets, start):
+            for place in known[target]:
+                if 0 <= place < even.count:
+                    self.gold.extend((row, place))
+        return True
+
+    def _values(self, records: list[Any], requests: list[list[Request]]) -> list[list[float]]:
+        rolling = self.kind == "rolling"
+        found = []
+        for record, asked in zip(records, requests, strict=True):
+            responses = record.filtered_resps
+            try:
+                own = [float(r) for r in responses] if rolling else [float(r[0]) for r in responses]
+            except (TypeError, ValueError, IndexError):
+                own = []
+            if not asked or len(own) != len(asked):
+                raise FlipsError(
+                    f"task '{self.task.name}', doc {record.doc_id}: the logged responses "
+                    f"{responses!r:.80} are not log-likelihoods of its {len(asked)} requests"
+                )
+            found.append(own)
+        return found
+
+    def _add_choices(self, row: int, target: str, requests: list[Request]) -> None:
+        """Append the choices' lengths and which are right, where the log tells.
+
+        It does where the choices are the continuations of one context; where each choice has a
+        context of its own, as in winogrande, the continuation is the same and says nothing.
+        """
+        context, delimiter = requests[0].arg_0, self.task.delimiter
+        texts = [r.arg_1 for r in requests if r.arg_0 == context and r.arg_1 is not None]
+        skip = len(delimiter)
+        if len(texts) < len(requests) or [t[:skip] for t in texts] != [delimiter] * len(texts):
+            unknown = [nan] * len(requests)
+            self.chars.extend(unknown)
+            self.bytes.extend(unknown)
+            return
+        lengths = [len(text) - skip for text in texts]
+        self.chars.extend(lengths)
+        if not "".join(texts).isascii():
+            skip = len(delimiter.encode())
+            lengths = [len(text.encode()) - skip for text in texts]
+        self.bytes.extend(lengths)
+        for place in _gold(target, texts, delimiter):
+            self.gold.extend((row, place))
 
 
 @lru_cache
@@ -365,60 +432,55 @@ def _attributes(kind: type[msgspec.Struct]) -> dict[str, str]:
     return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
-def _kind(task: TaskLog, requests: list[tuple[Any, ...]]) -> str:
+def _kind(task: TaskLog, requests: list[Request]) -> str:
     """What the requests ask for; where the results are not there to tell, their arguments do."""
-    asked = task.output_type
-    if asked == "loglikelihood_rolling" or (asked is None and len(requests[0]) == 1):
+    asked, second = task.output_type, requests[0].arg_1
+    if asked == "loglikelihood_rolling" or (asked is None and second is None):
         return "rolling"
-    if asked == "generate_until" or (asked is None and isinstance(requests[0][1], dict)):
+    if asked == "generate_until" or (asked is None and isinstance(second, dict)):
         return "text"
     return "choices" if asked == "multiple_choice" or len(requests) > 1 else "cloze"
 
 
-def _digest(hexadecimal: str) -> bytes:
+def _digests_of(hashes: list[str]) -> bytes:
+    """The first bytes of many hexadecimal hashes; a hash of what is not hexadecimal."""
     try:
-        return bytes.fromhex(hexadecimal)[:DIGEST].ljust(DIGEST, b"\0")
+        whole = bytes.fromhex("".join(hashes))
     except ValueError:
-        return hashlib.sha256(hexadecimal.encode()).digest()[:DIGEST]
+        whole = b""
+    if len(whole) != len(hashes) * 32 or any(len(found) != 64 for found in hashes):
+        whole = b"".join(hashlib.sha256(found.encode()).digest() for found in hashes)
+    return np.frombuffer(whole, np.uint8).reshape(-1, 32)[:, :DIGEST].tobytes()
 
 
 def _digests(flat: bytearray) -> NDArray[np.uint64]:
     return np.frombuffer(flat, np.uint64).reshape(-1, DIGEST // 8)
 
 
-def _number(value: Any) -> float | None:
-    """A metric's value as logged: a number, a bool, or either as a string; else None."""
-    if isinstance(value, (int, float)):
-        return float(value)
-    if isinstance(value, str):
-        if value in ("True", "False"):
-            return float(value == "True")
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return None
+def _numbers(column: list[Any]) -> list[float] | None:
+    """A metric's values as logged: numbers, bools, or either as strings; else None."""
+    try:
+        return [float(v) for v in column]
+    except ValueError:
+        pass
+    except TypeError:
+        return None
+    try:
+        return [float(_TRUTH.get(v, v)) for v in column]
+    except (TypeError, ValueError):
+        return None
 
 
-def _choice_texts(requests: list[tuple[Any, ...]], delimiter: str) -> list[str]:
-    """The choices, where they are the continuations of one context; else the log lacks them."""
-    texts = []
-    for request in requests:
-        if request[0] != requests[0][0] or not str(request[1]).startswith(delimiter):
-            return []
-        texts.append(request[1][len(delimiter) :])
-    return texts
-
-
-def _gold(target: str, choices: tuple[str, ...]) -> tuple[int, ...]:
+def _gold(target: str, texts: list[str], delimiter: str) -> tuple[int, ...]:
     """Places of the right choices, from the logged target; empty where it does not tell.
 
     A target is an index, a list of indices, or a choice's text; digits that could be either tell
     nothing.
     """
-    named_choice = (choices.index(target),) if target in choices else ()
+    text = delimiter + target
+    named_choice = (texts.index(text),) if text in texts else ()
     places = _places(target)
-    if places and all(0 <= place < len(choices) for place in places):
+    if places and all(0 <= place < len(texts) for place in places):
         return places if named_choice in ((), places) else ()
     return named_choice
 

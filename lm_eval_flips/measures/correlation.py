@@ -61,9 +61,10 @@ def ranks(values: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
         >>> ranks(torch.tensor([3.0, 1.0, 3.0]))
         tensor([2.5000, 1.0000, 2.5000], dtype=torch.float64)
     """
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[place]
+    ordered, origin = values.sort()
+    _, place, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+    shared = counts.cumsum(0).double() - (counts.double() - 1) / 2
+    return torch.empty_like(shared[place]).scatter_(0, origin, shared[place])
 
 
 def spearman(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spearman:

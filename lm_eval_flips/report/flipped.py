@@ -10,7 +10,7 @@ import torch
 
 from lm_eval_flips.paired_metric import PairedMetric, as_compared
 from lm_eval_flips.result import Comparison, RunComparison
-from lm_eval_flips.samples import read_lines
+from lm_eval_flips.reading import read_lines
 
 QUESTION = 600  # characters shown; the end of a prompt holds its question
 CONTINUATION = 200

@@ -1,0 +1,1 @@
+"""The harness's side: the only folder that imports lm_eval."""

@@ -1,0 +1,274 @@
+"""FlipsTask: any configurable task of the catalogue, plus how its answers moved from a baseline run.
+
+Put over a task or group by a group YAML (``class: !function lm_eval_flips.harness.task.FlipsTask``)
+and given a baseline by ``--metadata baseline=RUN``, it adds the flip metrics to what the task
+returns for each sample; the harness gathers, aggregates and prints them like any other.
+
+The order of events in lm_eval's ``evaluate`` (0.4.13, evaluator.py:541-669): requests are built, the
+model runs, ``apply_filters`` is called once, then for each filter ``doc_iterator`` is walked and
+``process_results`` called for each document. Pairs are proven when the requests are built, before
+the model spends any time; the samples are compared in ``apply_filters``, all at once, with the code
+that ``compare`` uses.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.utils import handle_non_serializable, hash_string
+
+from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.harness.plugin import AGGREGATIONS
+from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
+from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
+from lm_eval_flips.pairing import differences, mismatch, pair
+from lm_eval_flips.reading import read_samples
+from lm_eval_flips.runs import Run, load_run
+from lm_eval_flips.samples import Columns, Request, Samples, record_type
+
+logger = logging.getLogger(__name__)
+
+STANDIN = {"loglikelihood_rolling": 0.0, "generate_until": ""}
+
+
+class BaselineError(FlipsError, SystemExit):
+    """A baseline that cannot be used.
+
+    Also a SystemExit, so that the stock lm_eval command ends with the message and no traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = f"error: {message}"
+
+
+class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no types
+    """A catalogue task that also reports how its samples moved from a baseline run.
+
+    Reads from the task's metadata (``--metadata``): ``baseline``, the run to compare with, and
+    ``flips_metric``, the binary metric that decides what is correct (default: the task's first).
+
+    Raises:
+        BaselineError: the baseline cannot be read, lacks the task, or holds other samples.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        config = {key: value for key, value in (config or {}).items() if key != "class"}
+        if "output_type" not in config and "dataset_path" not in config:
+            raise BaselineError(
+                f"task '{config.get('task')}' is built by a class of its own, which FlipsTask would "
+                "replace; run it as it is in both runs and use lm-eval-flips compare"
+            )
+        super().__init__(config=config, **kwargs)
+        # named in a YAML's metric_list: only these are wanted, and the harness must not call them
+        self._named = [name for name in OWN_METRICS if name in self._metric_fn_list]
+        for name in self._named:
+            del self._metric_fn_list[name]
+        self._filter_keys: Iterator[str] = iter(())
+        self._now: tuple[str | None, int] = (None, -1)
+        self._values: dict[tuple[str | None, int], dict[str, Any]] = {}
+        metadata = self.config.metadata or {}
+        self._flips_metric = metadata.get("flips_metric")
+        self._listed: list[int] | None = None
+        self._baseline: dict[str, Samples] | None = None
+        if metadata.get("baseline"):
+            self._baseline = self._read_baseline(str(metadata["baseline"]))
+        else:
+            _say_once("no --metadata baseline=RUN: the flips tasks run as the plain tasks they are")
+
+    def aggregation(self) -> dict[str, Any]:
+        """The task's own aggregations and, with a baseline, those of the flip metrics."""
+        own: dict[str, Any] = super().aggregation()
+        return own if self._baseline is None else {**own, **AGGREGATIONS}
+
+    def higher_is_better(self) -> dict[str, Any]:
+        """The task's own directions; of every flip metric less is better."""
+        own: dict[str, Any] = super().higher_is_better()
+        return own if self._baseline is None else {**own, **dict.fromkeys(AGGREGATIONS, False)}
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests and prove that the baseline answered the same ones."""
+        super().build_all_requests(**kwargs)
+        if self._baseline is not None:
+            self._listed = kwargs.get("samples")
+            self._prove(self._baseline, limit=kwargs.get("limit"))
+
+    def apply_filters(self) -> Any:
+        """Filter the responses and compare all samples of this rank with the baseline."""
+        result = super().apply_filters()
+        if self._baseline is not None:
+            keys = list(self.instances[0].filtered_resps)
+            self._filter_keys = iter(keys)
+            for key in keys:
+                self._compare(key, self._baseline[key])
+        return result
+
+    def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, Any]]:
+        """Walk the documents, remembering which document under which filter is being scored."""
+        filter_key = next(self._filter_keys, None)
+        samples = kwargs.get("samples")
+        for doc_id, doc in super().doc_iterator(**kwargs):
+            # the harness logs the entry of the --samples list as doc_id
+            self._now = (filter_key, samples[doc_id] if samples else doc_id)
+            yield doc_id, doc
+
+    def process_results(self, doc: Any, results: Any) -> dict[str, Any]:
+        """The task's own metrics of a document, and the flip metrics."""
+        values = self._values.pop(self._now, None)
+        if values is None:
+            values = super().process_results(doc, results)
+        return values
+
+    def _read_baseline(self, path: str) -> dict[str, Samples]:
+        try:
+            run = _run(path)
+            if self.config.task not in run.tasks:
+                raise FlipsError(
+                    f"the baseline '{path}' has no samples of task '{self.config.task}'; it holds "
+                    f"{named(list(run.tasks), shown=10)}"
+                )
+            return read_samples(run.tasks[self.config.task])
+        except FlipsError as error:
+            raise BaselineError(str(error)) from None
+
+    def _prove(self, baseline: dict[str, Samples], *, limit: int | None) -> None:
+        """Refuse a baseline of other samples, before the model spends any time.
+
+        A rank sees its own documents only; that none is missing in all of them is told by the
+        numbers of the documents asked for.
+        """
+        filters = {ensemble.name for ensemble in self._filters}
+        if filters != set(baseline):
+            raise BaselineError(
+                f"task '{self.config.task}': the baseline logged the filters "
+                f"{named(sorted(baseline))}, this version of the task has {named(sorted(filters))}; "
+                "rerun the baseline with it"
+            )
+        first = next(iter(baseline.values()))
+        total = len(self.eval_docs)
+        every = np.array(sorted(self._listed or range(min(limit or total, total))), np.int64)
+        found = {
+            "only in the baseline": np.setdiff1d(first.doc_id, every),
+            "only in the compressed run": np.setdiff1d(every, first.doc_id),
+        }
+        found = {reason: docs for reason, docs in found.items() if len(docs)}
+        ours = self._samples(first, first.filter, stand_in=True)
+        found |= differences(first.only(ours.doc_id), ours)
+        if found:
+            raise BaselineError(mismatch(first, ours, found))
+
+    def _compare(self, key: str, baseline: Samples) -> None:
+        """Compare this rank's samples under one filter, and keep each document's values.
+
+        The model has run by now: what cannot be compared is said, and costs the flips but not the
+        results.
+        """
+        ours = self._samples(baseline, key)
+        try:
+            pairs = pair(baseline.only(ours.doc_id), ours, on_nan="exclude")
+            metrics = paired_metrics(pairs)
+        except FlipsError as error:
+            logger.error("no flips: %s", error)
+            return
+        for reason, docs in pairs.dropped.reasons.items():
+            logger.warning(
+                "task '%s': %d samples are left out of the flips, as %s: doc %s",
+                self.config.task,
+                len(docs),
+                reason,
+                named(list(docs)),
+            )
+        if pairs.identical and len(pairs.doc_ids) > 1:
+            logger.warning(
+                "task '%s': every log-likelihood is the baseline's, as with a shared --use_cache "
+                "or a compression that never engaged",
+                self.config.task,
+            )
+        chosen = self._deciding(metrics)
+        values = [*flip_values(chosen)] if chosen is not None else []
+        for doc_id, name, value in [*values, *perplexity_values(metrics)]:
+            if not self._named or name in self._named:
+                self._values[key, doc_id][name] = value
+
+    def _deciding(self, metrics: list[PairedMetric]) -> PairedMetric | None:
+        """The binary metric that decides what is correct."""
+        binary = [m for m in metrics if m.baseline_correct is not None]
+        if self._flips_metric is None:
+            return binary[0] if binary else None
+        chosen = [m for m in binary if m.metric == self._flips_metric]
+        if not chosen:
+            logger.warning(
+                "task '%s': no flips, as it has no binary metric '%s' but %s",
+                self.config.task,
+                self._flips_metric,
+                named([m.metric for m in binary]) or "none",
+            )
+        return chosen[0] if chosen else None
+
+    def _samples(self, baseline: Samples, key: str, *, stand_in: bool = False) -> Samples:
+        """This rank's samples as their log would read, with their own metrics.
+
+        With ``stand_in`` the model has not run yet, and the responses are placeholders.
+        """
+        columns = Columns(replace(baseline.task, expected=None), key)
+        by_doc: dict[int, list[Any]] = defaultdict(list)
+        for instance in self.instances:
+            by_doc[instance.doc_id].append(instance)
+        metrics: Mapping[str, Any]
+        for place, unsorted in by_doc.items():
+            doc_id = self._listed[place] if self._listed else place
+            instances = sorted(unsorted, key=lambda instance: instance.idx)
+            if stand_in:
+                responses = [STANDIN.get(self.OUTPUT_TYPE, (0.0, False))] * len(instances)
+                metrics = dict.fromkeys(self._metric_fn_list)
+            else:
+                responses = [instance.filtered_resps[key] for instance in instances]
+                metrics = super().process_results(instances[0].doc, responses)
+                self._values[key, doc_id] = dict(metrics)
+            columns.add(self._record(doc_id, key, instances, responses, metrics))
+        return columns.samples()
+
+    def _record(
+        self,
+        doc_id: int,
+        key: str,
+        instances: list[Any],
+        responses: list[Any],
+        metrics: Mapping[str, Any],
+    ) -> Any:
+        """The line that the harness would log of a document."""
+        doc, target = instances[0].doc, self.doc_to_target(instances[0].doc)
+        names = tuple(metrics)
+        dumped = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+        return record_type(names)(
+            doc_id=doc_id,
+            filter=key,
+            metrics=list(names),
+            doc_hash=hash_string(dumped),
+            prompt_hash=hash_string(instances[0].arguments[0]),
+            target_hash=hash_string(str(target)),
+            target=str(target),
+            arguments={
+                f"gen_args_{i}": Request(*instance.args) for i, instance in enumerate(instances)
+            },
+            filtered_resps=responses,
+            **{f"metric_{i}": metrics[name] for i, name in enumerate(names)},
+        )
+
+
+@lru_cache
+def _run(path: str) -> Run:
+    return load_run(path)
+
+
+@lru_cache
+def _say_once(message: str) -> None:
+    logger.warning(message)

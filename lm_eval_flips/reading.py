@@ -1,0 +1,200 @@
+"""Samples files -> Samples: decodes `samples_<task>_<date>.jsonl`, one file or many at once.
+
+msgspec decodes each line into a struct that has only what pairing and the measures need; the text of
+the rest is skipped, and what is kept is hashed and dropped at once, so that a hundred thousand
+samples of 4 kB cost a few MB. Nothing that is read is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from functools import lru_cache
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.runs import TaskLog
+from lm_eval_flips.samples import Columns, Samples, record_type
+
+STEP = 1 << 18  # bytes read at once; more would not stay in the cache
+
+
+def read_samples(
+    task: TaskLog, *, progress: Callable[[int], None] | None = None
+) -> dict[str, Samples]:
+    """Read a task's samples file: one ``Samples`` per filter.
+
+    Args:
+        task: a task of ``Run.tasks``.
+        progress: called with the number of bytes read since the last call.
+
+    Raises:
+        FlipsError: a line that is not JSON or not a sample (file and line named), a file without
+            lines, fewer samples than the results say, one document twice under one filter.
+    """
+    columns: dict[str, Columns] = {}
+    for number, record in enumerate(_records(task.path, task, progress)):
+        if record.filter not in columns:
+            columns[record.filter] = Columns(task, record.filter)
+        columns[record.filter].add(record, line=number)
+    if not columns:
+        raise FlipsError(f"'{task.path}' is empty; rerun lm_eval with --log_samples")
+    return {name: found.samples() for name, found in columns.items()}
+
+
+def read_lines(task: TaskLog, lines: set[int]) -> dict[int, dict[str, Any]]:
+    """The whole logged record of some lines, to show their text. Lines count from 0."""
+    wanted = {}
+    with task.path.open("rb") as file:
+        for number, line in enumerate(file):
+            if number in lines:
+                wanted[number] = json.loads(line)
+    return wanted
+
+
+class SampleReader:
+    """Reads samples files ahead in processes of its own, while the caller does something else.
+
+    Call it like ``read_samples``. What was not prefetched is read at once, in this process.
+
+    ``progress``, where it is set, is called with the number of bytes read since the last call.
+
+    Args:
+        workers: number of processes.
+    """
+
+    def __init__(self, *, workers: int) -> None:
+        # A fork starts at once, but is only safe before torch has started its threads.
+        forks = sys.platform == "linux" and "torch" not in sys.modules
+        context = multiprocessing.get_context("fork" if forks else "spawn")
+        self._count: Synchronized[int] = context.Value("q", 0)
+        self._pool = futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_share, initargs=(self._count,)
+        )
+        self._waiting: dict[Path, futures.Future[dict[str, Samples]]] = {}
+        self.progress: Callable[[int], None] | None = None
+        self._shown = 0
+
+    def prefetch(self, tasks: Iterable[TaskLog]) -> None:
+        """Start reading these tasks' files, in this order."""
+        for task in tasks:
+            if task.path not in self._waiting:
+                self._waiting[task.path] = self._pool.submit(_read_shared, task)
+
+    def __call__(self, task: TaskLog) -> dict[str, Samples]:
+        """The task's samples by filter; raises what ``read_samples`` raises."""
+        future = self._waiting.pop(task.path, None)
+        if future is None:
+            return read_samples(task, progress=self.progress)
+        while True:
+            try:
+                return future.result(timeout=0.2)
+            except futures.TimeoutError:
+                self._report()
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress(self._count.value - self._shown)
+            self._shown = self._count.value
+
+    def __enter__(self) -> SampleReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+_shared_count: Synchronized[int] | None = None
+
+
+def _share(count: Synchronized[int]) -> None:
+    global _shared_count
+    _shared_count = count
+
+
+def _read_shared(task: TaskLog) -> dict[str, Samples]:
+    count = _shared_count
+
+    def add(size: int) -> None:
+        if count is not None:
+            with count.get_lock():
+                count.value += size
+
+    return read_samples(task, progress=add)
+
+
+def _records(path: Path, task: TaskLog, progress: Callable[[int], None] | None) -> Iterator[Any]:
+    known: tuple[str, ...] = ()
+    decoder = _decoder(known, task.output_type)
+    for number, line in enumerate(_lines(path, progress)):
+        record = _decode(decoder, line, path, number)
+        if not known or not set(record.metrics).issubset(known):
+            known = tuple(dict.fromkeys((*known, *record.metrics)))
+            decoder = _decoder(known, task.output_type)
+            record = _decode(decoder, line, path, number)
+        yield record
+
+
+def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+    """The lines of a file, read in large steps; twice as fast as iterating over the file."""
+    rest = b""
+    with path.open("rb") as file:
+        while block := file.read(STEP):
+            lines = (rest + block).split(b"\n")
+            rest = lines.pop()
+            yield from lines
+            if progress is not None:
+                progress(len(block))
+    if rest:
+        yield rest
+
+
+@lru_cache
+def _decoder(metrics: tuple[str, ...], output_type: str | None) -> msgspec.json.Decoder[Any]:
+    """A decoder that keeps what pairing and the measures need, and skips the text of the rest."""
+    responses: Any = {
+        "multiple_choice": list[tuple[float, Any]],
+        "loglikelihood": list[tuple[float, Any]],
+        "loglikelihood_rolling": list[float],
+    }.get(output_type or "", list[Any])
+    # not strict: the harness logs numbers as strings
+    return msgspec.json.Decoder(record_type(metrics, responses), strict=False)
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number: int) -> Any:
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise FlipsError(_not_a_sample(path, number, line, str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:
+            loose = json.loads(line)  # Python's NaN and Infinity, which the harness does write
+        except ValueError:
+            raise FlipsError(
+                f"'{path}' line {number + 1} is not JSON ({error}); the file was cut off or edited: "
+                "rerun this task"
+            ) from None
+    try:
+        return msgspec.convert(loose, decoder.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise FlipsError(_not_a_sample(path, number, line, str(error))) from None
+
+
+def _not_a_sample(path: Path, number: int, line: bytes, why: str) -> str:
+    place = f"'{path}' line {number + 1}"
+    if b'"doc_hash"' in line and b'"filter"' not in line:
+        return f"{place} was written by lm_eval < 0.4.7 (no filter is logged); rerun with >= 0.4.7"
+    return f"{place} is not a sample of lm_eval: {why}"
