@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lm_eval_flips.compare import compare
+    from lm_eval_flips.comparing import compare
     from lm_eval_flips.errors import FlipsError
     from lm_eval_flips.result import Comparison, Row
     from lm_eval_flips.runs import Run, load_run
@@ -21,7 +21,7 @@ _HOMES = {
     "FlipsError": "errors",
     "Row": "result",
     "Run": "runs",
-    "compare": "compare",
+    "compare": "comparing",
     "load_run": "runs",
 }
 

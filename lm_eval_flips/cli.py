@@ -63,9 +63,13 @@ class OnNan(str, Enum):
     exclude = "exclude"
 
 
-@app.command(epilog="[bold]Example:[/bold] lm-eval-flips compare runs/base runs/int4 --show-flips 3")
+@app.command(
+    epilog="[bold]Example:[/bold] lm-eval-flips compare runs/base runs/int4 --show-flips 3"
+)
 def compare(
-    baseline: Annotated[Path, typer.Argument(help="The baseline's run: a folder or file of lm_eval.")],
+    baseline: Annotated[
+        Path, typer.Argument(help="The baseline's run: a folder or file of lm_eval.")
+    ],
     compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
     metric: Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")] = None,
     filter_: Annotated[
@@ -103,7 +107,7 @@ def compare(
     runs = [load_run(path) for path in (baseline, *compressed)]
     with _reader(runs, tasks) as read:
         # only now, while the files are being read: this import takes as long as reading them
-        from lm_eval_flips.compare import compare as compare_runs
+        from lm_eval_flips.comparing import compare as compare_runs
         from lm_eval_flips.report.table import tables
 
         result = compare_runs(
@@ -146,13 +150,19 @@ def tasks(context: typer.Context) -> None:
         typer.echo(task_folder())
 
 
-@tasks_app.command(epilog="[bold]Example:[/bold] lm-eval-flips tasks make boolq 'blimp_*' --output my_tasks")
+@tasks_app.command(
+    epilog="[bold]Example:[/bold] lm-eval-flips tasks make boolq 'blimp_*' --output my_tasks"
+)
 def make(
-    names: Annotated[list[str], typer.Argument(help="Tasks, groups, tags or globs of the catalogue.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Tasks, groups, tags or globs of the catalogue.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the YAML files.")],
     include_path: Annotated[
         Path | None,
-        typer.Option("--include_path", "--include-path", help="Further task YAMLs, as for lm_eval."),
+        typer.Option(
+            "--include_path", "--include-path", help="Further task YAMLs, as for lm_eval."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output files that exist.")
@@ -246,5 +256,7 @@ def _print_flip(console: Console, sample: FlippedSample) -> None:
         marks = f"{'baseline' if choice.baseline_answer else '':>9}" + (
             f" {'compressed' if choice.compressed_answer else '':<11}"
         )
-        shares = "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
+        shares = (
+            "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
+        )
         console.print(Text(f"{marks}{shares}  {choice.text}"))

@@ -8,8 +8,8 @@ for, is left out and recorded. Never a silent inner join.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -110,9 +110,7 @@ def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.
     reasons = ("document differs", "target differs", "prompt differs", "arguments differ")
     for name, reason in zip(HASHES, reasons, strict=True):
         if name == "arguments":
-            settle(
-                "number of choices differs", baseline.choices[left] != compressed.choices[right]
-            )
+            settle("number of choices differs", baseline.choices[left] != compressed.choices[right])
         settle(reason, (baseline.hashes[name][left] != compressed.hashes[name][right]).any(-1))
     return {reason: docs for reason, docs in found.items() if len(docs)}
 
@@ -178,6 +176,9 @@ def pair(
         left, right = left[kept], right[kept]
     if not len(left):
         raise FlipsError(f"{where}: the runs have no sample in common; nothing can be compared")
+    # a run's table is as wide as its own widest sample, which the other may not hold
+    width = max(baseline.loglikelihoods.shape[1], compressed.loglikelihoods.shape[1])
+    baseline, compressed = _widened(baseline, width), _widened(compressed, width)
     ours, theirs = _side(baseline, left, device), _side(compressed, right, device)
     documents = baseline.hashes["document"][left][:, 0]
     return Pairs(
@@ -218,6 +219,24 @@ def _unusable(
             "--on-nan exclude"
         )
     return {reason: tuple(docs) for reason, docs in reasons.items()}
+
+
+def _widened(samples: Samples, width: int) -> Samples:
+    missing = width - samples.loglikelihoods.shape[1]
+    if not missing:
+        return samples
+
+    def pad(values: NDArray[Any], empty: float) -> NDArray[Any]:
+        return np.pad(values, ((0, 0), (0, missing)), constant_values=empty)
+
+    return replace(
+        samples,
+        loglikelihoods=pad(samples.loglikelihoods, -np.inf),
+        unconditional=None if samples.unconditional is None else pad(samples.unconditional, 0.0),
+        chars=pad(samples.chars, np.nan),
+        bytes=pad(samples.bytes, np.nan),
+        gold=pad(samples.gold, False),
+    )
 
 
 def _side(samples: Samples, rows: NDArray[np.int64], device: str | torch.device) -> Side:

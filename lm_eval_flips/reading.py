@@ -1,7 +1,7 @@
 """Samples files -> Samples: decodes `samples_<task>_<date>.jsonl`, one file or many at once.
 
-msgspec decodes each line into a struct that has only what pairing and the measures need; the text of
-the rest is skipped, and what is kept is hashed and dropped at once, so that a hundred thousand
+msgspec decodes each line into a struct that has only what pairing and the measures need; the text
+of the rest is skipped, and what is kept is hashed and dropped at once, so that a hundred thousand
 samples of 4 kB cost a few MB. Nothing that is read is executed or unpickled.
 """
 
@@ -184,8 +184,8 @@ def _decode(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number:
             loose = json.loads(line)  # Python's NaN and Infinity, which the harness does write
         except ValueError:
             raise FlipsError(
-                f"'{path}' line {number + 1} is not JSON ({error}); the file was cut off or edited: "
-                "rerun this task"
+                f"'{path}' line {number + 1} is not JSON ({error}); the file was cut off or "
+                "edited: rerun this task"
             ) from None
     try:
         return msgspec.convert(loose, decoder.type, strict=False)

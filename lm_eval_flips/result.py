@@ -1,7 +1,7 @@
 """What ``compare`` returns: frozen records, from one row up to the whole comparison.
 
-Shares lie in 0..1, distances are nats, counts are counts. Undefined is nan, or None for a count or a
-whole measure that does not apply; never 0.
+Shares lie in 0..1, distances are nats, counts are counts. Undefined is nan, or None for a count or
+a whole measure that does not apply; never 0.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class RunSummary:
 class RunComparison:
     """One compressed run against the baseline.
 
-    ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks that
-    only one of the runs holds.
+    ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks
+    that only one of the runs holds.
     """
 
     path: str

@@ -1,7 +1,8 @@
 """A run on disk: finds an lm_eval output folder's files and reads its results JSON.
 
 This module and ``samples.py`` are the only ones that know lm_eval's file format (0.4.7 and newer).
-A run is one `results_<date>.json` with the `samples_<task>_<date>.jsonl` of the same date beside it.
+A run is one `results_<date>.json` with the `samples_<task>_<date>.jsonl` of the same date beside
+it.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ class Run:
             if name not in IDENTITY_ARGS
         }
         found |= {f"version.{task}": self.results.versions.get(task) for task in self.sample_paths}
-        found |= {f"num_fewshot.{task}": self.results.n_shot.get(task) for task in self.sample_paths}
+        found |= {
+            f"num_fewshot.{task}": self.results.n_shot.get(task) for task in self.sample_paths
+        }
         return found
 
     @property
@@ -188,8 +191,8 @@ def load_run(path: str | Path) -> Run:
     """Find the run at ``path``.
 
     Args:
-        path: an output folder of lm_eval (with one run, or several of one model: the newest), or one
-            `results_*.json` or `samples_*.jsonl` in it.
+        path: an output folder of lm_eval (with one run, or several of one model: the newest), or
+            one `results_*.json` or `samples_*.jsonl` in it.
 
     Raises:
         FlipsError: nothing there, not an lm_eval run, runs of several models, logged by lm_eval
@@ -199,7 +202,7 @@ def load_run(path: str | Path) -> Run:
         >>> load_run("runs/none")
         Traceback (most recent call last):
         ...
-        lm_eval_flips.errors.FlipsError: 'runs/none' does not exist; give an lm_eval output folder...
+        lm_eval_flips.errors.FlipsError: 'runs/none' does not exist; give an lm_eval output fol...
     """
     path = Path(path)
     if not path.exists():
@@ -230,8 +233,8 @@ def _newest(folder: Path) -> Run:
         loose = sorted(folder.glob("samples_*.jsonl"))
         if loose:
             raise FlipsError(
-                f"'{folder}' has samples but no results_*.json; give one samples file instead, such "
-                f"as '{loose[0]}'"
+                f"'{folder}' has samples but no results_*.json; give one samples file instead, "
+                f"such as '{loose[0]}'"
             )
         raise FlipsError(
             f"'{folder}' holds no results_*.json of lm_eval; run lm_eval with --log_samples "
@@ -247,8 +250,8 @@ def _newest(folder: Path) -> Run:
             for run in runs
         )
         raise FlipsError(
-            f"'{folder}' holds {len(runs)} runs of different models or tasks; name the results file "
-            f"of one of them:\n{listing}"
+            f"'{folder}' holds {len(runs)} runs of different models or tasks; name the results "
+            f"file of one of them:\n{listing}"
         )
     return newest
 
@@ -275,9 +278,7 @@ def _run_of_results(path: Path) -> Run:
 
 def _run_of_samples(path: Path, *, task: str, date: str) -> Run:
     beside = [
-        file
-        for file in path.parent.glob(f"*_{date}.json")
-        if RESULTS_NAME.fullmatch(file.name)
+        file for file in path.parent.glob(f"*_{date}.json") if RESULTS_NAME.fullmatch(file.name)
     ]
     results = _read_results(beside[0]) if beside else Results(results={}, configs={})
     return Run(path=path, date=date, results=results, sample_paths={task: path})
@@ -294,8 +295,8 @@ def _read_results(path: Path) -> Results:
     keys = [key for scores in results.results.values() for key in scores]
     if (numbers and numbers < OLDEST) or not any("," in key for key in keys):
         raise FlipsError(
-            f"'{path}' was written by lm_eval {version or '< 0.4.7'}, which does not log what pairing "
-            "needs; rerun with lm_eval >= 0.4.7"
+            f"'{path}' was written by lm_eval {version or '< 0.4.7'}, which does not log what "
+            "pairing needs; rerun with lm_eval >= 0.4.7"
         )
     return results
 

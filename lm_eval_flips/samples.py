@@ -111,7 +111,9 @@ class Samples:
             answer=self.answer[rows],
             metrics=pick(self.metrics),
             units=pick(self.units),
-            unusable={doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())},
+            unusable={
+                doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())
+            },
         )
 
 
@@ -123,7 +125,9 @@ def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Re
         (f"metric_{i}", Any, msgspec.field(name=name, default=None))
         for i, name in enumerate(metrics)
     ]
-    return msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
+    made: Any = msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
+    kind: type[Record] = made
+    return kind
 
 
 def arguments_digest(requests: Sequence[Request]) -> bytes:
@@ -168,11 +172,11 @@ class _Even:
 
 
 def _even(requests: list[list[Request]]) -> _Even | None:
-    """What lets most records be treated at once instead of one by one, which takes twice as long."""
+    """What lets most records be treated at once instead of one by one, which takes longer."""
     count = len(requests[0])
-    if not count or any([len(asked) != count for asked in requests]):
+    if not count or any(len(asked) != count for asked in requests):
         return None
-    if any([request.arg_2 is not None for asked in requests for request in asked]):
+    if any(request.arg_2 is not None for asked in requests for request in asked):
         return None
     contexts = [asked[0].arg_0 for asked in requests]
     for place in range(1, count):
@@ -237,7 +241,8 @@ class Columns:
         gold[tuple(np.frombuffer(self.gold, np.int64).reshape(-1, 2).T)] = True
 
         loglikelihoods = table(self.values, -inf)
-        self._find_unusable(doc_id[order], loglikelihoods)
+        unconditional = table(self.base, 0.0) if self.base else None
+        self._find_unusable(doc_id[order], loglikelihoods, unconditional)
         return Samples(
             task=self.task,
             filter=self.filter,
@@ -247,7 +252,7 @@ class Columns:
             hashes={name: _digests(found)[order] for name, found in self.hashes.items()},
             choices=counts[order],
             loglikelihoods=loglikelihoods,
-            unconditional=table(self.base, 0.0) if self.base else None,
+            unconditional=unconditional,
             chars=table(self.chars, nan),
             bytes=table(self.bytes, nan),
             gold=gold[order],
@@ -282,14 +287,23 @@ class Columns:
         missing = len(self.doc_id) - len(values)
         return np.pad(np.frombuffer(values, np.float64), (0, missing), constant_values=nan)
 
-    def _find_unusable(self, doc_id: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    def _find_unusable(
+        self,
+        doc_id: NDArray[np.int64],
+        values: NDArray[np.float64],
+        unconditional: NDArray[np.float64] | None,
+    ) -> None:
         if self.kind == "text":
             return
-        for reason, bad in (
-            ("a log-likelihood is nan", np.isnan(values).any(-1)),
-            ("a log-likelihood is +inf", np.isposinf(values).any(-1)),
-            ("no log-likelihood is finite", np.isneginf(values).all(-1)),
-        ):
+        found = {
+            "a log-likelihood is nan": np.isnan(values).any(-1),
+            "a log-likelihood is +inf": np.isposinf(values).any(-1),
+            "no log-likelihood is finite": np.isneginf(values).all(-1),
+        }
+        if unconditional is not None:
+            bad = ~np.isfinite(unconditional).all(-1)
+            found["a choice's unconditional log-likelihood is not finite"] = bad
+        for reason, bad in found.items():
             for doc in doc_id[bad].tolist():
                 self.unusable.setdefault(doc, reason)
 
@@ -310,7 +324,8 @@ class Columns:
             if even is None
             else even.digests()
         )
-        attributes = _attributes(type(records[0]))
+        kind: Any = type(records[0])
+        attributes = _attributes(kind)
         for name in self._layout:
             column = [getattr(record, attributes[name]) for record in records]
             self._add_metric(name, column, start)
@@ -323,7 +338,9 @@ class Columns:
     def _add_metric(self, name: str, column: list[Any], start: int) -> None:
         numbers, units = _numbers(column), None
         if numbers is None and name in PERPLEXITIES:
-            pairs = [v if isinstance(v, (list, tuple)) and len(v) == 2 else (None, None) for v in column]
+            pairs = [
+                v if isinstance(v, (list, tuple)) and len(v) == 2 else (None, None) for v in column
+            ]
             numbers = _numbers([pair[0] for pair in pairs])
             units = _numbers([pair[1] for pair in pairs])
         if numbers is None:

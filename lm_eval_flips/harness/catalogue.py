@@ -15,9 +15,7 @@ TASK_CLASS = "!function lm_eval_flips.harness.task.FlipsTask"
 AVERAGED = ("flips", "correct_to_incorrect", "incorrect_to_correct", "all_flips", "choice_kl")
 
 
-def group_files(
-    names: Sequence[str], *, include_path: Path | None = None
-) -> dict[str, str]:
+def group_files(names: Sequence[str], *, include_path: Path | None = None) -> dict[str, str]:
     """The YAML of a `flips_NAME` group for each name.
 
     Args:
@@ -33,7 +31,9 @@ def group_files(
     """
     manager = TaskManager(include_path=None if include_path is None else str(include_path))
     return {
-        f"flips_{_file_name(name)}": _group_yaml(f"flips_{_file_name(name)}", _members(manager, name))
+        f"flips_{_file_name(name)}": _group_yaml(
+            f"flips_{_file_name(name)}", _members(manager, name)
+        )
         for name in names
     }
 
@@ -63,8 +63,9 @@ def _refuse_classes(manager: TaskManager, leaves: Sequence[str]) -> None:
     built = [leaf for leaf in leaves if manager.task_index[leaf].kind.name == "PY_TASK"]
     if built:
         raise FlipsError(
-            f"{named(built)} {'is' if len(built) == 1 else 'are'} built by a class of its own, which "
-            "FlipsTask would replace; run it as it is in both runs and use lm-eval-flips compare"
+            f"{named(built)} {'is' if len(built) == 1 else 'are'} built by a class of its own, "
+            "which FlipsTask would replace; run it as it is in both runs and use lm-eval-flips "
+            "compare"
         )
 
 

@@ -1,10 +1,10 @@
 """Registers the flip metrics and aggregations with lm_eval.
 
-lm_eval 0.4.14 finds them by entry point; before that they are registered when FlipsTask is imported.
-The values are made by FlipsTask, sample by sample; the metrics registered here only carry the names,
-their aggregation and their direction. The aggregations run once per task, after the values of all
-ranks were gathered: the harness's one hook after aggregation. They rebuild the samples as tensors,
-on the GPU where there is one.
+lm_eval 0.4.14 finds them by entry point; before that they are registered when FlipsTask is
+imported. The values are made by FlipsTask, sample by sample; the metrics registered here only carry
+the names, their aggregation and their direction. The aggregations run once per task, after the
+values of all ranks were gathered: the harness's one hook after aggregation. They rebuild the
+samples as tensors, on the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 # Registering before the built-ins are there would keep lm_eval from ever loading them.
 import lm_eval.api.metrics
-import lm_eval.models  # noqa: F401
+import lm_eval.models
 import torch
 from lm_eval.api.registry import (
     aggregation_registry,
@@ -106,7 +106,8 @@ def _register(name: str) -> Callable[..., float]:
     if aggregation is not mean and name not in aggregation_registry:
         register_aggregation(name)(aggregation)
     label = "mean" if aggregation is mean else name
-    register_metric(metric=name, higher_is_better=False, aggregation=label)(carried)
+    direction = {} if name == "flips_kl_correlation" else {"higher_is_better": False}
+    register_metric(metric=name, aggregation=label, **direction)(carried)
     return carried
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lm_eval_flips.intervals import indicators
 from lm_eval_flips.paired_metric import PairedMetric, as_compared
 from lm_eval_flips.samples import PERPLEXITIES
 
@@ -17,19 +18,9 @@ Value = tuple[int, str, Any]
 
 def flip_values(metric: PairedMetric) -> Iterator[Value]:
     """``(doc_id, metric, value)`` of every flip metric that is defined for these samples."""
-    before, after = metric.baseline_correct, metric.compressed_correct
-    if before is None or after is None:
-        return
     columns: dict[str, list[Any]] = {
-        "flips": (before ^ after).int().tolist(),
-        "correct_to_incorrect": (before & ~after).int().tolist(),
-        "incorrect_to_correct": (~before & after).int().tolist(),
+        name: marks.int().tolist() for name, marks in indicators(metric).items()
     }
-    if metric.changed is not None:
-        columns["answers_changed"] = metric.changed.int().tolist()
-    if metric.changed is not None and metric.baseline_answer is not None:
-        twice = ~before & ~after & metric.changed
-        columns["all_flips"] = ((before ^ after) | twice).int().tolist()
     if metric.divergence is not None:
         columns["choice_kl"] = metric.divergence.kl.tolist()
         columns["flips_kl_correlation"] = _gatherable(metric, columns["flips"])
@@ -39,7 +30,7 @@ def flip_values(metric: PairedMetric) -> Iterator[Value]:
 
 
 def _gatherable(metric: PairedMetric, flipped: list[int]) -> list[Any]:
-    """What the post-aggregation hook needs of each sample: plain numbers, which any rank can send."""
+    """What the post-aggregation hook needs of a sample: plain numbers, which any rank can send."""
     pairs = metric.pairs
     sides = [as_compared(pairs, side, metric.metric) for side in (pairs.baseline, pairs.compressed)]
     counts = pairs.choices[metric.rows].tolist()

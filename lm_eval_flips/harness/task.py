@@ -1,14 +1,15 @@
-"""FlipsTask: any configurable task of the catalogue, plus how its answers moved from a baseline run.
+"""FlipsTask: any configurable task of the catalogue, plus how its answers moved from a baseline
+run.
 
 Put over a task or group by a group YAML (``class: !function lm_eval_flips.harness.task.FlipsTask``)
 and given a baseline by ``--metadata baseline=RUN``, it adds the flip metrics to what the task
 returns for each sample; the harness gathers, aggregates and prints them like any other.
 
-The order of events in lm_eval's ``evaluate`` (0.4.13, evaluator.py:541-669): requests are built, the
-model runs, ``apply_filters`` is called once, then for each filter ``doc_iterator`` is walked and
-``process_results`` called for each document. Pairs are proven when the requests are built, before
-the model spends any time; the samples are compared in ``apply_filters``, all at once, with the code
-that ``compare`` uses.
+The order of events in lm_eval's ``evaluate`` (0.4.13, evaluator.py:541-669): requests are built,
+the model runs, ``apply_filters`` is called once, then for each filter ``doc_iterator`` is walked
+and ``process_results`` called for each document. Pairs are proven when the requests are built,
+before the model spends any time; the samples are compared in ``apply_filters``, all at once, with
+the code that ``compare`` uses.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         config = {key: value for key, value in (config or {}).items() if key != "class"}
         if "output_type" not in config and "dataset_path" not in config:
             raise BaselineError(
-                f"task '{config.get('task')}' is built by a class of its own, which FlipsTask would "
-                "replace; run it as it is in both runs and use lm-eval-flips compare"
+                f"task '{config.get('task')}' is built by a class of its own, which FlipsTask "
+                "would replace; run it as it is in both runs and use lm-eval-flips compare"
             )
         super().__init__(config=config, **kwargs)
         # named in a YAML's metric_list: only these are wanted, and the harness must not call them
@@ -92,7 +93,10 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
     def higher_is_better(self) -> dict[str, Any]:
         """The task's own directions; of every flip metric less is better."""
         own: dict[str, Any] = super().higher_is_better()
-        return own if self._baseline is None else {**own, **dict.fromkeys(AGGREGATIONS, False)}
+        if self._baseline is None:
+            return own
+        less = [name for name in AGGREGATIONS if name != "flips_kl_correlation"]
+        return {**own, **dict.fromkeys(less, False)}
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the requests and prove that the baseline answered the same ones."""

@@ -1,9 +1,9 @@
 """Do KL-divergence and flips tell the same story? Rank correlation, and KL as a flip detector.
 
 Spearman's correlation is the paper's (arXiv 2407.09141, figure of flips against KL). It is computed
-here on tensors, so that it runs on the GPU where the harness gathered the samples; the tests hold it
-equal to scipy's. Its interval is Bonett and Wright's (2000, Psychometrika 65, eq. 3). The area under
-the ROC curve has DeLong's standard error (1988, Biometrics 44).
+here on tensors, so that it runs on the GPU where the harness gathered the samples; the tests hold
+it equal to scipy's. Its interval is Bonett and Wright's (2000, Psychometrika 65, eq. 3). The area
+under the ROC curve has DeLong's standard error (1988, Biometrics 44).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lm_eval_flips.shapes import Bool, Float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spearman:
-    """Spearman's rank correlation of n pairs; nan where either side is constant."""
+    """Spearman's rank correlation of n pairs; nan where a side is constant or holds a nan."""
 
     n: int
     statistic: float
@@ -38,7 +38,7 @@ class Spearman:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auroc:
-    """The chance that a positive sample scores above a negative one; nan where either is missing."""
+    """The chance that a positive sample scores above a negative one; nan where one is missing."""
 
     positives: int
     negatives: int
@@ -46,8 +46,8 @@ class Auroc:
     standard_error: float
 
     def interval(self, *, level: float = 0.95) -> Interval:
-        """DeLong's interval, cut to 0..1; nan where a class has fewer than two samples."""
-        if min(self.positives, self.negatives) < 2:
+        """DeLong's interval, cut to 0..1; nan for fewer than two of a class, or no overlap."""
+        if min(self.positives, self.negatives) < 2 or self.standard_error == 0:
             return NO_INTERVAL
         half = float(stats.norm.ppf(0.5 + level / 2)) * self.standard_error
         return Interval(max(0.0, self.statistic - half), min(1.0, self.statistic + half))
@@ -76,7 +76,7 @@ def spearman(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spea
         1.0
     """
     n = x.numel()
-    if n < 2:
+    if n < 2 or x.isnan().any() or y.isnan().any():
         return Spearman(n=n, statistic=nan)
     a, b = ranks(x), ranks(y)
     a, b = a - a.mean(), b - b.mean()
@@ -96,7 +96,7 @@ def auroc(*, score: Float[Tensor, " samples"], positive: Bool[Tensor, " samples"
         1.0
     """
     p, n = int(positive.sum()), int((~positive).sum())
-    if p == 0 or n == 0:
+    if p == 0 or n == 0 or score.isnan().any():
         return Auroc(positives=p, negatives=n, statistic=nan, standard_error=nan)
     everywhere = ranks(score)
     # For each positive the share of negatives below it (ties half), for each negative the share of

@@ -15,7 +15,6 @@ from math import log, nan
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import Interval, quantile_interval
 from lm_eval_flips.shapes import Float
 
 
@@ -43,6 +42,8 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     # Where p is 0 (a choice the sample does not have, or one ruled out by the model) the term is 0,
     # also if q is 0 there too and the difference is nan.
     terms = log_p.exp() * (log_p - log_q)
+    # Where only q is 0 the term is infinite, also if p is too small for a float.
+    terms = torch.where(log_q.isneginf(), torch.inf, terms)
     return torch.where(log_p.isneginf(), 0.0, terms).sum(-1).clamp_min(0.0)
 
 
@@ -92,25 +93,24 @@ def summarise(values: Float[Tensor, " samples"]) -> Summary:
         return Summary(mean=nan, median=nan, p99=nan, max=nan)
     return Summary(
         mean=float(values.mean()),
-        median=_quantile(values, 0.5),
-        p99=_quantile(values, 0.99),
+        median=quantile(values, 0.5),
+        p99=quantile(values, 0.99),
         max=float(values.max()),
     )
 
 
-def _quantile(values: Tensor, share: float) -> float:
+def quantile(values: Float[Tensor, " samples"], share: float) -> float:
+    """The value below which a share of the samples lies, interpolated linearly.
+
+    Example:
+        >>> quantile(torch.tensor([1.0, 2.0, 4.0]), 0.75)
+        3.0
+    """
     # torch.quantile refuses more than 2**24 values; selecting two of them is also faster
     place = share * (values.numel() - 1)
     low = int(place)
     below = float(values.kthvalue(low + 1).values)
-    above = float(values.kthvalue(min(low + 2, values.numel())).values)
-    # equal neighbours, inf among them, need no interpolation
+    if place == low:
+        return below
+    above = float(values.kthvalue(low + 2).values)
     return below if below == above else below + (above - below) * (place - low)
-
-
-def quantile_intervals(values: Float[Tensor, " samples"], *, level: float = 0.95) -> dict[str, Interval]:
-    """Intervals of the median and of p99. The largest value has none: it only grows with n."""
-    return {
-        "median": quantile_interval(values, 0.5, level=level),
-        "p99": quantile_interval(values, 0.99, level=level),
-    }

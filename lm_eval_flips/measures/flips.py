@@ -90,7 +90,9 @@ answers_changed=3, baseline_correct=2)
         n=baseline_correct.numel(),
         correct_to_incorrect=int((baseline_correct & ~compressed_correct).sum()),
         incorrect_to_correct=int((~baseline_correct & compressed_correct).sum()),
-        wrong_to_wrong=None if changed is None or not closed else int((wrong_twice & changed).sum()),
+        wrong_to_wrong=None
+        if changed is None or not closed
+        else int((wrong_twice & changed).sum()),
         answers_changed=None if changed is None else int(changed.sum()),
         baseline_correct=int(baseline_correct.sum()),
     )

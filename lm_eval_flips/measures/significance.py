@@ -8,7 +8,7 @@ sample a cluster of its own that is the ordinary standard error.
 from __future__ import annotations
 
 from math import isnan, nan, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from scipy import stats
@@ -43,7 +43,8 @@ def wilson(count: int, n: int, *, level: float = 0.95) -> Interval:
 def mcnemar(*, lost: int, won: int) -> float:
     """Two-sided exact McNemar p: a binomial test of the discordant pairs at 1/2 (scipy).
 
-    nan where no pair is discordant: there is nothing to test then, which is no evidence of equality.
+    nan where no pair is discordant: there is nothing to test then, which is no evidence of
+    equality.
 
     Example:
         >>> round(mcnemar(lost=9, won=1), 4)
@@ -77,9 +78,7 @@ def standard_error(
     return sqrt(variance), groups - 1
 
 
-def mean_interval(
-    mean: float, error: float, freedom: int, *, level: float = 0.95
-) -> Interval:
+def mean_interval(mean: float, error: float, freedom: int, *, level: float = 0.95) -> Interval:
     """Student's t interval around a mean with a given standard error.
 
     Example:
@@ -92,26 +91,46 @@ def mean_interval(
     return Interval(mean - half, mean + half)
 
 
-def share_interval(share: float, n: int, error: float, *, level: float = 0.95) -> Interval:
+def share_interval(
+    share: float, n: int, error: float, freedom: int, *, level: float = 0.95
+) -> Interval:
     """Wilson's interval of a share whose samples are not independent.
 
     n is replaced by the size of an independent sample with the same standard error (Kish's
-    effective sample size), never by more than n.
+    effective sample size), never by more than n; the normal quantile by Student's t.
 
     Example:
-        >>> share_interval(0.05, 100, error=0.0)  # no more than the 100 samples are worth
+        >>> share_interval(0.05, 100, error=0.0, freedom=10**6)  # worth 100 samples at most
         Interval(low=0.0215..., high=0.1117...)
     """
-    if n == 0 or isnan(share):
+    if n == 0 or isnan(share) or isnan(error) or freedom < 1:
         return NO_INTERVAL
     spread = share * (1 - share)
     effective = float(n)
     if error > 0 and spread > 0:
         effective = min(n, spread / error**2)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(stats.t.ppf(0.5 + level / 2, freedom))
     centre = (share + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z * sqrt(spread / effective + (z / (2 * effective)) ** 2) / (1 + z * z / effective)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # rounding may not push an end past the share itself
+    return Interval(max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def paired_share_interval(*, lost: int, won: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of ``(won - lost) / n``, the change of a share measured twice on the same samples.
+
+    Bonett and Price's adjusted Wald interval (2012, J. Educ. Behav. Stat. 37, eq. 3): one sample is
+    added to both discordant counts, so that few flips, or none, still leave a width.
+
+    Example:
+        >>> paired_share_interval(lost=6, won=2, n=100)
+        Interval(low=-0.098..., high=0.020...)
+    """
+    if n == 0:
+        return NO_INTERVAL
+    p, q = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = float(stats.norm.ppf(0.5 + level / 2)) * sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return Interval(max(-1.0, p - q - half), min(1.0, p - q + half))
 
 
 def quantile_interval(
@@ -129,5 +148,6 @@ def quantile_interval(
     if values.numel() == 0:
         return NO_INTERVAL
     ordered = values.detach().cpu().numpy()
-    ci = stats.quantile_test(ordered, p=share).confidence_interval(confidence_level=level)
+    test = stats.quantile_test(ordered, p=share)
+    ci: Any = test.confidence_interval(confidence_level=level)
     return Interval(float(ci.low), float(ci.high))

@@ -122,7 +122,9 @@ def _rate(rate: Rate) -> dict[str, Any]:
 
 
 def _correlation(found: SampleCorrelation | None) -> dict[str, Any] | None:
-    return found and {
+    if found is None:
+        return None
+    return {
         "choice_kl_with_changed": _spearman(found.changed),
         "choice_kl_with_flipped": _spearman(found.flipped),
         "choice_kl_detects_flips": _auroc(found.detects_flips),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from lm_eval_flips.paired_metric import PairedMetric, as_compared
-from lm_eval_flips.result import Comparison, RunComparison
 from lm_eval_flips.reading import read_lines
+from lm_eval_flips.result import Comparison, RunComparison
 
 QUESTION = 600  # characters shown; the end of a prompt holds its question
 CONTINUATION = 200
@@ -82,7 +82,9 @@ def _sample(run: RunComparison, metric: PairedMetric, row: int) -> FlippedSample
         direction="correct → incorrect" if lost else "incorrect → correct",
         margin=float(metric.margin[row]) if metric.margin is not None else torch.nan,
         target=str(left["target"]),
-        question=_question(left, pairs.baseline.task.fewshot_delimiter, pairs.baseline.task.num_fewshot),
+        question=_question(
+            left, pairs.baseline.task.fewshot_delimiter, pairs.baseline.task.num_fewshot
+        ),
         choices=_choices(metric, row, place, left)
         if metric.margin is not None
         else _answers(left, right),

@@ -82,7 +82,7 @@ def _spread(metric: PairedMetric, values: Any, n: int) -> pa.Array:
     own = pa.array(values.cpu().numpy())
     if len(own) == n:
         return own
-    place = [None] * n
+    place: list[int | None] = [None] * n
     for i, row in enumerate(metric.rows.tolist()):
         place[row] = i
     return own.take(pa.array(place, pa.int64()))

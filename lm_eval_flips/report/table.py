@@ -38,10 +38,14 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
     yield Text.assemble("compressed  ", (run.model, "bold"))
     differing = [d for d in comparison.settings_that_differ if d.run == run.path]
     if differing:
-        listing = ", ".join(f"{d.setting} {d.baseline!s:.40} → {d.compressed!s:.40}" for d in differing)
+        listing = ", ".join(
+            f"{d.setting} {d.baseline!s:.40} → {d.compressed!s:.40}" for d in differing
+        )
         yield Text(f"settings that differ: {listing}", style="yellow")
     for dropped in run.dropped:
-        why = "; ".join(f"{reason}: doc {named(list(docs))}" for reason, docs in dropped.reasons.items())
+        why = "; ".join(
+            f"{reason}: doc {named(list(docs))}" for reason, docs in dropped.reasons.items()
+        )
         yield Text(
             f"LEFT OUT {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}",
             style="bold red",
@@ -61,7 +65,18 @@ def _table(run: RunComparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("task", no_wrap=True)
     table.add_column("metric", no_wrap=True)
-    for name in ("n", "score", "change", "p", "flips", "all flips", "C→I", "I→C", "W→W", "choice KL"):
+    for name in (
+        "n",
+        "score",
+        "change",
+        "p",
+        "flips",
+        "all flips",
+        "C→I",
+        "I→C",
+        "W→W",
+        "choice KL",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in run.tasks:
         table.add_row(*_cells(row))
@@ -97,7 +112,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _across(comparison: Comparison) -> Text:
-    found = comparison.across_runs["pooled"] if "pooled" in comparison.across_runs else None
+    found = comparison.across_runs.get("pooled")
     if found is None:
         return Text()
     low, high = found.interval()

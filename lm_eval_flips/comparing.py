@@ -13,6 +13,7 @@ from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.correlation import Spearman, spearman
 from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
 from lm_eval_flips.pairing import Dropped, Pairs, pair
+from lm_eval_flips.reading import read_samples
 from lm_eval_flips.result import (
     Comparison,
     Row,
@@ -21,7 +22,6 @@ from lm_eval_flips.result import (
     SettingDifference,
 )
 from lm_eval_flips.row import measure
-from lm_eval_flips.reading import read_samples
 from lm_eval_flips.runs import Run, TaskLog, load_run
 from lm_eval_flips.samples import Samples
 
@@ -190,8 +190,10 @@ def _primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
         if now.baseline_correct is None and paired.baseline_correct is not None:
             chosen[paired.pairs.task] = paired
     binary = [paired for paired in chosen.values() if paired.baseline_correct is not None]
-    # a mean of accuracies and log-likelihoods means nothing: pool the binary ones where there are any
-    return binary or list(chosen.values())
+    # A mean of accuracies and log-likelihoods, or of words and bytes, means nothing: the binary
+    # ones are pooled where there are any, else those that share the first one's metric.
+    first = next(iter(chosen.values())).metric
+    return binary or [paired for paired in chosen.values() if paired.metric == first]
 
 
 def _pooled(metrics: Sequence[PairedMetric], rows: Sequence[Row]) -> Row:

@@ -1,0 +1,213 @@
+"""The intervals and p-values of a row, from errors that know which samples are independent.
+
+Within a task, samples of the same document are one cluster. Over ten or more tasks, as in MMLU's
+subjects, the tasks are the clusters. Over fewer a cluster-robust error is not to be trusted; the
+tasks are then strata: the errors within each are added up, and the result speaks of these tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan, nan, sqrt
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lm_eval_flips.measures.divergence import quantile
+from lm_eval_flips.measures.flips import Flips
+from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.measures.significance import (
+    NO_INTERVAL,
+    Interval,
+    mcnemar,
+    mean_interval,
+    paired_share_interval,
+    quantile_interval,
+    share_interval,
+    standard_error,
+)
+from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.result import Distances
+
+ENOUGH_CLUSTERS = 10
+
+
+class Errors:
+    """Standard errors of means over the samples of some paired metrics."""
+
+    def __init__(self, metrics: Sequence[PairedMetric]) -> None:
+        self.metrics = metrics
+        self.n = sum(len(m.rows) for m in metrics)
+        documents = sum(int(m.clusters.max()) + 1 for m in metrics)
+        if len(metrics) >= ENOUGH_CLUSTERS:
+            self.method = f"clustered by task ({len(metrics)})"
+        elif len(metrics) > 1:
+            self.method = f"stratified by task ({len(metrics)})"
+        elif documents < self.n:
+            self.method = f"clustered by document ({documents} of {self.n} samples)"
+        else:
+            self.method = "independent samples"
+
+    @property
+    def clustered_by_task(self) -> bool:
+        """Whether the tasks are the clusters."""
+        return len(self.metrics) >= ENOUGH_CLUSTERS
+
+    @property
+    def independent(self) -> bool:
+        """Whether every sample counts by itself."""
+        return self.method == "independent samples"
+
+    def of(self, values: Sequence[Tensor]) -> tuple[float, int]:
+        """Standard error and degrees of freedom of the mean of the tasks' values together."""
+        if len(values) >= ENOUGH_CLUSTERS:
+            place = torch.repeat_interleave(
+                torch.arange(len(values)), torch.tensor([len(v) for v in values])
+            )
+            whole = torch.cat(list(values)).double()
+            return standard_error(whole, place.to(whole.device))
+        parts = [
+            (len(v), *standard_error(v.double(), m.clusters))
+            for v, m in zip(values, self.metrics, strict=True)
+        ]
+        total = sum(n for n, _, _ in parts)
+        return (
+            sqrt(sum((n * error) ** 2 for n, error, _ in parts)) / total,
+            sum(freedom for _, _, freedom in parts),
+        )
+
+
+def intervals(
+    errors: Errors,
+    flips: Flips | None,
+    distances: Distances | None,
+    perplexity: PerplexityChange | None,
+) -> dict[str, Interval]:
+    """The 95 % interval of every number of a row, by the number's name."""
+    if perplexity is not None:
+        return _of_perplexity(perplexity, errors.metrics[0].metric)
+    found = {"score_change": _of_score(errors, flips)}
+    if flips is not None:
+        found |= _of_flips(errors, flips)
+    if distances is not None:
+        found |= _of_distances(errors.metrics, distances)
+    return found
+
+
+def p_value(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None) -> float:
+    """Two-sided p of no change: exact McNemar of the documents, or t where the tasks are clusters.
+
+    A document that stands in several samples is one pair, lost or won by its net change.
+    """
+    if flips is not None and not errors.clustered_by_task:
+        nets = [_by_document(m) for m in errors.metrics]
+        return mcnemar(
+            lost=sum(int((net < 0).sum()) for net in nets),
+            won=sum(int((net > 0).sum()) for net in nets),
+        )
+    if perplexity is not None:
+        change, error = perplexity.loss_change, perplexity.standard_error
+        freedom = perplexity.freedom
+    else:
+        values = _changes(errors.metrics)
+        change = float(torch.cat(values).mean())
+        error, freedom = errors.of(values)
+    if isnan(error) or freedom < 1 or (error == 0 and change == 0):
+        return nan
+    return 2 * float(stats.t.sf(abs(change) / error, freedom)) if error else 0.0
+
+
+def _changes(metrics: Sequence[PairedMetric]) -> list[Tensor]:
+    """Change of correctness, or of the value of a metric that is not binary, of each sample."""
+    return [
+        m.compressed_value - m.baseline_value
+        if m.baseline_correct is None or m.compressed_correct is None
+        else m.compressed_correct.double() - m.baseline_correct.double()
+        for m in metrics
+    ]
+
+
+def _by_document(metric: PairedMetric) -> Tensor:
+    (change,) = _changes([metric])
+    net = torch.zeros(int(metric.clusters.max()) + 1, dtype=change.dtype, device=change.device)
+    return net.index_add_(0, metric.clusters, change)
+
+
+def _of_score(errors: Errors, flips: Flips | None) -> Interval:
+    change = [m.compressed_value - m.baseline_value for m in errors.metrics]
+    if flips is not None and errors.independent:
+        (values,) = change  # of a binary metric, each -1, 0 or 1
+        lost, won = int((values < 0).sum()), int((values > 0).sum())
+        return paired_share_interval(lost=lost, won=won, n=flips.n)
+    return mean_interval(float(torch.cat(change).mean()), *errors.of(change))
+
+
+def _of_perplexity(change: PerplexityChange, metric: str) -> dict[str, Interval]:
+    ratio = change.ratio_interval()
+    if metric == "bits_per_byte":
+        return {"score_change": change.bits_interval(), "perplexity_ratio": ratio}
+    # the baseline's score is given: the change's interval is that of the ratio, times the score
+    before = change.baseline_perplexity
+    scaled = Interval(before * (ratio.low - 1), before * (ratio.high - 1))
+    return {"score_change": scaled, "perplexity_ratio": ratio}
+
+
+def _of_flips(errors: Errors, flips: Flips) -> dict[str, Interval]:
+    columns = [indicators(m) for m in errors.metrics]
+    names = [name for name in columns[0] if all(name in own for own in columns)]
+    found = {}
+    for name in names:
+        values = [own[name].double() for own in columns]
+        count = int(sum(float(own.sum()) for own in values))
+        found[name] = (
+            flips.interval(count)
+            if errors.independent
+            else share_interval(flips.share(count), flips.n, *errors.of(values))
+        )
+    return found
+
+
+def indicators(metric: PairedMetric) -> dict[str, Tensor]:
+    """Which samples of a binary metric count as what: one bool column for each defined name."""
+    before, after, changed = metric.baseline_correct, metric.compressed_correct, metric.changed
+    if before is None or after is None:
+        return {}
+    found = {
+        "flips": before ^ after,
+        "correct_to_incorrect": before & ~after,
+        "incorrect_to_correct": ~before & after,
+    }
+    if changed is not None:
+        found["answers_changed"] = changed
+        if metric.baseline_answer is not None:
+            found["all_flips"] = (before ^ after) | (~before & ~after & changed)
+    return found
+
+
+def _of_distances(metrics: Sequence[PairedMetric], distances: Distances) -> dict[str, Interval]:
+    with_choices = [m for m in metrics if m.divergence is not None]
+    errors = Errors(with_choices)
+    kls = [m.divergence.kl for m in with_choices if m.divergence is not None]
+    return {
+        "choice_kl": mean_interval(distances.choice_kl.mean, *errors.of(kls)),
+        "choice_kl_median": _of_quantile(errors, kls, 0.5),
+        "choice_kl_p99": _of_quantile(errors, kls, 0.99),
+    }
+
+
+def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:
+    """Order statistics where samples are independent, else Woodruff's interval (1952, JASA 47).
+
+    Woodruff inverts the distribution function at the ends of the interval of the share that lies
+    below the quantile.
+    """
+    whole = torch.cat(list(values))
+    if errors.independent:
+        return quantile_interval(whole, share)
+    middle = quantile(whole, share)
+    below = [(own <= middle).double() for own in values]
+    low, high = share_interval(share, len(whole), *errors.of(below))
+    if isnan(low):
+        return NO_INTERVAL
+    return Interval(quantile(whole, low), quantile(whole, high))

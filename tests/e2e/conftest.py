@@ -1,0 +1,82 @@
+"""FlipsTask over the local tasks, run by the stock lm_eval command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conftest import LocalRuns, harness_environment
+
+GROUPS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
+
+
+class FlipsRun(NamedTuple):
+    """What one run of the stock command left behind."""
+
+    folder: Path
+    printed: str
+    results: dict[str, Any]
+
+
+def lm_eval_command(model: Path, tasks: Path, names: str, output: Path, *more: str) -> list[str]:
+    """The stock command line, on a CPU, with logged samples."""
+    return [
+        *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
+        *("--model_args", f"pretrained={model},dtype=float32,softmax_dtype=float32"),
+        *("--include_path", str(tasks), "--tasks", names, "--device", "cpu"),
+        *("--batch_size", "8", "--output_path", str(output), "--log_samples", *more),
+    ]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command offline; standard output and error together."""
+    return subprocess.run(
+        command,
+        env=harness_environment(folder),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """The one results JSON below a folder."""
+    (file,) = folder.rglob("results_*.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def flips_folder(task_folder_local: Path) -> Path:
+    """The local tasks with the groups that `lm-eval-flips tasks make` writes for them."""
+    command = [sys.executable, "-m", "lm_eval_flips", "tasks", "make", *GROUPS]
+    made = run(
+        [*command, "--include_path", str(task_folder_local), "--output", str(task_folder_local)],
+        task_folder_local,
+    )
+    assert made.returncode == 0, made.stdout
+    return task_folder_local
+
+
+@pytest.fixture(scope="session")
+def flips_run(
+    flips_folder: Path,
+    perturbed_model: Path,
+    local_runs: LocalRuns,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FlipsRun:
+    """The perturbed model through FlipsTask, its baseline being the plain run of the tiny model."""
+    folder = tmp_path_factory.mktemp("flips")
+    names = ",".join(f"flips_{name}" for name in GROUPS)
+    command = lm_eval_command(perturbed_model, flips_folder, names, folder / "run")
+    done = run([*command, "--metadata", f"baseline={local_runs.baseline}"], folder)
+    assert done.returncode == 0, done.stdout
+    return FlipsRun(folder / "run", done.stdout, results_of(folder / "run"))

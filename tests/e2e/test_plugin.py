@@ -1,0 +1,166 @@
+"""Registration, the shipped YAMLs and the catalogue, against the harness's real index."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lm_eval_flips import FlipsError
+from lm_eval_flips.task_folder import task_folder
+
+SUITE = [
+    "flips_mmlu",
+    "flips_hellaswag",
+    "flips_piqa",
+    "flips_winogrande",
+    "flips_arc_easy",
+    "flips_arc_challenge",
+    "flips_lambada",
+    "flips_triviaqa",
+    "flips_gsm8k",
+    "flips_wikitext",
+    "flips",
+]
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def manager() -> Any:
+    """The harness's index with our folder."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(task_folder()))
+
+
+@pytest.fixture(scope="module")
+def plain_manager() -> Any:
+    """The harness's index as it is."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def test_every_group_of_the_suite_is_in_the_index(manager: Any) -> None:
+    """Trap 2: a class on the wrong level would turn a group into nothing, silently."""
+    assert set(SUITE) <= set(manager.all_groups)
+
+
+def test_the_index_check_can_fail(plain_manager: Any) -> None:
+    """Control: without our folder none of the groups is there."""
+    assert not set(SUITE) & set(plain_manager.all_groups)
+
+
+def test_our_folder_leaves_every_other_entry_alone(manager: Any, plain_manager: Any) -> None:
+    """Trap 3: no built-in task, tag or group is replaced or shrunk."""
+    assert set(manager.all_tasks) - set(plain_manager.all_tasks) == set(SUITE)
+    for tag in plain_manager.all_tags:
+        assert manager.task_index[tag].tags == plain_manager.task_index[tag].tags
+
+
+def test_every_member_of_the_suite_is_in_the_catalogue_and_carries_the_class(manager: Any) -> None:
+    """A group names tasks the harness has, and puts FlipsTask over each."""
+    for name in SUITE[:-1]:
+        file = task_folder() / f"{name}.yaml"
+        text = file.read_text().replace("!function ", "")
+        (member,) = yaml.safe_load(text)["task"]
+        assert (member.get("task") or member.get("group")) in manager.all_tasks
+        assert member["class"] == "lm_eval_flips.harness.task.FlipsTask"
+    assert yaml.safe_load((task_folder() / "flips.yaml").read_text())["task"] == SUITE[:-1]
+
+
+def test_registering_first_hides_no_built_in() -> None:
+    """Trap 1: in a fresh process, our plug-in leaves all models and metrics there."""
+    code = (
+        "import lm_eval_flips.harness.plugin\n"
+        "from lm_eval.api.registry import get_metric, get_model\n"
+        "assert get_metric('acc') and get_metric('flips') and get_model('hf') and get_model('dummy')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_registry_check_can_fail() -> None:
+    """Control: registering without importing the built-ins first does hide them."""
+    code = (
+        "from lm_eval.api.model import LM\n"
+        "from lm_eval.api.registry import register_model, get_model\n"
+        "register_model('zz')(type('Zz', (LM,), {}))\n"
+        "get_model('hf')"
+    )
+    failed = subprocess.run(
+        [sys.executable, "-c", code], check=False, timeout=120, capture_output=True, text=True
+    )
+    assert failed.returncode != 0
+    assert "zz" in failed.stderr
+
+
+def test_the_declared_entry_points_resolve() -> None:
+    """lm_eval 0.4.14 will find every metric and aggregation by the name it is registered under."""
+    from importlib.metadata import entry_points
+
+    from lm_eval.api.registry import get_aggregation, get_metric
+
+    from lm_eval_flips.paired_metric import OWN_METRICS
+
+    metrics = entry_points(group="lm_eval.metrics")
+    assert {point.name for point in metrics} == set(OWN_METRICS)
+    for point in metrics:
+        assert point.load() is get_metric(point.name)
+    for point in entry_points(group="lm_eval.aggregations"):
+        assert point.load() is get_aggregation(point.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("boolq", ["task: boolq"]),
+        ("mmlu_stem", ["group: mmlu_stem"]),
+        ("ai2_arc", ["task: arc_challenge", "task: arc_easy"]),
+        ("arc_ea*", ["task: arc_easy"]),
+    ],
+)
+def test_make_writes_a_group_for_a_task_a_group_a_tag_and_a_glob(
+    plain_manager: Any, name: str, members: list[str]
+) -> None:
+    """Each kind of name becomes members that carry the class."""
+    from lm_eval_flips.harness.catalogue import _group_yaml, _members
+
+    found = _members(plain_manager, name)
+    assert found == members
+    text = _group_yaml("flips_x", found)
+    assert text.count("class: !function lm_eval_flips.harness.task.FlipsTask") == len(members)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hellaswagg", "no task, group or tag of the catalogue matches 'hellaswagg'; did you mean"),
+        ("squadv2", "squadv2 is built by a class of its own"),
+    ],
+)
+def test_make_refuses_what_it_cannot_cover(plain_manager: Any, name: str, message: str) -> None:
+    """An unknown name gets suggestions; a task with its own class is named and refused."""
+    from lm_eval_flips.harness.catalogue import _members
+
+    with pytest.raises(FlipsError, match=message):
+        _members(plain_manager, name)
+
+
+def test_a_task_of_its_own_class_is_refused_inside_the_harness(tmp_path: Path) -> None:
+    """A group that would replace a task's own class says so instead of scoring something else."""
+    from lm_eval.tasks import TaskManager
+
+    (tmp_path / "own.yaml").write_text(
+        "task: own\nclass: !function lm_eval.api.task.ConfigurableTask\n"
+    )
+    (tmp_path / "flips_own.yaml").write_text(
+        "group: flips_own\ntask:\n  - task: own\n"
+        "    class: !function lm_eval_flips.harness.task.FlipsTask\n"
+    )
+    with pytest.raises(FlipsError, match="task 'own' is built by a class of its own"):
+        TaskManager(include_path=str(tmp_path), include_defaults=False).load(["flips_own"])
