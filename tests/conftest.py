@@ -24,7 +24,9 @@ LOCAL_TASKS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 CHOICES = ("tiny_choice", "tiny_inputs", "tiny_mutual")  # the leaves of tiny_outer
 GENERATED = ("tiny_generate", "tiny_repeats")  # the leaves of tiny_tag
 LEAVES = (*CHOICES, *GENERATED, "tiny_cloze", "tiny_rolling")
-WORDS = "amber birch cedar daisy elder fern ginger hazel iris juniper kale lotus maple olive".split()
+WORDS = (
+    "amber birch cedar daisy elder fern ginger hazel iris juniper kale lotus maple olive".split()
+)
 
 
 class LocalRuns(NamedTuple):
@@ -124,7 +126,7 @@ def task_folder_local(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
         "mutual": _choice_documents()[2:14],
         "cloze": _cloze_documents(said),
         "generate": _generate_documents(said),
-        "rolling": [{"text": f"{' '.join(WORDS[i:i + 5])} — ünï {i}.\n"} for i in range(6)],
+        "rolling": [{"text": f"{' '.join(WORDS[i : i + 5])} — ünï {i}.\n"} for i in range(6)],
     }
     for name, docs in documents.items():
         lines = "".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs)
@@ -242,7 +244,9 @@ def _input_documents() -> list[dict[str, Any]]:
     """As winogrande: the choices are two contexts, the continuation is the same."""
     return [
         {
-            "contexts": [f"The {WORDS[i]} saw the {WORDS[i + 1]}; the {WORDS[i + k]}" for k in (0, 1)],
+            "contexts": [
+                f"The {WORDS[i]} saw the {WORDS[i + 1]}; the {WORDS[i + k]}" for k in (0, 1)
+            ],
             "ending": f"was {'very ' * (i % 3)}tall.",
             "label": i % 2,
         }
@@ -267,7 +271,9 @@ def _generate_documents(said: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 def _task_configs(folder: Path) -> dict[str, dict[str, Any]]:
-    def task(name: str, data: str, kind: str, metrics: Iterable[str], **more: Any) -> dict[str, Any]:
+    def task(
+        name: str, data: str, kind: str, metrics: Iterable[str], **more: Any
+    ) -> dict[str, Any]:
         return {
             "task": name,
             "dataset_path": "json",

@@ -44,7 +44,7 @@ def _gatherable(metric: PairedMetric, flipped: list[int]) -> list[Any]:
 
 
 def perplexity_values(metrics: Sequence[PairedMetric]) -> Iterator[Value]:
-    """The values of the perplexity metrics: one ratio a task, and bits per byte where it has them."""
+    """The values of the perplexity metrics: a ratio, and bits per byte where it has them."""
     every = [m for m in metrics if m.units is not None]
     ratio = [m for m in every if m.metric in ("word_perplexity", "perplexity")] or [
         m for m in every if m.metric in PERPLEXITIES

@@ -1,5 +1,4 @@
-"""FlipsTask: any configurable task of the catalogue, plus how its answers moved from a baseline
-run.
+"""FlipsTask: any configurable task, plus how its answers moved from a baseline run.
 
 Put over a task or group by a group YAML (``class: !function lm_eval_flips.harness.task.FlipsTask``)
 and given a baseline by ``--metadata baseline=RUN``, it adds the flip metrics to what the task
@@ -153,8 +152,8 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         if filters != set(baseline):
             raise BaselineError(
                 f"task '{self.config.task}': the baseline logged the filters "
-                f"{named(sorted(baseline))}, this version of the task has {named(sorted(filters))}; "
-                "rerun the baseline with it"
+                f"{named(sorted(baseline))}, this version of the task has "
+                f"{named(sorted(filters))}; rerun the baseline with it"
             )
         first = next(iter(baseline.values()))
         total = len(self.eval_docs)

@@ -123,7 +123,7 @@ def test_group_rows_weigh_their_tasks_by_size(flips_run: FlipsRun, oracle: Compa
 
 
 def test_rolling_text_reports_its_perplexity_ratio(flips_run: FlipsRun, oracle: Comparison) -> None:
-    """perplexity_ratio and bits_per_byte_change equal the ratio of the harness's own perplexities."""
+    """perplexity_ratio and bits_per_byte_change follow from the harness's own scores."""
     mine = flips_run.results["results"]["tiny_rolling"]
     rows = {row.metric: row for row in oracle.compressed[0].tasks if row.name == "tiny_rolling"}
     words, bits = rows["word_perplexity"], rows["bits_per_byte"]
