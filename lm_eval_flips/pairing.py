@@ -235,7 +235,7 @@ def _widened(samples: Samples, width: int) -> Samples:
         unconditional=None if samples.unconditional is None else pad(samples.unconditional, 0.0),
         chars=pad(samples.chars, np.nan),
         bytes=pad(samples.bytes, np.nan),
-        gold=pad(samples.gold, False),
+        gold=pad(samples.gold, 0.0),
     )
 
 

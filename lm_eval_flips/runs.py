@@ -57,7 +57,6 @@ class Results(msgspec.Struct, gc=False):
     versions: dict[str, Any] = {}
     group_subtasks: dict[str, list[str]] = {}
     n_shot: dict[str, Any] = msgspec.field(name="n-shot", default_factory=dict)
-    n_samples: dict[str, dict[str, Any]] = msgspec.field(name="n-samples", default_factory=dict)
     higher_is_better: dict[str, dict[str, Any]] = {}
     model_name: str | None = None
     lm_eval_version: str | None = None
@@ -171,7 +170,8 @@ class Run:
             delimiter=_target_delimiter(config, chat=bool(self.results.chat_template)),
             fewshot_delimiter=config.get("fewshot_delimiter") or "\n\n",
             num_fewshot=int(self.results.n_shot.get(name) or 0),
-            expected=self.results.n_samples.get(name, {}).get("effective"),
+            # n-samples counts the whole data set under --samples up to lm_eval 0.4.11
+            expected=self.results.results.get(name, {}).get("sample_len"),
             lower_is_better=frozenset(m for m, up in better.items() if up is False),
             aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
         )

@@ -8,8 +8,8 @@ digits. With ``runs.py`` and ``reading.py`` this module is the only one that kno
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -117,6 +117,10 @@ class Samples:
         )
 
 
+# A metric of such a name was written over the sample's own field, and cannot be told from it.
+RESERVED = frozenset(Record.__struct_encode_fields__) | {"doc", "resps"}
+
+
 @lru_cache
 def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Record]:
     """``Record`` with the metrics of a task as further fields, `metric_0`, `metric_1` and so on."""
@@ -124,6 +128,7 @@ def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Re
     fields += [
         (f"metric_{i}", Any, msgspec.field(name=name, default=None))
         for i, name in enumerate(metrics)
+        if name not in RESERVED
     ]
     made: Any = msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
     kind: type[Record] = made
@@ -327,6 +332,9 @@ class Columns:
         kind: Any = type(records[0])
         attributes = _attributes(kind)
         for name in self._layout:
+            if name in RESERVED:
+                self.opaque.add(name)
+                continue
             column = [getattr(record, attributes[name]) for record in records]
             self._add_metric(name, column, start)
         self.kind = self.kind or _kind(self.task, requests[0])
@@ -389,7 +397,7 @@ class Columns:
         skip = len(delimiter)
         if not isinstance(texts[0], str) or {text[:skip] for text in texts} != {delimiter}:
             return False
-        known = {target: _places(target) for target in set(targets)}
+        known = {target: _places(target, even.count) for target in set(targets)}
         if not all(known.values()) or not "".join(texts).isascii():
             return False
         if not {delimiter + target for target in known}.isdisjoint(texts):
@@ -399,8 +407,7 @@ class Columns:
         self.bytes.extend(lengths)
         for row, target in enumerate(targets, start):
             for place in known[target]:
-                if 0 <= place < even.count:
-                    self.gold.extend((row, place))
+                self.gold.extend((row, place))
         return True
 
     def _values(self, records: list[Any], requests: list[list[Request]]) -> list[list[float]]:
@@ -496,17 +503,19 @@ def _gold(target: str, texts: list[str], delimiter: str) -> tuple[int, ...]:
     """
     text = delimiter + target
     named_choice = (texts.index(text),) if text in texts else ()
-    places = _places(target)
-    if places and all(0 <= place < len(texts) for place in places):
-        return places if named_choice in ((), places) else ()
-    return named_choice
+    places = _places(target, len(texts))
+    if not places:
+        return named_choice
+    return places if named_choice in ((), places) else ()
+
+
+_INDICES = re.compile(r"\d{1,6}|\[\d{1,6}(, \d{1,6})*\]")
 
 
 @lru_cache(maxsize=4096)
-def _places(target: str) -> tuple[int, ...]:
-    try:
-        value = ast.literal_eval(target)
-    except (ValueError, SyntaxError):
+def _places(target: str, count: int) -> tuple[int, ...]:
+    """The places that a target names, if it names places and there are as many choices."""
+    if not _INDICES.fullmatch(target):
         return ()
-    places = value if isinstance(value, list) else [value]
-    return tuple(places) if all(type(place) is int for place in places) else ()
+    places = tuple(int(place) for place in target.strip("[]").split(", "))
+    return places if max(places) < count else ()

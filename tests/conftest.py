@@ -165,7 +165,7 @@ def _tokenizer() -> Any:
     backend = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
     tokenizer.chat_template = (
@@ -197,7 +197,7 @@ def _model() -> Any:
         )
     )
     torch.random.set_rng_state(state)
-    return model.eval()
+    return model.eval()  # type: ignore[no-untyped-call]
 
 
 def _sayings(folder: Path) -> list[tuple[str, str]]:

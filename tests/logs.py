@@ -123,7 +123,9 @@ def choice(
     )
 
 
-def inputs(doc_id: int, loglikelihoods: Sequence[float], *, gold: int = 0, ending: str = "fell.") -> Record:
+def inputs(
+    doc_id: int, loglikelihoods: Sequence[float], *, gold: int = 0, ending: str = "fell."
+) -> Record:
     """A sample whose choices are contexts of one continuation, as in winogrande."""
     contexts = [f"Story {doc_id}: {name}" for name in ("Ann", "Bob", "Cem")[: len(loglikelihoods)]]
     pairs = [(value, False) for value in loglikelihoods]
@@ -241,7 +243,9 @@ def write_samples(path: Path, records: Sequence[Record]) -> Path:
 def _results(
     tasks: Mapping[str, Sequence[Record]], model: str, groups: dict[str, Sequence[str]]
 ) -> dict[str, Any]:
-    effective = {name: len({found["doc_id"] for found in records}) for name, records in tasks.items()}
+    effective = {
+        name: len({found["doc_id"] for found in records}) for name, records in tasks.items()
+    }
     return {
         "results": {name: _scores(name, records) for name, records in tasks.items()},
         "group_subtasks": {**groups, **{name: [] for name in tasks}} if groups else {},
@@ -249,7 +253,9 @@ def _results(
         "versions": dict.fromkeys(tasks, 1.0),
         "n-shot": dict.fromkeys(tasks, 0),
         "higher_is_better": {
-            name: {metric: "perpl" not in metric for found in records for metric in found["metrics"]}
+            name: {
+                metric: "perpl" not in metric for found in records for metric in found["metrics"]
+            }
             for name, records in tasks.items()
         },
         "n-samples": {name: {"original": n, "effective": n} for name, n in effective.items()},
@@ -280,7 +286,11 @@ def _results(
 
 
 def _scores(name: str, records: Sequence[Record]) -> dict[str, Any]:
-    scores: dict[str, Any] = {"name": name, "alias": name, "sample_len": len(records)}
+    scores: dict[str, Any] = {
+        "name": name,
+        "alias": name,
+        "sample_len": len({found["doc_id"] for found in records}),
+    }
     for found in records:
         for metric in found["metrics"]:
             scores[f"{metric},{found['filter']}"] = 0.5

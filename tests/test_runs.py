@@ -196,7 +196,9 @@ def test_json_of_another_kind_is_an_error(tmp_path: Path, content: bytes, why: s
     assert _message(file) == f"'{file}' is not a results file of lm_eval: {why}"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe{\x00}\x00", b'{"results": NaN', b'{"results": \xff}'])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{\x00}\x00", b'{"results": NaN', b'{"results": \xff}']
+)
 def test_bytes_that_are_no_text_are_an_error(tmp_path: Path, content: bytes) -> None:
     """Other encodings and broken NaN files end in the same message, never in a traceback."""
     file = tmp_path / "results.json"
@@ -251,7 +253,9 @@ def test_results_whose_metrics_name_no_filter_are_old(tmp_path: Path) -> None:
 
 def test_nan_and_infinity_literals_in_the_results_are_read(tmp_path: Path) -> None:
     """Python's json writes NaN, which strict JSON does not have; a stderr is nan for one sample."""
-    scores = {"repeated": {"acc,none": 1.0, "acc_stderr,none": float("nan"), "x,none": float("inf")}}
+    scores = {
+        "repeated": {"acc,none": 1.0, "acc_stderr,none": float("nan"), "x,none": float("inf")}
+    }
     file = logs.write_run(tmp_path, REPEATED, results=scores)
     assert "NaN" in file.read_text()
     assert "Infinity" in file.read_text()
@@ -273,7 +277,9 @@ def test_model_arguments_that_are_one_string_are_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize("args", [None, "", {}])
 def test_a_run_may_have_no_model_arguments(tmp_path: Path, args: Any) -> None:
     """The dummy model takes none."""
-    assert load_run(logs.write_run(tmp_path, REPEATED, config={"model_args": args})).model_args == {}
+    assert (
+        load_run(logs.write_run(tmp_path, REPEATED, config={"model_args": args})).model_args == {}
+    )
 
 
 def test_groups_are_followed_down_to_their_logged_leaves(tmp_path: Path) -> None:
@@ -332,7 +338,12 @@ def test_settings_hold_what_changes_scores_and_not_which_model_it_is(tmp_path: P
     """The model's own name differs between the runs by design."""
     config = {"model_args": {"pretrained": "m", "peft": "p", "add_bos_token": True}, "limit": 5.0}
     file = logs.write_run(
-        tmp_path, REPEATED, config=config, max_length=2048, chat_template_sha="abc", n_shot={"repeated": 5}
+        tmp_path,
+        REPEATED,
+        config=config,
+        max_length=2048,
+        chat_template_sha="abc",
+        n_shot={"repeated": 5},
     )
     settings = load_run(file).settings
     assert settings["model_args.add_bos_token"] is True

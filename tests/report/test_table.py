@@ -1,0 +1,69 @@
+"""The printed table: what each cell says, and how the undefined looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from lm_eval_flips import Comparison, compare
+from lm_eval_flips.report.table import tables
+from tests import logs
+from tests.conftest import LocalRuns
+
+
+def printed(comparison: Comparison) -> str:
+    """The tables as text, 200 characters wide."""
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables(comparison))
+    return console.export_text()
+
+
+def row_of(text: str, *names: str) -> str:
+    """The first line that holds all names."""
+    return next(line for line in text.splitlines() if all(name in line for name in names))
+
+
+def test_a_row_shows_scores_change_flips_and_kl(tmp_path: Path) -> None:
+    """Six questions, three lost: every cell, read off the line."""
+    paths = [
+        logs.write_run(
+            tmp_path / name,
+            {"task": [logs.choice(i, row if i < 3 else [-1.0, -2.0]) for i in range(6)]},
+            model=name,
+        )
+        for name, row in (("base", [-1.0, -2.0]), ("int4", [-2.0, -1.0]))
+    ]
+    line = row_of(printed(compare(*paths, metric="acc")), "task")
+    assert line.startswith("task")
+    line = row_of(printed(compare(*paths, metric="acc")), "acc", "6")
+    for cell in ("1.0000 → 0.5000", "-0.5000 [", "0.2500", "50.00 %", " 3 ", "0.2311"):
+        assert cell in line, cell
+
+
+def test_the_undefined_is_a_dash_and_filters_are_named(local_runs: LocalRuns) -> None:
+    """Generated text has no all flips and no KL; its two filters are two rows."""
+    text = printed(compare(local_runs.baseline, local_runs.compressed))
+    line = row_of(text, "tiny_generate", "exact_match,strict-match")
+    assert line.rstrip().endswith("–")
+    assert row_of(text, "tiny_generate", "exact_match,flexible-extract")
+    assert "tiny_outer" in text
+
+
+def test_what_is_left_out_is_loud(tmp_path: Path) -> None:
+    """Dropped samples, differing settings and tasks of one run only stand above the table."""
+    base = logs.write_run(
+        tmp_path / "a", {"task": [logs.choice(i, [-1.0, -2.0]) for i in range(3)]}
+    )
+    comp = logs.write_run(
+        tmp_path / "b",
+        {
+            "task": [logs.choice(i, [-2.0, -1.0]) for i in range(2)],
+            "more": [logs.choice(0, [-2.0, -1.0])],
+        },
+        max_length=1024,
+    )
+    text = printed(compare(base, comp, on_mismatch="intersect"))
+    assert "LEFT OUT 1 samples of task (none): only in the baseline: doc 2" in text
+    assert "only in one run: more" in text
+    assert "max_length 512 → 1024" in text
