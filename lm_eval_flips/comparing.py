@@ -162,7 +162,9 @@ def _compare_run(
         groups=tuple(_groups(base, metrics)),
         pooled=_pooled(metrics, rows),
         dropped=tuple(_dropped(pairs)),
-        not_compared=tuple(sorted(set(run.tasks) ^ set(base.tasks) if kept else ())),
+        not_compared=tuple(
+            sorted((set(kept) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
+        ),
         metrics=tuple(metrics),
     )
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lm_eval_flips.columns import PERPLEXITIES
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.pairing import Pairs, Side
-from lm_eval_flips.samples import PERPLEXITIES
 
 Pick = Callable[[Tensor], Tensor]
 

@@ -20,9 +20,11 @@ from typing import Any
 
 import msgspec
 
+from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.records import record_type
 from lm_eval_flips.runs import TaskLog
-from lm_eval_flips.samples import Columns, Samples, record_type
+from lm_eval_flips.samples import Samples
 
 STEP = 1 << 18  # bytes read at once; more would not stay in the cache
 

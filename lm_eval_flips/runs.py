@@ -1,8 +1,8 @@
 """A run on disk: finds an lm_eval output folder's files and reads its results JSON.
 
-This module and ``samples.py`` are the only ones that know lm_eval's file format (0.4.7 and newer).
-A run is one `results_<date>.json` with the `samples_<task>_<date>.jsonl` of the same date beside
-it.
+With ``records.py``, ``columns.py`` and ``reading.py`` this is all that knows the file format
+(lm_eval 0.4.7 and newer). A run is one `results_<date>.json` with the
+`samples_<task>_<date>.jsonl` of the same date beside it.
 """
 
 from __future__ import annotations

@@ -26,14 +26,15 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.measures.significance import Interval, paired_share_interval
 from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
 from lm_eval_flips.pairing import pair
+from lm_eval_flips.records import Record, Request
 from lm_eval_flips.result import Row
 from lm_eval_flips.row import measure
 from lm_eval_flips.runs import TaskLog
-from lm_eval_flips.samples import Columns, Record, Request
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,8 +19,9 @@ import pytest
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.reading import SampleReader, read_lines, read_samples
+from lm_eval_flips.records import Request, arguments_digest
 from lm_eval_flips.runs import TaskLog, load_run
-from lm_eval_flips.samples import Request, Samples, arguments_digest
+from lm_eval_flips.samples import Samples
 from tests import logs
 from tests.conftest import LEAVES, LocalRuns
 

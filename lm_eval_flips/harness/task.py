@@ -25,14 +25,16 @@ import numpy as np
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
+from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.harness.plugin import AGGREGATIONS
 from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
 from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
 from lm_eval_flips.pairing import differences, mismatch, pair
 from lm_eval_flips.reading import read_samples
+from lm_eval_flips.records import Request, record_type
 from lm_eval_flips.runs import Run, load_run
-from lm_eval_flips.samples import Columns, Request, Samples, record_type
+from lm_eval_flips.samples import Samples
 
 logger = logging.getLogger(__name__)
 
