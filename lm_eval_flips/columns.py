@@ -294,7 +294,7 @@ class Columns:
         self.chars.extend(lengths)
         if not "".join(texts).isascii():
             skip = len(delimiter.encode())
-            lengths = [len(text.encode()) - skip for text in texts]
+            lengths = [len(text.encode(errors="surrogatepass")) - skip for text in texts]
         self.bytes.extend(lengths)
         for place in _gold(target, texts, delimiter):
             self.gold.extend((row, place))
@@ -322,8 +322,14 @@ def _digests_of(hashes: list[str]) -> bytes:
     except ValueError:
         whole = b""
     if len(whole) != len(hashes) * 32 or any(len(found) != 64 for found in hashes):
-        whole = b"".join(hashlib.sha256(found.encode()).digest() for found in hashes)
+        whole = b"".join(_hash_bytes(found) for found in hashes)
     return np.frombuffer(whole, np.uint8).reshape(-1, 32)[:, :DIGEST].tobytes()
+
+
+def _hash_bytes(text: str) -> bytes:
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return bytes.fromhex(text)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _digests(flat: bytearray) -> NDArray[np.uint64]:

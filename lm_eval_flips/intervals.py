@@ -136,11 +136,13 @@ def _by_document(metric: PairedMetric) -> Tensor:
 
 def _of_score(errors: Errors, flips: Flips | None) -> Interval:
     change = [m.compressed_value - m.baseline_value for m in errors.metrics]
-    if flips is not None and errors.independent:
-        (values,) = change  # of a binary metric, each -1, 0 or 1
-        lost, won = int((values < 0).sum()), int((values > 0).sum())
+    whole = torch.cat(change)
+    error, freedom = errors.of(change)
+    # no flip at all is no certainty either, whatever the samples' dependence
+    if flips is not None and (errors.independent or error == 0):
+        lost, won = int((whole < 0).sum()), int((whole > 0).sum())
         return paired_share_interval(lost=lost, won=won, n=flips.n)
-    return mean_interval(float(torch.cat(change).mean()), *errors.of(change))
+    return mean_interval(float(whole.mean()), error, freedom)
 
 
 def _of_perplexity(change: PerplexityChange, metric: str) -> dict[str, Interval]:

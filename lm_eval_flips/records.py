@@ -7,6 +7,7 @@ With ``runs.py``, ``columns.py`` and ``reading.py`` this is all that knows the h
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,7 +84,11 @@ def arguments_digest(requests: Sequence[Request]) -> bytes:
 
 def content_digest(content: Any) -> bytes:
     """Digest of anything that JSON can hold, with the keys of its objects in order."""
-    return hashlib.sha256(_encoder.encode(content)).digest()[:DIGEST]
+    try:
+        encoded = _encoder.encode(content)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and UTF-8 cannot
+        encoded = json.dumps(content, sort_keys=True, default=str).encode()
+    return hashlib.sha256(encoded).digest()[:DIGEST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,10 @@ class EvenRequests:
 
     def digests(self) -> bytes:
         """``arguments_digest`` of each record."""
-        k, texts, encode, sha = self.count, self.texts, _encoder.encode, hashlib.sha256
+        k, texts = self.count, self.texts
         return b"".join(
             [
-                sha(encode([context, texts[i * k : i * k + k]])).digest()[:DIGEST]
+                content_digest([context, texts[i * k : i * k + k]])
                 for i, context in enumerate(self.contexts)
             ]
         )

@@ -19,11 +19,6 @@ Record = dict[str, Any]
 
 DATE = "2026-01-02T03-04-05.678901"
 LATER = "2026-02-03T04-05-06.789012"
-KINDS = {  # metric that only this kind logs -> output type; anything else is a multiple choice
-    "word_perplexity": "loglikelihood_rolling",
-    "perplexity": "loglikelihood",
-    "exact_match": "generate_until",
-}
 
 
 def digest(text: str) -> str:
@@ -299,13 +294,22 @@ def _scores(name: str, records: Sequence[Record]) -> dict[str, Any]:
 
 def _config(name: str, records: Sequence[Record]) -> dict[str, Any]:
     metrics = list(dict.fromkeys(metric for found in records for metric in found["metrics"]))
-    kinds = [KINDS[metric] for metric in metrics if metric in KINDS]
     return {
         "task": name,
-        "output_type": kinds[0] if kinds else "multiple_choice",
+        "output_type": _output_type(records[0]["arguments"]),
         "target_delimiter": " ",
         "fewshot_delimiter": "\n\n",
         "num_fewshot": 0,
         "metric_list": [{"metric": metric} for metric in metrics],
         "metadata": {"version": 1.0},
     }
+
+
+def _output_type(requests: Mapping[str, Any]) -> str:
+    """What a sample's requests are of: the only text, a text to go on from, one or more answers."""
+    first = requests["gen_args_0"]
+    if "arg_1" not in first:
+        return "loglikelihood_rolling"
+    if isinstance(first["arg_1"], dict):
+        return "generate_until"
+    return "multiple_choice" if len(requests) > 1 else "loglikelihood"

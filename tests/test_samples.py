@@ -606,6 +606,75 @@ def test_non_ascii_text_is_read(tmp_path: Path) -> None:
     assert found.gold[0].tolist() == [False, True]
 
 
+def _uneven(sample: logs.Record) -> logs.Record:
+    """A sample that no neighbour has the shape of: five choices, one context apart."""
+    found = logs.choice(999, [-1.0] * 5)
+    found["arguments"]["gen_args_4"]["arg_0"] = "Elsewhere:"
+    return {**found, "metrics": sample["metrics"], **{m: sample[m] for m in sample["metrics"]}}
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        logs.choice(0, [-1.0, -2.0], gold=1),
+        logs.choice(0, [-1.0, -2.0], target=[0, 1]),
+        logs.choice(0, [-1.0, -2.0], target=[0, 5]),
+        logs.choice(0, [-1.0, -2.0], target="1", choices=("1", "2")),
+        logs.choice(0, [-1.0, -2.0], target="elm"),
+        logs.choice(0, [-1.0, -2.0], target="none of these"),
+        logs.choice(0, [-1.0, -2.0], target=-1),
+        logs.choice(0, [-1.0, -2.0], choices=("größe", "b")),
+        logs.choice(0, [-1.0, -2.0], choices=("same", "same"), target="same"),
+        logs.choice(0, [-1.0, -2.0], delimiter=""),
+        logs.inputs(0, [-1.0, -2.0]),
+    ],
+    ids=lambda sample: sample["target"] or "empty",
+)
+def test_a_sample_is_read_alike_whatever_stands_beside_it(
+    tmp_path: Path, sample: logs.Record
+) -> None:
+    """Samples are converted many at once; company of another shape takes another way there."""
+    alone = _read(tmp_path / "1", [sample])
+    beside = _read(tmp_path / "2", [sample, _uneven(sample)])
+    assert beside.doc_id.tolist() == [0, 999]
+    for name in ("document", "target", "prompt", "arguments"):
+        assert (alone.hashes[name][0] == beside.hashes[name][0]).all(), name
+    for name in ("loglikelihoods", "chars", "bytes", "gold"):
+        np.testing.assert_array_equal(getattr(alone, name)[0], getattr(beside, name)[0, :2], name)
+
+
+def test_an_odd_hash_changes_no_other_sample_s(tmp_path: Path) -> None:
+    """A hash that is not hexadecimal is hashed itself; its neighbours' are kept as they are."""
+    records = [logs.choice(i, [-1.0, -2.0]) for i in range(4)]
+    plain = _read(tmp_path / "1", records)
+    records[2]["doc_hash"] = "edited"
+    edited = _read(tmp_path / "2", records)
+    differs = (plain.hashes["document"] != edited.hashes["document"]).any(-1)
+    assert differs.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        logs.choice(0, [-1.0, -2.0], question="Half?"),
+        logs.text(0, "Half?"),
+        logs.rolling(0, -1.0, "Half?"),
+    ],
+    ids=["question", "answer", "page"],
+)
+def test_half_a_surrogate_pair_is_text_too(tmp_path: Path, sample: logs.Record) -> None:
+    """Valid as an escape in JSON, invalid in UTF-8: read, or refused by name, never a traceback."""
+    task = _task(tmp_path, [sample])
+    task.path.write_text(task.path.read_text().replace("Half?", "\\ud83e"))
+    assert json.loads(task.path.read_text())
+    try:
+        found = read_samples(task)
+    except FlipsError as error:
+        assert "line 1" in str(error)  # noqa: PT017  (either is right)
+    else:
+        assert len(found["none"]) == 1
+
+
 # What is not a samples file
 
 
