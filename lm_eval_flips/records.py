@@ -68,7 +68,7 @@ def arguments_digest(requests: Sequence[Request]) -> bytes:
     Example:
         >>> asked = [Request(arg_0="Q?", arg_1=" A"), Request(arg_0="Q?", arg_1=" B")]
         >>> arguments_digest(asked).hex()[:8]
-        'fa2a0cd0'
+        '95972ecf'
     """
     contexts = [request.arg_0 for request in requests]
     shared = contexts.count(contexts[0]) == len(contexts) if contexts else False

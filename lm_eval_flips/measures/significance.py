@@ -124,7 +124,7 @@ def paired_share_interval(*, lost: int, won: int, n: int, level: float = 0.95) -
 
     Example:
         >>> paired_share_interval(lost=6, won=2, n=100)
-        Interval(low=-0.098..., high=0.020...)
+        Interval(low=-0.0995..., high=0.0210...)
     """
     if n == 0:
         return NO_INTERVAL
