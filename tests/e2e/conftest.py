@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from packaging.version import Version
 
 from tests.conftest import LocalRuns, harness_environment
 
@@ -50,6 +53,18 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def as_metadata(**values: str) -> list[str]:
+    """--metadata as every supported version takes it: key=value came with lm_eval 0.4.13."""
+    return ["--metadata", json.dumps(values)]
+
+
+def for_this_harness(commands: str) -> str:
+    """The README's --metadata key=value as JSON, where this lm_eval is older than that."""
+    if Version(version("lm_eval")) >= Version("0.4.13"):
+        return commands
+    return re.sub(r"--metadata (\w+)=(\S+)", r"""--metadata '{"\1": "\2"}'""", commands)
+
+
 def results_of(folder: Path) -> dict[str, Any]:
     """The one results JSON below a folder."""
     (file,) = folder.rglob("results_*.json")
@@ -80,7 +95,7 @@ def flips_run(
     folder = tmp_path_factory.mktemp("flips")
     names = ",".join(f"flips_{name}" for name in GROUPS)
     command = lm_eval_command(perturbed_model, flips_folder, names, folder / "run")
-    done = run([*command, "--metadata", f"baseline={local_runs.baseline}"], folder)
+    done = run([*command, *as_metadata(baseline=str(local_runs.baseline))], folder)
     assert done.returncode == 0, done.stdout
     return FlipsRun(folder / "run", done.stdout, results_of(folder / "run"))
 

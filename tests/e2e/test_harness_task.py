@@ -20,7 +20,7 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
 from tests.conftest import LocalRuns, harness_environment
-from tests.e2e.conftest import GROUPS, FlipsRun, lm_eval_command, run
+from tests.e2e.conftest import GROUPS, FlipsRun, as_metadata, lm_eval_command, run
 
 pytestmark = pytest.mark.e2e
 
@@ -165,7 +165,7 @@ def test_the_stock_command_ends_without_a_traceback_on_a_missing_baseline(
 ) -> None:
     """A wrong baseline path is one line, exit code 1, and nothing of the model was run."""
     command = lm_eval_command(perturbed_model, flips_folder, "flips_tiny_outer", tmp_path / "run")
-    done = run([*command, "--metadata", f"baseline={tmp_path / 'nothing'}"], tmp_path)
+    done = run([*command, *as_metadata(baseline=str(tmp_path / "nothing"))], tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert "nothing' does not exist" in done.stdout

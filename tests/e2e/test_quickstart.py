@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import compare
-from tests.e2e.conftest import LIMIT, Quickstart, lm_eval_command, results_of, run
+from tests.e2e.conftest import LIMIT, Quickstart, as_metadata, lm_eval_command, results_of, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.smollm2]
 
@@ -69,8 +69,8 @@ def test_the_harness_s_own_table_agrees(quickstart: Quickstart, tmp_path: Path) 
     command = lm_eval_command(model, tasks, "flips_quickstart_mmlu", tmp_path / "run")
     place = command.index("--model_args") + 1
     command[place] = f"pretrained={model},dtype=bfloat16,softmax_dtype=float32"
-    baseline = f"baseline={quickstart.folder / 'runs' / 'baseline'}"
-    done = run([*command, "--limit", str(LIMIT), "--metadata", baseline], tmp_path)
+    baseline = as_metadata(baseline=str(quickstart.folder / "runs" / "baseline"))
+    done = run([*command, "--limit", str(LIMIT), *baseline], tmp_path)
     assert done.returncode == 0, done.stdout
     found = results_of(tmp_path / "run")["results"]["quickstart_mmlu"]
     runs = quickstart.folder / "runs"
