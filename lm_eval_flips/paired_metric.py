@@ -210,7 +210,8 @@ def _changed(
     if not binary:
         return None
     if answers[0] is not None and answers[1] is not None:
-        return answers[0] != answers[1]
+        # a task that scores in its own way may judge the same best choice differently
+        return (answers[0] != answers[1]) | (values[0] != values[1])
     if pairs.kind == "text":
         left, right = pick(pairs.baseline.answer), pick(pairs.compressed.answer)
         return (left != right).any(-1)
