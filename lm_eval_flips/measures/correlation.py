@@ -47,7 +47,7 @@ class Auroc:
 
     def interval(self, *, level: float = 0.95) -> Interval:
         """DeLong's interval, cut to 0..1; nan for fewer than two of a class, or no overlap."""
-        if min(self.positives, self.negatives) < 2 or self.standard_error == 0:
+        if min(self.positives, self.negatives) < 2 or not self.standard_error > 0:
             return NO_INTERVAL
         half = float(stats.norm.ppf(0.5 + level / 2)) * self.standard_error
         return Interval(max(0.0, self.statistic - half), min(1.0, self.statistic + half))
