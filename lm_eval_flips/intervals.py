@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from math import isnan, nan, sqrt
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from lm_eval_flips.measures.divergence import quantile
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import (
-    NO_INTERVAL,
     Interval,
     mcnemar,
     mean_interval,
@@ -26,6 +24,7 @@ from lm_eval_flips.measures.significance import (
     quantile_interval,
     share_interval,
     standard_error,
+    t_test,
 )
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Distances
@@ -34,12 +33,16 @@ ENOUGH_CLUSTERS = 10
 
 
 class Errors:
-    """Standard errors of means over the samples of some paired metrics."""
+    """Standard errors of means over the samples of some paired metrics.
+
+    ``documents`` is the number of samples that count where none was seen to move: that tells
+    nothing of how alike the samples of a cluster are, so copies of a document count once.
+    """
 
     def __init__(self, metrics: Sequence[PairedMetric]) -> None:
         self.metrics = metrics
         self.n = sum(len(m.rows) for m in metrics)
-        documents = sum(int(m.clusters.max()) + 1 for m in metrics)
+        self.documents = documents = sum(int(m.clusters.max()) + 1 for m in metrics)
         if len(metrics) >= ENOUGH_CLUSTERS:
             self.method = f"clustered by task ({len(metrics)})"
         elif len(metrics) > 1:
@@ -113,9 +116,7 @@ def p_value(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | 
         values = _changes(errors.metrics)
         change = float(torch.cat(values).mean())
         error, freedom = errors.of(values)
-    if isnan(error) or freedom < 1 or (error == 0 and change == 0):
-        return nan
-    return 2 * float(stats.t.sf(abs(change) / error, freedom)) if error else 0.0
+    return t_test(change, error, freedom)
 
 
 def _changes(metrics: Sequence[PairedMetric]) -> list[Tensor]:
@@ -138,11 +139,19 @@ def _of_score(errors: Errors, flips: Flips | None) -> Interval:
     change = [m.compressed_value - m.baseline_value for m in errors.metrics]
     whole = torch.cat(change)
     error, freedom = errors.of(change)
-    # no flip at all is no certainty either, whatever the samples' dependence
-    if flips is not None and (errors.independent or error == 0):
-        lost, won = int((whole < 0).sum()), int((whole > 0).sum())
-        return paired_share_interval(lost=lost, won=won, n=flips.n)
-    return mean_interval(float(whole.mean()), error, freedom)
+    if flips is None:
+        return mean_interval(float(whole.mean()), error, freedom)
+    if errors.independent or error == 0:
+        # no flip at all, or the same in every cluster, is no certainty either
+        share = errors.documents / flips.n
+        lost, won = (round(share * int(moved.sum())) for moved in (whole < 0, whole > 0))
+        return paired_share_interval(lost=lost, won=won, n=errors.documents)
+    low, high = mean_interval(float(whole.mean()), error, freedom)
+    return Interval(_cut(low, -1.0, 1.0), _cut(high, -1.0, 1.0))
+
+
+def _cut(end: float, lowest: float, highest: float) -> float:
+    return end if isnan(end) else min(max(end, lowest), highest)
 
 
 def _of_perplexity(change: PerplexityChange, metric: str) -> dict[str, Interval]:
@@ -162,11 +171,12 @@ def _of_flips(errors: Errors, flips: Flips) -> dict[str, Interval]:
     for name in names:
         values = [own[name].double() for own in columns]
         count = int(sum(float(own.sum()) for own in values))
-        found[name] = (
-            flips.interval(count)
-            if errors.independent
-            else share_interval(flips.share(count), flips.n, *errors.of(values))
-        )
+        if errors.independent:
+            found[name] = flips.interval(count)
+            continue
+        error, freedom = errors.of(values)
+        n = errors.documents if error == 0 else flips.n
+        found[name] = share_interval(flips.share(count), n, error, freedom)
     return found
 
 
@@ -202,14 +212,18 @@ def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Inte
     """Order statistics where samples are independent, else Woodruff's interval (1952, JASA 47).
 
     Woodruff inverts the distribution function at the ends of the interval of the share that lies
-    below the quantile.
+    below the quantile: that share, plus and minus t standard errors, which are taken to be no
+    smaller than an independent sample's. nan at an end that lies beyond the samples.
     """
     whole = torch.cat(list(values))
     if errors.independent:
         return quantile_interval(whole, share)
     middle = quantile(whole, share)
     below = [(own <= middle).double() for own in values]
-    low, high = share_interval(share, len(whole), *errors.of(below))
-    if isnan(low):
-        return NO_INTERVAL
-    return Interval(quantile(whole, low), quantile(whole, high))
+    error, freedom = errors.of(below)
+    least = sqrt(share * (1 - share) / len(whole))
+    low, high = mean_interval(share, nan if isnan(error) else max(error, least), freedom)
+    return Interval(
+        quantile(whole, low) if low >= 0 else nan,
+        quantile(whole, high) if high <= 1 else nan,
+    )

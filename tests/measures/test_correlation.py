@@ -330,6 +330,8 @@ def test_auroc_of_nan_is_nan(device: str) -> None:
         positive=torch.tensor([False, True, False, True], device=device),
     )
     assert isnan(found.statistic)
+    assert isnan(found.standard_error)
+    assert found.interval() == UNDEFINED
 
 
 def test_auroc_of_an_infinite_score_ranks_it_last(device: str) -> None:
@@ -350,6 +352,18 @@ def test_auroc_interval_is_the_normal_one_cut_to_shares() -> None:
     cut = Auroc(positives=20, negatives=30, statistic=0.97, standard_error=0.05).interval()
     assert cut == pytest.approx((0.97 - 1.959964 * 0.05, 1.0), rel=1e-6)
     assert cut.high == 1.0
+
+
+def test_auroc_without_overlap_has_no_interval(device: str) -> None:
+    """Flips that all score above the others have area 1 and an error of 0, which bounds nothing."""
+    score = torch.arange(8.0, device=device)
+    for positive, area in ((score > 4, 1.0), (score <= 4, 0.0)):
+        found = auroc(score=score, positive=positive)
+        assert (found.statistic, found.standard_error) == (area, 0.0)
+        assert found.interval() == UNDEFINED
+    overlap = auroc(score=score, positive=torch.tensor([0, 0, 0, 1, 0, 1, 1, 1], device=device) > 0)
+    low, high = overlap.interval()
+    assert 0 < low < overlap.statistic < high == 1.0
 
 
 def test_auroc_interval_covers(generator: torch.Generator) -> None:

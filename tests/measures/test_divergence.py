@@ -362,8 +362,34 @@ def test_summary_of_more_values_than_torch_quantile_takes() -> None:
     assert found.mean == pytest.approx(3 / (2**24 + 1), rel=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])
-def test_quantile_is_numpy_s(generator: torch.Generator, share: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.01, 1 / 3, 0.5, 0.99, 0.9999, 1.0])
+def test_quantile_is_numpy_s(device: str, generator: torch.Generator, share: float) -> None:
     """Any share of the samples lies below the same value as numpy says."""
+    for n in (1, 2, 101, 333):
+        values = torch.rand(n, generator=generator, dtype=torch.float64)
+        expected = np.quantile(values.numpy(), share)
+        assert quantile(values.to(device), share) == pytest.approx(expected, rel=1e-12)
+
+
+def test_quantile_check_can_fail(generator: torch.Generator) -> None:
+    """Control for the test above: the neighbouring value, or no interpolation, is another one."""
     values = torch.rand(333, generator=generator, dtype=torch.float64)
-    assert quantile(values, share) == pytest.approx(np.quantile(values.numpy(), share), rel=1e-12)
+    expected = np.quantile(values.numpy(), 0.987)
+    assert quantile(values, 0.99) != pytest.approx(expected, rel=1e-6)
+    lower = np.quantile(values.numpy(), 0.99, method="lower")
+    assert quantile(values, 0.99) != pytest.approx(lower, rel=1e-9)
+
+
+def test_quantile_between_finite_and_infinite_is_infinite(device: str) -> None:
+    """Anywhere between a finite value and inf is inf; on the finite value itself it is that."""
+    values = torch.tensor([3.0, inf, 1.0, inf, 2.0], device=device)
+    assert [quantile(values, share) for share in (0.0, 0.25, 0.5)] == [1.0, 2.0, 3.0]
+    assert [quantile(values, share) for share in (0.51, 0.75, 0.9, 1.0)] == [inf] * 4
+
+
+def test_quantile_grows_with_the_share(device: str, generator: torch.Generator) -> None:
+    """A larger share never has a smaller quantile, from the least value to the largest."""
+    values = torch.rand(50, generator=generator, dtype=torch.float64).to(device)
+    found = [quantile(values, i / 200) for i in range(201)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (float(values.min()), float(values.max()))

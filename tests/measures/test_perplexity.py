@@ -12,7 +12,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lm_eval_flips.measures.perplexity import PerplexityChange, perplexity_change
+from lm_eval_flips.measures.perplexity import (
+    PerplexityChange,
+    loss_residuals,
+    perplexity_change,
+)
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 
@@ -95,6 +99,51 @@ def test_error_check_can_fail(generator: torch.Generator) -> None:
     found = _change(texts)
     assert found.loss_change != pytest.approx(change, rel=1e-4)
     assert found.standard_error != pytest.approx(error, rel=1e-4)
+
+
+def test_residuals_are_statsmodels(device: str, generator: torch.Generator) -> None:
+    """What each text loses beyond the common ratio is the residual of the weighted regression."""
+    baseline, compressed, units = _texts(generator)
+    fit = sm.WLS((baseline - compressed).numpy(), units.numpy(), weights=1 / units.numpy()).fit()
+    found = loss_residuals(
+        baseline=baseline.to(device), compressed=compressed.to(device), units=units.to(device)
+    ).cpu()
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx(fit.resid.tolist(), rel=1e-9, abs=1e-10)
+    assert found.tolist() != pytest.approx((baseline - compressed).tolist(), rel=0.1)
+
+
+def test_error_of_the_residuals_is_that_of_the_change(generator: torch.Generator) -> None:
+    """Residuals sum to 0; the error of their mean, times n over all units, is the change's."""
+    baseline, compressed, units = texts = _texts(generator)
+    residuals = loss_residuals(baseline=baseline, compressed=compressed, units=units).numpy()
+    assert residuals.sum() == pytest.approx(0.0, abs=1e-9)
+    found = _change(texts)
+    error = stats.sem(residuals) * 60 / float(units.sum())
+    assert found.standard_error == pytest.approx(error, rel=1e-10)
+    assert found.standard_error != pytest.approx(stats.sem(residuals), rel=0.1)
+
+
+def test_residuals_counted_by_hand(device: str) -> None:
+    """Losses of 6, 0 and 2 nats over 10, 10 and 20 units are 4, -2 and -2 beyond 0.2 a unit."""
+    found = loss_residuals(
+        baseline=torch.tensor([-20.0, -10.0, -30.0], device=device),
+        compressed=torch.tensor([-26.0, -10.0, -32.0], device=device),
+        units=torch.tensor([10.0, 10.0, 20.0], device=device),
+    )
+    assert found.tolist() == pytest.approx([4.0, -2.0, -2.0], rel=1e-12)
+
+
+def test_perplexities_are_exponents_of_the_losses(device: str, generator: torch.Generator) -> None:
+    """Either run's perplexity is exp(-sum / units), and their quotient the ratio."""
+    baseline, compressed, units = texts = _texts(generator)
+    found = _change(texts, device)
+    expected = [float(np.exp(-side.sum() / units.sum())) for side in (baseline, compressed)]
+    assert [found.baseline_perplexity, found.compressed_perplexity] == pytest.approx(
+        expected, rel=1e-12
+    )
+    assert found.ratio == pytest.approx(expected[1] / expected[0], rel=1e-12)
+    assert found.baseline_perplexity != pytest.approx(expected[1], rel=1e-3)
 
 
 def test_units_of_one_make_it_the_paired_t_test(device: str, generator: torch.Generator) -> None:
@@ -187,6 +236,8 @@ def test_no_texts_give_nan_not_zero(device: str) -> None:
         found = perplexity_change(baseline=zeros, compressed=zeros, units=zeros)
         assert found.n == n
         assert isnan(found.baseline_loss)
+        assert isnan(found.baseline_perplexity)
+        assert isnan(found.compressed_perplexity)
         assert isnan(found.loss_change)
         assert isnan(found.ratio)
         assert isnan(found.bits_change)
@@ -216,6 +267,12 @@ def test_ratio_too_large_for_a_float_is_infinite() -> None:
         n=3, baseline_loss=1.0, compressed_loss=801.0, standard_error=1.0, freedom=2
     )
     assert found.ratio == inf
+    assert found.compressed_perplexity == inf
+    assert found.baseline_perplexity == pytest.approx(exp(1.0), rel=1e-15)
+    better = PerplexityChange(
+        n=3, baseline_loss=801.0, compressed_loss=1.0, standard_error=1.0, freedom=2
+    )
+    assert (better.baseline_perplexity, better.ratio) == (inf, 0.0)
 
 
 def test_ratio_interval_too_large_for_a_float_is_infinite() -> None:

@@ -258,6 +258,17 @@ def test_share_interval_matches_statsmodels_wilson_of_the_effective_size(effect:
     assert found != pytest.approx(tuple(wilson(32, 400, level=0.9)), rel=1e-2)
 
 
+@pytest.mark.parametrize("freedom", [2, 9, 40])
+def test_share_interval_of_few_clusters_is_wilsons_at_students_quantile(freedom: int) -> None:
+    """It is statsmodels' Wilson at the level whose normal quantile is t's of the clusters."""
+    alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, freedom))
+    effective = 0.08 * 0.92 / 0.02**2
+    expected = proportion_confint(0.08 * effective, effective, alpha=alpha, method="wilson")
+    found = share_interval(0.08, 400, 0.02, freedom)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != pytest.approx(tuple(share_interval(0.08, 400, 0.02, MANY)), rel=1e-2)
+
+
 def test_share_interval_stays_in_its_range() -> None:
     """At no or all samples, or with a huge error, the interval stays in 0..1 and is no point."""
     for share, error in ((0.0, 0.0), (1.0, 0.0), (0.02, 0.5), (0.98, 0.5)):
@@ -296,12 +307,82 @@ def test_paired_share_interval_is_the_published_formula(lost: int, won: int, n: 
     assert found.low < found.high  # no flip at all is still no certainty
 
 
+def test_paired_share_interval_and_mcnemar_are_rs() -> None:
+    """161 patients, 16 lost and 6 won: R's contingencytables 3.0.0 on its data of Cavo et al. 2012.
+
+    > Wald_CI_BonettPrice_paired_2x2(cavo_2012)
+    estimate = -0.0621 (95% CI -0.1195 to -0.0032)
+    > McNemar_exact_cond_test_paired_2x2(cavo_2012)
+    P = 0.052479
+    """
+    found = paired_share_interval(lost=16, won=6, n=161)
+    assert found == pytest.approx((-0.1195, -0.0032), abs=5e-5)
+    assert mcnemar(lost=16, won=6) == pytest.approx(0.052479, abs=5e-7)
+    # control: the plain Wald interval of the same table, by the same package
+    assert found != pytest.approx((-0.1184, -0.0058), abs=5e-4)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(
+    ("lost", "won", "n"), [(6, 2, 100), (0, 0, 20), (3, 0, 90), (31, 24, 1000)]
+)
+def test_paired_share_interval_is_walds_of_two_more_samples(
+    lost: int, won: int, n: int, level: float
+) -> None:
+    """With one lost and one won sample added it is scipy's normal interval of numpy's mean."""
+    changes = np.repeat([-1.0, 1.0, 0.0], [lost + 1, won + 1, n - lost - won])
+    error = changes.std() / sqrt(len(changes))
+    expected = stats.norm(changes.mean(), error).interval(level)
+    found = paired_share_interval(lost=lost, won=won, n=n, level=level)
+    assert found == pytest.approx(expected, rel=1e-9)
+    other = paired_share_interval(lost=lost + 1, won=won, n=n, level=level)
+    assert other != pytest.approx(expected, rel=1e-3)
+
+
+def test_paired_share_interval_holds_the_change_and_stays_in_its_range() -> None:
+    """For every table of up to 25 samples it holds (won - lost) / n, and lies in -1..1."""
+    for n in range(1, 26):
+        for lost in range(n + 1):
+            for won in range(n - lost + 1):
+                low, high = paired_share_interval(lost=lost, won=won, n=n)
+                assert -1 <= low <= (won - lost) / n <= high <= 1
+                assert low < high
+    assert paired_share_interval(lost=3, won=0, n=3).low == -1.0
+    assert paired_share_interval(lost=0, won=3, n=3).high == 1.0
+
+
+def test_paired_share_interval_narrows_with_samples_and_widens_with_the_level() -> None:
+    """A hundred times the same table: a tenth of the width; at 99 % both ends lie further out."""
+    few, many = (paired_share_interval(lost=9 * k, won=2 * k, n=60 * k) for k in (1, 100))
+    assert (many.high - many.low) * 10 == pytest.approx(few.high - few.low, rel=0.1)
+    assert few.low < many.low < -7 / 60 < many.high < few.high
+    wide = paired_share_interval(lost=9, won=2, n=60, level=0.99)
+    assert wide.low < few.low < few.high < wide.high
+    unseen = [paired_share_interval(lost=0, won=0, n=n) for n in (1, 10, 100, 1000)]
+    widths = [high - low for low, high in unseen]
+    assert widths == sorted(widths, reverse=True)
+    assert all(low == -high for low, high in unseen)
+    assert widths[-1] > 0
+
+
+def test_paired_share_interval_of_many_samples_is_scipys_paired_one() -> None:
+    """Of a million samples it equals the interval of scipy's t test of the changes."""
+    changes = np.repeat([-1.0, 1.0, 0.0], [30_000, 20_000, 950_000])
+    ci = stats.ttest_1samp(changes, 0).confidence_interval(0.95)
+    found = paired_share_interval(lost=30_000, won=20_000, n=1_000_000)
+    assert found == pytest.approx((ci.low, ci.high), rel=1e-4)
+
+
 def test_swapping_negates_the_paired_share_interval() -> None:
     """Losses for gains: the interval changes its sign. Control: the counts are not symmetric."""
     there = paired_share_interval(lost=9, won=2, n=60)
     back = paired_share_interval(lost=2, won=9, n=60)
     assert back == pytest.approx((-there.high, -there.low), rel=1e-12)
     assert there != pytest.approx(tuple(back), rel=1e-3)
+
+
+def test_paired_share_interval_of_no_samples_is_nan() -> None:
+    """No samples have no change, and no interval."""
     assert paired_share_interval(lost=0, won=0, n=0) == UNDEFINED
 
 
