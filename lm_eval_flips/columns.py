@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
 from math import inf, nan
-from typing import Any
+from operator import attrgetter, methodcaller
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -31,7 +34,6 @@ from lm_eval_flips.records import (
 from lm_eval_flips.runs import TaskLog
 from lm_eval_flips.samples import HASHES, Samples
 
-CHUNK = 128  # records turned into columns at once; more would not stay in the cache
 # Metrics whose logged value is (log-likelihood, units): perplexities, not means.
 PERPLEXITIES = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
 
@@ -60,18 +62,25 @@ class Columns:
         self.units: dict[str, array[float]] = {}
         self.unusable: dict[int, str] = {}
         self.opaque: set[str] = set()
-        self._layout: list[str] = []
-        self._pending: list[Any] = []
 
-    def add(self, record: Any, *, line: int = -1) -> None:
-        """Append one record; its metrics are the fields after those of ``Record``."""
-        if record.metrics != self._layout:
-            self._flush()
-            self._layout = list(record.metrics)
-        self._pending.append(record)
-        self.line.append(line)
-        if len(self._pending) == CHUNK:
-            self._flush()
+    def add(self, records: Iterable[Any], *, line: int | None = None) -> None:
+        """Append records, whose metrics are the fields after those of ``Record``.
+
+        All of them at once, which drops their text: a few hundred stay in the cache, more do not.
+
+        Args:
+            records: the records.
+            line: number of the first one's line in the file, the others' following; None for
+                records that were not read from a file.
+        """
+        for layout, alike in groupby(records, key=attrgetter("metrics")):
+            own = list(alike)
+            if line is None:
+                self.line.extend([-1] * len(own))
+            else:
+                self.line.extend(range(line, line + len(own)))
+                line += len(own)
+            self._add_alike(own, layout)
 
     def samples(self) -> Samples:
         """The finished columns, sorted by doc_id.
@@ -79,7 +88,6 @@ class Columns:
         Raises:
             FlipsError: a document appears twice, or samples are missing.
         """
-        self._flush()
         doc_id = np.frombuffer(self.doc_id, np.int64)
         self._check_complete(doc_id)
         order = np.argsort(doc_id, kind="stable")
@@ -161,11 +169,8 @@ class Columns:
             for doc in doc_id[bad].tolist():
                 self.unusable.setdefault(doc, reason)
 
-    def _flush(self) -> None:
-        """Move the waiting records into the columns, all at once: their text is dropped here."""
-        records, self._pending = self._pending, []
-        if not records:
-            return
+    def _add_alike(self, records: list[Any], layout: Sequence[str]) -> None:
+        """Append records that have the same metrics."""
         start = len(self.doc_id)
         self.doc_id.extend([record.doc_id for record in records])
         for name in ("document", "target", "prompt"):
@@ -180,7 +185,7 @@ class Columns:
         )
         kind: Any = type(records[0])
         attributes = _attributes(kind)
-        for name in self._layout:
+        for name in layout:
             if name in RESERVED:
                 self.opaque.add(name)
                 continue
@@ -190,7 +195,8 @@ class Columns:
         if self.kind == "text":
             self._add_answers(records)
         else:
-            self._add_responses(records, requests, even)
+            mutual = "acc_mutual_info" in layout
+            self._add_responses(records, requests, even, mutual=mutual)
 
     def _add_metric(self, name: str, column: list[Any], start: int) -> None:
         numbers, units = _numbers(column), None
@@ -217,12 +223,17 @@ class Columns:
         self.counts.extend([0] * len(records))
 
     def _add_responses(
-        self, records: list[Any], requests: list[list[Request]], even: EvenRequests | None
+        self,
+        records: list[Any],
+        requests: list[list[Request]],
+        even: EvenRequests | None,
+        *,
+        mutual: bool,
     ) -> None:
         start = len(self.counts)
         self.answer += bytes(DIGEST * len(records))
         values = self._values(records, requests)
-        if "acc_mutual_info" in self._layout:
+        if mutual:
             # the second half of the requests asks for each choice without its context
             halves = [len(own) // 2 for own in values]
             self.base.extend([v for own, h in zip(values, halves, strict=True) for v in own[h:]])
@@ -230,7 +241,7 @@ class Columns:
             requests = [asked[:h] for asked, h in zip(requests, halves, strict=True)]
             even = even_requests(requests)
         self.counts.extend([len(own) for own in values])
-        self.values.extend([value for own in values for value in own])
+        self.values.extend(array("d", [value for own in values for value in own]))
         targets = [str(record.target) for record in records]
         if even is not None and self._add_even_choices(start, targets, even):
             return
@@ -244,37 +255,50 @@ class Columns:
         """
         delimiter, texts = self.task.delimiter, even.texts
         skip = len(delimiter)
-        if not isinstance(texts[0], str) or {text[:skip] for text in texts} != {delimiter}:
+        if set(map(type, texts)) != {str}:
+            return False
+        if not all(map(methodcaller("startswith", delimiter), texts)):
             return False
         known = {target: _places(target, even.count) for target in set(targets)}
         if not all(known.values()) or not "".join(texts).isascii():
             return False
         if not {delimiter + target for target in known}.isdisjoint(texts):
             return False
-        lengths = [len(text) - skip for text in texts]
+        lengths = array("d", [len(text) - skip for text in texts])
         self.chars.extend(lengths)
         self.bytes.extend(lengths)
-        for row, target in enumerate(targets, start):
-            for place in known[target]:
-                self.gold.extend((row, place))
+        marks = [x for row, own in enumerate(targets, start) for p in known[own] for x in (row, p)]
+        self.gold.extend(array("q", marks))
         return True
 
     def _values(self, records: list[Any], requests: list[list[Request]]) -> list[list[float]]:
-        rolling = self.kind == "rolling"
-        found = []
+        try:
+            found = [self._loglikelihoods(record.filtered_resps) for record in records]
+        except (TypeError, ValueError, IndexError):
+            found = []
+        counts = list(map(len, requests))
+        if list(map(len, found)) != counts or 0 in counts:
+            self._refuse_responses(records, requests)
+        return found
+
+    def _loglikelihoods(self, responses: list[Any]) -> list[float]:
+        if self.kind == "rolling":
+            return [float(response) for response in responses]
+        return [float(response[0]) for response in responses]
+
+    def _refuse_responses(self, records: list[Any], requests: list[list[Request]]) -> NoReturn:
         for record, asked in zip(records, requests, strict=True):
             responses = record.filtered_resps
             try:
-                own = [float(r) for r in responses] if rolling else [float(r[0]) for r in responses]
+                fits = len(self._loglikelihoods(responses)) == len(asked) > 0
             except (TypeError, ValueError, IndexError):
-                own = []
-            if not asked or len(own) != len(asked):
-                raise FlipsError(
-                    f"task '{self.task.name}', doc {record.doc_id}: the logged responses "
-                    f"{responses!r:.80} are not log-likelihoods of its {len(asked)} requests"
-                )
-            found.append(own)
-        return found
+                fits = False
+            if not fits:
+                break
+        raise FlipsError(
+            f"task '{self.task.name}', doc {record.doc_id}: the logged responses "
+            f"{responses!r:.80} are not log-likelihoods of its {len(asked)} requests"
+        )
 
     def _add_choices(self, row: int, target: str, requests: list[Request]) -> None:
         """Append the choices' lengths and which are right, where the log tells.
@@ -321,7 +345,7 @@ def _digests_of(hashes: list[str]) -> bytes:
         whole = bytes.fromhex("".join(hashes))
     except ValueError:
         whole = b""
-    if len(whole) != len(hashes) * 32 or any(len(found) != 64 for found in hashes):
+    if len(whole) != len(hashes) * 32 or set(map(len, hashes)) != {64}:
         whole = b"".join(_hash_bytes(found) for found in hashes)
     return np.frombuffer(whole, np.uint8).reshape(-1, 32)[:, :DIGEST].tobytes()
 

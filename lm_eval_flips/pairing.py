@@ -95,8 +95,12 @@ class Pairs:
 def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.int64]]:
     """The doc_ids that cannot be paired, by the first reason that applies to each."""
     found = {
-        "only in the baseline": np.setdiff1d(baseline.doc_id, compressed.doc_id),
-        "only in the compressed run": np.setdiff1d(compressed.doc_id, baseline.doc_id),
+        "only in the baseline": np.setdiff1d(
+            baseline.doc_id, compressed.doc_id, assume_unique=True
+        ),
+        "only in the compressed run": np.setdiff1d(
+            compressed.doc_id, baseline.doc_id, assume_unique=True
+        ),
     }
     common, left, right = np.intersect1d(
         baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import lru_cache
+from itertools import chain, groupby
 from multiprocessing.sharedctypes import Synchronized
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +28,7 @@ from lm_eval_flips.records import record_type
 from lm_eval_flips.runs import TaskLog
 from lm_eval_flips.samples import Samples
 
-STEP = 1 << 18  # bytes read at once; more would not stay in the cache
+STEP = 1 << 18  # bytes turned into columns at once; more would not stay in the cache
 
 
 def read_samples(
@@ -43,10 +45,14 @@ def read_samples(
             lines, fewer samples than the results say, one document twice under one filter.
     """
     columns: dict[str, Columns] = {}
-    for number, record in enumerate(_records(task.path, task, progress)):
-        if record.filter not in columns:
-            columns[record.filter] = Columns(task, record.filter)
-        columns[record.filter].add(record, line=number)
+    lines, number = _Lines(task), 0
+    for block in _blocks(task.path, progress):
+        for name, alike in groupby(lines.records(block, number), key=attrgetter("filter")):
+            if name not in columns:
+                columns[name] = Columns(task, name)
+            records = list(alike)
+            columns[name].add(records, line=number)
+            number += len(records)
     if not columns:
         raise FlipsError(f"'{task.path}' is empty; rerun lm_eval with --log_samples")
     return {name: found.samples() for name, found in columns.items()}
@@ -138,30 +144,44 @@ def _read_shared(task: TaskLog) -> dict[str, Samples]:
     return read_samples(task, progress=add)
 
 
-def _records(path: Path, task: TaskLog, progress: Callable[[int], None] | None) -> Iterator[Any]:
-    known: tuple[str, ...] = ()
-    decoder = _decoder(known, task.output_type)
-    for number, line in enumerate(_lines(path, progress)):
-        record = _decode(decoder, line, path, number)
-        if not known or not set(record.metrics).issubset(known):
-            known = tuple(dict.fromkeys((*known, *record.metrics)))
-            decoder = _decoder(known, task.output_type)
-            record = _decode(decoder, line, path, number)
-        yield record
+class _Lines:
+    """Decodes whole lines of a samples file into records, learning the task's metrics."""
+
+    def __init__(self, task: TaskLog) -> None:
+        self._path, self._output_type = task.path, task.output_type
+        self._metrics: tuple[str, ...] = ()
+
+    def records(self, block: bytes, number: int) -> list[Any]:
+        """One record a line; ``number`` is that of the first line."""
+        records = self._decoded(block, number)
+        met = dict.fromkeys(chain.from_iterable([record.metrics for record in records]))
+        if not met.keys() <= set(self._metrics):
+            self._metrics = tuple(dict.fromkeys((*self._metrics, *met)))
+            records = self._decoded(block, number)
+        return records
+
+    def _decoded(self, block: bytes, number: int) -> list[Any]:
+        decoder = _decoder(self._metrics, self._output_type)
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        try:
+            records = decoder.decode_lines(block)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            records = []
+        if len(records) == lines:
+            return records
+        # line by line: slower, but takes Python's NaN, and names a line that is no sample
+        each = block.removesuffix(b"\n").split(b"\n")
+        return [_decode(decoder, line, self._path, number + i) for i, line in enumerate(each)]
 
 
-def _lines(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
-    """The lines of a file, read in large steps; twice as fast as iterating over the file."""
-    rest = b""
+def _blocks(path: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+    """A file in blocks of whole lines."""
     with path.open("rb") as file:
         while block := file.read(STEP):
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            yield from lines
+            block += file.readline()
+            yield block
             if progress is not None:
                 progress(len(block))
-    if rest:
-        yield rest
 
 
 @lru_cache

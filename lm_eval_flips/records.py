@@ -113,13 +113,13 @@ class EvenRequests:
 def even_requests(requests: list[list[Request]]) -> EvenRequests | None:
     """What lets most records be treated at once instead of one by one, which takes longer."""
     count = len(requests[0])
-    if not count or any(len(asked) != count for asked in requests):
+    if not count or set(map(len, requests)) != {count}:
         return None
-    if any(request.arg_2 is not None for asked in requests for request in asked):
+    flat = [request for asked in requests for request in asked]
+    if [request.arg_2 for request in flat].count(None) < len(flat):
         return None
-    contexts = [asked[0].arg_0 for asked in requests]
-    for place in range(1, count):
-        if [asked[place].arg_0 for asked in requests] != contexts:
-            return None
-    texts = [request.arg_1 for asked in requests for request in asked]
-    return EvenRequests(count, contexts, texts)
+    every = [request.arg_0 for request in flat]
+    contexts = every[::count]
+    if any(every[place::count] != contexts for place in range(1, count)):
+        return None
+    return EvenRequests(count, contexts, [request.arg_1 for request in flat])

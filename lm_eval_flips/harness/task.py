@@ -227,7 +227,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         by_doc: dict[int, list[Any]] = defaultdict(list)
         for instance in self.instances:
             by_doc[instance.doc_id].append(instance)
-        metrics: Mapping[str, Any]
+        records, metrics = [], {}
         for place, unsorted in by_doc.items():
             doc_id = self._listed[place] if self._listed else place
             instances = sorted(unsorted, key=lambda instance: instance.idx)
@@ -238,7 +238,8 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
                 responses = [instance.filtered_resps[key] for instance in instances]
                 metrics = super().process_results(instances[0].doc, responses)
                 self._values[key, doc_id] = dict(metrics)
-            columns.add(self._record(doc_id, key, instances, responses, metrics))
+            records.append(self._record(doc_id, key, instances, responses, metrics))
+        columns.add(records)
         return columns.samples()
 
     def _record(

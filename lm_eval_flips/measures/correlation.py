@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from math import atanh, nan, sqrt, tanh
 
 import torch
-from scipy import stats
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_quantile
 from lm_eval_flips.shapes import Bool, Float
 
 
@@ -30,7 +29,7 @@ class Spearman:
         """Interval on Fisher's scale; nan for fewer than four pairs or a perfect correlation."""
         if self.n < 4 or not abs(self.statistic) < 1:
             return NO_INTERVAL
-        half = float(stats.norm.ppf(0.5 + level / 2))
+        half = normal_quantile(level)
         half *= sqrt((1 + self.statistic**2 / 2) / (self.n - 3))
         centre = atanh(self.statistic)
         return Interval(tanh(centre - half), tanh(centre + half))
@@ -49,7 +48,7 @@ class Auroc:
         """DeLong's interval, cut to 0..1; nan for fewer than two of a class, or no overlap."""
         if min(self.positives, self.negatives) < 2 or not self.standard_error > 0:
             return NO_INTERVAL
-        half = float(stats.norm.ppf(0.5 + level / 2)) * self.standard_error
+        half = normal_quantile(level) * self.standard_error
         return Interval(max(0.0, self.statistic - half), min(1.0, self.statistic + half))
 
 
