@@ -58,7 +58,7 @@ evaluate() { # NAME MODEL
   "$venv/bin/lm_eval" run \
     --model hf --model_args "pretrained=$models/$2,dtype=bfloat16,softmax_dtype=float32" \
     --include_path "$folder/tasks" --tasks quickstart \
-    --device cpu --batch_size 8 ${QUICKSTART_LIMIT:+--limit "$QUICKSTART_LIMIT"} \
+    --device cpu --batch_size 32 ${QUICKSTART_LIMIT:+--limit "$QUICKSTART_LIMIT"} \
     --log_samples --output_path "$runs/$1"
 }
 
