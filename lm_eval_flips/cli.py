@@ -123,7 +123,7 @@ def compare(
             read=read,
         )
     console = _console()
-    console.print(tables(result))
+    console.print(tables(result), crop=False)
     if show_flips:
         from lm_eval_flips.report.flipped import flipped_samples
 
@@ -196,7 +196,7 @@ def _console() -> Console:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no width that a table should be cut to
+        console.width = 10_000  # a file or a pipe has no width: one line a row, to be searched
     return console
 
 

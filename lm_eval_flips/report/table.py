@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isinf, isnan
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from lm_eval_flips.errors import named
-from lm_eval_flips.result import Comparison, Row, RunComparison
+from lm_eval_flips.result import Comparison, Row, RunComparison, RunSummary
 
 MISSING = "–"
+NARROWEST = 5  # cells of a name in a narrow terminal
+WIDEST = 10_000
+# Where the cells of a narrow table may be broken, the first of these that makes it fit.
+BREAKS: tuple[Mapping[str, str], ...] = (
+    {},
+    {" [": "\n["},
+    {" [": "\n[", "→ ": "→\n"},
+    {" [": "\n[", "→ ": "→\n", ", ": ",\n"},
+)
+COLUMNS = (
+    "task",
+    "metric",
+    "n",
+    "score",
+    "change",
+    "p",
+    "flips",
+    "all flips",
+    "C→I",
+    "I→C",
+    "W→W",
+    "choice KL",
+)
 LEGEND = (
     "C→I correct to incorrect, I→C incorrect to correct, W→W wrong to another wrong answer; "
     "flips = C→I + I→C, all flips + W→W, as shares of n. change: 95 % interval. "
@@ -21,21 +46,47 @@ LEGEND = (
 )
 
 
+class Rows:
+    """The rows of a compressed run as a table whose numbers are whole at any width.
+
+    In a terminal that is narrower than the table, intervals and scores are broken over lines, then
+    names; where that is not enough, the table is wider than the terminal.
+    """
+
+    def __init__(self, run: RunComparison) -> None:
+        self._run = run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table with as few broken lines as its width allows."""
+        unbounded = options.update(max_width=WIDEST)
+        for breaks in BREAKS:
+            table = _table(self._run, breaks)
+            if Measurement.get(console, unbounded, table).maximum <= options.max_width:
+                break
+        least = sum((column.min_width or 0) + _gap(breaks) for column in table.columns)
+        yield from console.render(table, options.update(max_width=max(options.max_width, least)))
+
+
 def tables(comparison: Comparison) -> Group:
     """Everything `compare` prints, from the settings that differ to the correlation over runs."""
-    parts: list[RenderableType] = [
-        Text.assemble("baseline    ", (comparison.baseline.model, "bold")),
-    ]
+    models = [comparison.baseline.model, *(run.model for run in comparison.compressed)]
+    alike = len(set(models)) < len(models)
+    parts: list[RenderableType] = [_heading("baseline", comparison.baseline, path=alike)]
     for run in comparison.compressed:
-        parts += [Text(), *_run(comparison, run)]
+        parts += [Text(), _heading("compressed", run, path=alike), *_run(comparison, run)]
     parts += [Text(), Text(LEGEND, style="dim")]
     if comparison.across_runs:
         parts.append(_across(comparison))
     return Group(*parts)
 
 
+def _heading(role: str, run: RunSummary | RunComparison, *, path: bool) -> Text:
+    # a local model is logged by its whole path
+    name = run.model.rstrip("/").rsplit("/", 1)[-1] if run.model.startswith("/") else run.model
+    return Text.assemble(f"{role:<12}", (name, "bold"), (f"  {run.path}" if path else "", "dim"))
+
+
 def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]:
-    yield Text.assemble("compressed  ", (run.model, "bold"))
     differing = [d for d in comparison.settings_that_differ if d.run == run.path]
     if differing:
         listing = ", ".join(
@@ -52,7 +103,7 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
         )
     if run.not_compared:
         yield Text(f"only in one run: {named(list(run.not_compared), shown=8)}", style="yellow")
-    yield _table(run)
+    yield Rows(run)
     if run.pooled.correlation is not None:
         found = run.pooled.correlation
         yield Text(
@@ -61,31 +112,31 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
         )
 
 
-def _table(run: RunComparison) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("task", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
-    for name in (
-        "n",
-        "score",
-        "change",
-        "p",
-        "flips",
-        "all flips",
-        "C→I",
-        "I→C",
-        "W→W",
-        "choice KL",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in run.tasks:
-        table.add_row(*_cells(row))
-    table.add_section()
-    for row in run.groups:
-        table.add_row(*_cells(row), style="cyan")
-    if len(run.tasks) > 1:
-        table.add_row(*_cells(run.pooled), style="bold")
+def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
+    padding = (0, _gap(breaks), 0, 0)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=padding)
+    rows = [_cells(row) for row in (*run.tasks, *run.groups, run.pooled)]
+    for old, new in breaks.items():
+        rows = [[cell.replace(old, new) for cell in cells] for cells in rows]
+    for place, name in enumerate(COLUMNS):
+        number = place >= COLUMNS.index("n")
+        lines = [line for cells in rows for line in cells[place].split("\n")]
+        whole = max(cell_len(text) for text in (*name.split(), *lines))
+        table.add_column(
+            name,
+            justify="right" if number else "left",
+            overflow="fold",
+            min_width=whole if number else min(whole, NARROWEST),
+        )
+    styles = [None] * len(run.tasks) + ["cyan"] * len(run.groups) + ["bold"]
+    for cells, style in zip(rows, styles, strict=True):
+        if style != "bold" or len(run.tasks) > 1:
+            table.add_row(*map(escape, cells), style=style)
     return table
+
+
+def _gap(breaks: Mapping[str, str]) -> int:
+    return 1 if breaks else 2
 
 
 def _cells(row: Row) -> list[str]:
@@ -97,11 +148,11 @@ def _cells(row: Row) -> list[str]:
     if not isnan(interval.low):
         change += f" [{_signed(interval.low)}, {_signed(interval.high)}]"
     return [
-        escape(row.name),
-        escape(metric),
+        row.name,
+        metric,
         str(row.n),
         f"{_number(row.baseline_score)} → {_number(row.compressed_score)}",
-        change.replace("[", "\\["),
+        change,
         _p(row.p_value),
         _percent(flips.flips) if flips else MISSING,
         _percent(flips.all_flips) if flips else MISSING,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from lm_eval_flips import Comparison, compare
@@ -12,11 +15,12 @@ from tests import logs
 from tests.conftest import LocalRuns
 
 
-def printed(comparison: Comparison) -> str:
-    """The tables as text, 200 characters wide."""
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables(comparison))
-    return console.export_text()
+def printed(comparison: Comparison, *, width: int = 200) -> str:
+    """The tables as text, as a terminal of this width shows them."""
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(tables(comparison), crop=False)
+    return captured.get()
 
 
 def row_of(text: str, *names: str) -> str:
@@ -67,3 +71,47 @@ def test_what_is_left_out_is_loud(tmp_path: Path) -> None:
     assert "LEFT OUT 1 samples of task (none): only in the baseline: doc 2" in text
     assert "only in one run: more" in text
     assert "max_length 512 → 1024" in text
+
+
+NUMBER = r"[+-]?\d+\.\d+(?:e-\d+)?"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 150, 10_000])
+def test_every_number_is_whole_at_any_width(local_runs: LocalRuns, width: int) -> None:
+    """A narrow terminal breaks names and pairs over lines, never a number, and drops none."""
+    comparison = compare(local_runs.baseline, local_runs.compressed)
+    wide, found = printed(comparison), printed(comparison, width=width)
+    assert sorted(re.findall(NUMBER, found)) == sorted(re.findall(NUMBER, wide))
+    assert "…" not in found
+    longest = max(map(len, found.splitlines()))
+    assert longest <= max(width, 100)
+
+
+def test_the_width_check_can_fail(local_runs: LocalRuns) -> None:
+    """Control: cut off at the terminal's width, a table does lose digits."""
+    comparison = compare(local_runs.baseline, local_runs.compressed)
+    wide = printed(comparison)
+    cut = "\n".join(line[:100] for line in wide.splitlines())
+    assert sorted(re.findall(NUMBER, cut)) != sorted(re.findall(NUMBER, wide))
+
+
+def test_a_local_model_is_shown_by_its_name_and_a_shared_name_by_its_run(tmp_path: Path) -> None:
+    """A path is no title; two runs of one checkpoint are told apart by their folders."""
+    runs = [
+        logs.write_run(
+            tmp_path / name,
+            {"task": [logs.choice(i, row) for i in range(2)]},
+            model=f"/models/{model}",
+        )
+        for name, model, row in (
+            ("one", "base", [-1.0, -2.0]),
+            ("two", "int4", [-2.0, -1.0]),
+            ("three", "int4", [-2.0, -1.5]),
+        )
+    ]
+    text = printed(compare(*runs[:2]))
+    assert re.search(r"^baseline +base *$", text, flags=re.MULTILINE)
+    assert "/models" not in text
+    alike = printed(compare(*runs), width=10_000)
+    for name in ("one", "two", "three"):
+        assert f"{tmp_path / name}/" in alike
