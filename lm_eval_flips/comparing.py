@@ -56,7 +56,7 @@ def compare(
 
     Raises:
         FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
-            ``pair``.
+            ``pair``. The device cannot be used.
 
     Example:
         >>> comparison = compare("runs/baseline", "runs/int4")  # doctest: +SKIP
@@ -65,6 +65,7 @@ def compare(
     """
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
+    _refuse_device(device)
     base = baseline if isinstance(baseline, Run) else load_run(baseline)
     runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
     kept = base.select(tasks)
@@ -96,6 +97,16 @@ def compare(
         compressed=results,
         across_runs=_across_runs(results),
     )
+
+
+def _refuse_device(device: str | torch.device) -> None:
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise FlipsError(
+            f"device '{device}' cannot be used: {why:.120}; leave --device out for the CPU"
+        ) from None
 
 
 def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifference]:

@@ -105,9 +105,13 @@ class Run:
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The logged leaf tasks of every group."""
-        found = {name: tuple(self._leaves(name, frozenset())) for name in self._group_names()}
-        return {name: leaves for name, leaves in found.items() if leaves}
+        """The leaf tasks of every group of which each leaf's samples were logged."""
+        found = {name: self._leaves(name) for name in self._group_names()}
+        return {
+            name: leaves
+            for name, leaves in found.items()
+            if leaves and set(leaves) <= set(self.sample_paths)
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -139,7 +143,7 @@ class Run:
         Raises:
             FlipsError: there is none.
         """
-        leaves = self.groups.get(glob, ())
+        leaves = self._leaves(glob) if glob in self._group_names() else ()
         names = [name for name in self.tasks if name in leaves or fnmatchcase(name, glob)]
         if not names:
             raise FlipsError(
@@ -151,12 +155,14 @@ class Run:
     def _group_names(self) -> list[str]:
         return [name for name, children in self.results.group_subtasks.items() if children]
 
-    def _leaves(self, name: str, above: frozenset[str]) -> list[str]:
+    def _leaves(self, name: str, above: frozenset[str] = frozenset()) -> tuple[str, ...]:
         children = self.results.group_subtasks.get(name) or []
-        if not children or name in above:
-            return [name] if name in self.sample_paths else []
+        if name in above:  # a circle
+            return ()
+        if not children:
+            return (name,)
         leaves = (leaf for child in children for leaf in self._leaves(child, above | {name}))
-        return list(dict.fromkeys(leaves))
+        return tuple(dict.fromkeys(leaves))
 
     def _task(self, name: str, path: Path) -> TaskLog:
         config = self.results.configs.get(name, {})
@@ -236,6 +242,9 @@ def _newest(folder: Path) -> Run:
                 f"'{folder}' has samples but no results_*.json; give one samples file instead, "
                 f"such as '{loose[0]}'"
             )
+        deeper = sorted({str(file.parent.parent) for file in folder.glob("*/*/results_*.json")})
+        if deeper:
+            raise FlipsError(f"'{folder}' holds several runs; give one of them: {named(deeper)}")
         raise FlipsError(
             f"'{folder}' holds no results_*.json of lm_eval; run lm_eval with --log_samples "
             "--output_path and give that folder"

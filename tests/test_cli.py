@@ -81,6 +81,7 @@ def test_show_flips_prints_question_choices_and_both_probabilities(folders: list
         (["{int4}", "--metric", "bleu"], "no task logged the metric 'bleu'"),
         (["{int4}", "--filter", "strict"], "no task logged the filter asked for"),
         (["{int4}", "--tasks", "mmlu"], "matches 'mmlu'; it holds task"),
+        (["{int4}", "--device", "warp"], "device 'warp' cannot be used: Expected one of cpu"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -282,21 +283,34 @@ def test_a_run_may_have_no_model_arguments(tmp_path: Path, args: Any) -> None:
     )
 
 
-def test_groups_are_followed_down_to_their_logged_leaves(tmp_path: Path) -> None:
-    """Nested groups, a leaf in two groups, a leaf that was not logged, and a group of none."""
+def test_groups_are_followed_down_to_their_leaves(tmp_path: Path) -> None:
+    """Nested groups, a leaf in two groups, and groups of which a leaf was not logged."""
     run = load_run(
         logs.write_run(
             tmp_path,
             dict.fromkeys(("a", "b", "c"), RECORDS),
             groups={
                 "outer": ["inner", "c"],
-                "inner": ["a", "b", "never_logged"],
+                "inner": ["a", "b"],
                 "both": ["inner", "a"],
-                "nothing": ["never_logged"],
+                "some": ["a", "never_logged"],
+                "around": ["some", "c"],
             },
         )
     )
     assert run.groups == {"outer": ("a", "b", "c"), "inner": ("a", "b"), "both": ("a", "b")}
+    # what is there of a group can still be asked for
+    assert run.select("some") == ["a"]
+    assert run.select("around") == ["a", "c"]
+
+
+def test_a_folder_of_runs_is_an_error_that_names_them(tmp_path: Path) -> None:
+    """The folder above several runs is no run: which to give is said."""
+    for name in ("int8", "base"):
+        logs.write_run(tmp_path / name, {"task": RECORDS})
+    base, int8 = (re.escape(str(tmp_path / name)) for name in ("base", "int8"))
+    with pytest.raises(FlipsError, match=f"holds several runs; give one of them: {base}, {int8}$"):
+        load_run(tmp_path)
 
 
 def test_a_group_that_holds_itself_ends(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ def group_files(names: Sequence[str], *, include_path: Path | None = None) -> di
         Group names and their YAML.
 
     Raises:
-        FlipsError: a name is unknown, or built by a class of its own.
+        FlipsError: a name is unknown, or built by a class of its own; the folder does not exist.
     """
+    if include_path is not None and not include_path.is_dir():
+        raise FlipsError(f"'{include_path}' is no folder; give one that holds task YAMLs")
     manager = TaskManager(include_path=None if include_path is None else str(include_path))
     return {
         f"flips_{_file_name(name)}": _group_yaml(

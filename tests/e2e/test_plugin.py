@@ -140,6 +140,47 @@ def test_make_refuses_what_it_cannot_cover(plain_manager: Any, name: str, messag
         _members(plain_manager, name)
 
 
+def test_make_names_a_folder_that_is_missing(tmp_path: Path) -> None:
+    """A mistyped --include_path is told before the index is built."""
+    from lm_eval_flips.harness.catalogue import group_files
+
+    with pytest.raises(FlipsError, match="nothing' is no folder; give one that holds task YAMLs"):
+        group_files(["boolq"], include_path=tmp_path / "nothing")
+
+
+def test_our_groups_ask_for_no_aggregation_that_the_harness_would_ignore() -> None:
+    """Trap 5: a group's own aggregation is accepted and never called; ours name metrics only."""
+    for name in SUITE:
+        text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
+        listed = yaml.safe_load(text).get("aggregate_metric_list", [])
+        assert all(set(entry) == {"metric", "weight_by_size"} for entry in listed), name
+
+
+def test_the_folder_is_one_path() -> None:
+    """Trap 14: --include_path takes one folder, so what `tasks` prints is one, and it is there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lm_eval_flips", "tasks"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (line,) = done.stdout.splitlines()
+    assert Path(line).is_dir()
+
+
+def test_no_flip_metric_is_bootstrapped() -> None:
+    """Trap 18: the harness forks a pool to bootstrap, also after CUDA has started; not for ours."""
+    from lm_eval.api.metrics import mean, median, stderr_for_metric
+
+    from lm_eval_flips.harness.plugin import AGGREGATIONS
+
+    for name, aggregation in AGGREGATIONS.items():
+        error = stderr_for_metric(aggregation, 100_000)
+        assert (error is None) == (aggregation is not mean), name
+    assert stderr_for_metric(median, 100_000) is not None  # control: what would be bootstrapped
+
+
 def test_a_task_of_its_own_class_is_refused_inside_the_harness(tmp_path: Path) -> None:
     """A group that would replace a task's own class says so instead of scoring something else."""
     from lm_eval.tasks import TaskManager
