@@ -365,7 +365,9 @@ def test_two_ranks_report_what_one_does(
         for key, value in flips_run.results["results"][task].items():
             if isinstance(value, float) and "stderr" not in key:
                 found = both["results"][task][key]
-                assert found == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), (task, key)
+                # other batches round a log-likelihood otherwise, which can swap two equal ranks
+                off = 0.01 if key.startswith("flips_kl_correlation") else 1e-6
+                assert found == pytest.approx(value, rel=1e-5, abs=off, nan_ok=True), (task, key)
 
 
 def test_the_three_groups_of_generated_text_report_no_choice_measures(flips_run: FlipsRun) -> None:
