@@ -1,4 +1,4 @@
-"""The one exception of this package; the command line prints its message and exits with 2."""
+"""The exceptions of this package; the command line prints their message and exits with 2."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ class FlipsError(ValueError):
         ...     print(error)
         task 'arc_easy': doc 3 appears twice
     """
+
+
+class HarnessError(FlipsError, SystemExit):
+    """A FlipsError raised inside the harness.
+
+    Also a SystemExit, so that the stock lm_eval command ends with the message and no traceback.
+
+    Example:
+        >>> HarnessError("the baseline has no samples").code
+        'error: the baseline has no samples'
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = f"error: {message}"
 
 
 def named(items: list[str] | list[int], *, shown: int = 5) -> str:

@@ -23,6 +23,8 @@ from lm_eval_flips.errors import FlipsError, named
 T = TypeVar("T")
 
 OLDEST = (0, 4, 7)
+# Folders of ours in a run's folder: the baseline's states, and a compressed run's distances.
+REFERENCE, DISTANCES = "reference", "token_distances"
 DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)"
 RESULTS_NAME = re.compile(rf".+_{DATE}\.json")
 SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_{DATE}\.jsonl")

@@ -26,7 +26,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_flips.columns import Columns
-from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.plugin import AGGREGATIONS
 from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
 from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
@@ -41,17 +41,6 @@ logger = logging.getLogger(__name__)
 STANDIN = {"loglikelihood_rolling": 0.0, "generate_until": ""}
 
 
-class BaselineError(FlipsError, SystemExit):
-    """A baseline that cannot be used.
-
-    Also a SystemExit, so that the stock lm_eval command ends with the message and no traceback.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.code = f"error: {message}"
-
-
 class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no types
     """A catalogue task that also reports how its samples moved from a baseline run.
 
@@ -59,13 +48,13 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
     ``flips_metric``, the binary metric that decides what is correct (default: the task's first).
 
     Raises:
-        BaselineError: the baseline cannot be read, lacks the task, or holds other samples.
+        HarnessError: the baseline cannot be read, lacks the task, or holds other samples.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         config = {key: value for key, value in (config or {}).items() if key != "class"}
         if "output_type" not in config and "dataset_path" not in config:
-            raise BaselineError(
+            raise HarnessError(
                 f"task '{config.get('task')}' is built by a class of its own, which FlipsTask "
                 "would replace; run it as it is in both runs and use lm-eval-flips compare"
             )
@@ -142,7 +131,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
                 )
             return read_samples(run.tasks[self.config.task])
         except FlipsError as error:
-            raise BaselineError(str(error)) from None
+            raise HarnessError(str(error)) from None
 
     def _prove(self, baseline: dict[str, Samples], *, limit: int | None) -> None:
         """Refuse a baseline of other samples, before the model spends any time.
@@ -152,7 +141,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         """
         filters = {ensemble.name for ensemble in self._filters}
         if filters != set(baseline):
-            raise BaselineError(
+            raise HarnessError(
                 f"task '{self.config.task}': the baseline logged the filters "
                 f"{named(sorted(baseline))}, this version of the task has "
                 f"{named(sorted(filters))}; rerun the baseline with it"
@@ -168,7 +157,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         ours = self._samples(first, first.filter, stand_in=True)
         found |= differences(first.only(ours.doc_id), ours)
         if found:
-            raise BaselineError(mismatch(first, ours, found))
+            raise HarnessError(mismatch(first, ours, found))
 
     def _compare(self, key: str, baseline: Samples) -> None:
         """Compare this rank's samples under one filter, and keep each document's values.

@@ -1,0 +1,271 @@
+"""What flips-hf writes and reads beside the logs: a baseline's reference, a run's distances."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.runs import DISTANCES, REFERENCE
+from lm_eval_flips.scoring.baseline import Baseline
+from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.distance_store import DistancesHeader, DistanceWriter
+from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
+from lm_eval_flips.scoring.reference import (
+    Answer,
+    Positions,
+    Recorded,
+    Reference,
+    ReferenceHeader,
+    ReferenceWriter,
+    States,
+    store_lm_head,
+)
+from lm_eval_flips.scoring.scorer import ScoredRows
+from lm_eval_flips.scoring.scores import RequestScore
+from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
+
+PROBES = ("Hello world", "  12,345 € — naïve", "def f(x):\n\treturn x", "你好，世界")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the model arguments of flips-hf ask for; folders are runs, None where nothing is."""
+
+    record: Path | None = None
+    reference: Path | None = None
+    distances: Path | None = None
+    positions: Positions = "all"
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions not in ("all", "last"):
+            raise FlipsError(f"positions={self.positions} is neither 'all' nor 'last'")
+        if self.top is not None and self.top < 1:
+            raise FlipsError(f"top={self.top} keeps no token; give at least 1")
+        if self.distances is not None and self.reference is None:
+            raise FlipsError(
+                f"distances={self.distances} needs reference=RUN, the baseline to measure from"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """What tells one model from another, and one tokenizer from another."""
+
+    name: str
+    revision: str
+    dtype: str
+    tokenizer: str
+    entries: int
+    max_length: int
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A hash of a tokenizer's vocabulary and of how it splits some strings."""
+    encoded = [tokenizer.encode(probe, add_special_tokens=False) for probe in PROBES]
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), encoded])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Recording:
+    """The open stores of one model.
+
+    Args:
+        options: what is asked for.
+        model: the model, which has been probed.
+        hidden: a hidden state of it, ``[1, width]``.
+        identity: which model it is.
+        rank: which of several processes this is; each has a folder of its own.
+
+    Raises:
+        FlipsError: a store holds something else or cannot be read or written; the baseline's
+            tokenizer or vocabulary is another.
+        UnreadableHeadError: lm_head cannot be stored.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        model: CausalModel,
+        hidden: Tensor,
+        identity: ModelIdentity,
+        rank: int = 0,
+    ) -> None:
+        self._model, self._top = model, options.top
+        self._first_only = options.positions == "last"
+        self.baseline: Baseline | None = None
+        self._distances: DistanceWriter | None = None
+        self._writer: ReferenceWriter | None = None
+        self.note: str | None = None
+        if options.record is not None:
+            folder = _part(options.record / REFERENCE, rank)
+            self._writer = ReferenceWriter(folder, self._header(options, folder, hidden, identity))
+        if options.reference is not None:
+            self.baseline = self._open_baseline(options.reference / REFERENCE, identity)
+        if options.distances is not None and self.baseline is not None:
+            header = _distances_header(self.baseline, identity)
+            self._distances = DistanceWriter(_part(options.distances / DISTANCES, rank), header)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether requests need their keys: something is recorded or measured."""
+        return self._writer is not None or self.baseline is not None
+
+    def answered(self, text: bytes) -> Answer | None:
+        """A request's answer from an interrupted run, by the key of its text."""
+        return None if self._distances is None else self._distances.answers.get(text)
+
+    def answered_window(self, key: bytes) -> Answer | None:
+        """A window's answer from an interrupted recording, by the key of its tokens."""
+        if self._writer is None or self.baseline is not None:
+            return None  # distances are not recorded there
+        return self._writer.answers.get(key)
+
+    def add_windows(
+        self, rows: ScoredRows, scores: Sequence[RequestScore], keys: Sequence[bytes]
+    ) -> None:
+        """Record the states of some windows, if the baseline is being recorded."""
+        if self._writer is None:
+            return
+        own = [score.rows[:1] if self._first_only else score.rows for score in scores]
+        hidden = rows.hidden
+        if self._first_only:
+            used = np.unique(np.concatenate(own))
+            hidden = hidden[torch.from_numpy(used).to(hidden.device)]
+            own = [np.searchsorted(used, kept) for kept in own]
+        self._writer.add(
+            Recorded(
+                keys=[keys[score.request] for score in scores],
+                answers=[Answer(score.loglikelihood, score.is_greedy) for score in scores],
+                rows=own,
+                logprobs=[
+                    score.logprobs[: len(kept)] for score, kept in zip(scores, own, strict=True)
+                ],
+                states=self._states(hidden),
+            )
+        )
+
+    def add_request(self, text: bytes, answer: Answer, windows: Sequence[RequestScore]) -> None:
+        """Record a request's answer and distances, if they are wanted."""
+        if self._distances is not None:
+            parts = [score.distances for score in windows if score.distances is not None]
+            self._distances.add(text, answer, parts)
+            self._distances.flush_if_due()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # also when it was interrupted: what was finished is kept
+        if kind is None or not issubclass(kind, FlipsError):
+            for store in (self._writer, self._distances):
+                if store is not None:
+                    store.flush()
+
+    def _states(self, hidden: Tensor) -> States:
+        if self._top is None:
+            return hidden
+        with torch.no_grad():
+            parts = [
+                top_tokens(self._model.head.logits(part), self._top) for part in hidden.split(256)
+            ]
+        return TopTokens(
+            ids=torch.cat([part.ids for part in parts]),
+            logprobs=torch.cat([part.logprobs for part in parts]),
+        )
+
+    def _header(
+        self, options: Options, folder: Path, hidden: Tensor, identity: ModelIdentity
+    ) -> ReferenceHeader:
+        head = self._model.head
+        file = None
+        if options.top is None:
+            module = self._model.model.get_output_embeddings()
+            weight, bias = _plain_weights(module)
+            stored = LMHead(
+                project=linear(weight, bias), tokens=head.tokens, scale=head.scale, cap=head.cap
+            )
+            with torch.no_grad():
+                if not agrees(stored.logits(hidden), head.logits(hidden)):
+                    raise UnreadableHeadError("lm_head's weight does not make its output")
+            file = store_lm_head(folder, weight, bias)
+        return ReferenceHeader(
+            model=identity.name,
+            revision=identity.revision,
+            dtype=identity.dtype,
+            tokenizer=identity.tokenizer,
+            vocabulary=head.tokens,
+            width=hidden.shape[-1],
+            max_length=identity.max_length,
+            positions=options.positions,
+            top=options.top,
+            scale=head.scale,
+            cap=head.cap,
+            lm_head=file,
+        )
+
+    def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
+        reference = Reference(folder, device=self._model.device)
+        header = reference.header
+        if header.tokenizer != identity.tokenizer:
+            raise FlipsError(
+                f"'{identity.name}' has another tokenizer than the baseline '{header.model}': their "
+                "tokens cannot be compared; run both with --model hf and compare choices"
+            )
+        tokens = self._model.head.tokens
+        if tokens != header.vocabulary and min(tokens, header.vocabulary) < identity.entries:
+            raise FlipsError(
+                f"'{identity.name}' has {tokens} vocabulary entries, the baseline "
+                f"'{header.model}' {header.vocabulary}: they are not the same vocabulary"
+            )
+        baseline = Baseline(reference, tokens=tokens)
+        if tokens != header.vocabulary:
+            self.note = (
+                f"vocabularies padded to {header.vocabulary} and {tokens} entries: the first "
+                f"{baseline.shared} are compared"
+            )
+        return baseline
+
+
+def _plain_weights(module: Any) -> tuple[Tensor, Tensor | None]:
+    weight = getattr(module, "weight", None)
+    if weight is None:
+        raise UnreadableHeadError("lm_head has no weight")
+    if hasattr(weight, "dequantize") and not weight.dtype.is_floating_point:
+        weight = weight.dequantize()
+    return weight, getattr(module, "bias", None)
+
+
+def _part(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}" if rank else folder
+
+
+def _distances_header(baseline: Baseline, identity: ModelIdentity) -> DistancesHeader:
+    header = baseline.reference.header
+    return DistancesHeader(
+        model=identity.name,
+        revision=identity.revision,
+        dtype=identity.dtype,
+        baseline=header.model,
+        baseline_dtype=header.dtype,
+        tokens=baseline.shared,
+        max_length=identity.max_length,
+        positions=header.positions,
+        top=header.top,
+    )

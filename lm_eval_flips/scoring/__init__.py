@@ -1,0 +1,1 @@
+"""Tokens -> log-likelihoods and distances, fast. Knows transformers, not the harness."""

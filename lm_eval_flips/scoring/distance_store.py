@@ -1,0 +1,162 @@
+"""The distances of a compressed run from its baseline, request by request, beside its logs.
+
+The harness logs no numbers of ours, so they lie in the run's folder, keyed by the text of each
+request: `compare` finds them there for any task. Each request's answer is kept with them, so that
+an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.scoring.reference import KEY, Answer, Positions
+from lm_eval_flips.scoring.scores import TokenDistances
+from lm_eval_flips.scoring.shards import Header, ShardWriter, read_manifest, read_tensor_file
+
+FIELDS = (
+    "kl",
+    "reverse_kl",
+    "jensen_shannon",
+    "total_variation",
+    "same_top",
+    "logprob_change",
+)
+
+
+class DistancesHeader(Header, frozen=True, kw_only=True):
+    """Which model was measured, against which baseline, and how.
+
+    ``top`` is K where the distances are lower bounds over the K most likely tokens and the rest;
+    ``tokens`` is the number of vocabulary entries that were compared.
+    """
+
+    model: str
+    revision: str
+    dtype: str
+    baseline: str
+    baseline_dtype: str
+    tokens: int
+    max_length: int
+    positions: Positions
+    top: int | None
+
+
+class DistanceWriter:
+    """Appends requests' distances and answers to a folder; continues an interrupted run.
+
+    Args:
+        folder: the folder.
+        header: which model is measured against which baseline.
+
+    Raises:
+        FlipsError: the folder holds another pair's distances, or cannot be written or read.
+    """
+
+    def __init__(self, folder: Path, header: DistancesHeader) -> None:
+        self._shards = ShardWriter(folder, header)
+        self.answers: dict[bytes, Answer] = {}
+        for file in self._shards.manifest.shards:
+            self.answers.update(_answers(read_tensor_file(folder, file)))
+
+    def add(self, key: bytes, answer: Answer, parts: Sequence[TokenDistances]) -> None:
+        """Append one request; the windows of a rolling text follow each other.
+
+        Args:
+            key: hash of the request's text.
+            answer: what the compressed model gave.
+            parts: its distances.
+        """
+        if key in self.answers:
+            return  # the same text in another task
+        self.answers[key] = answer
+        self._shards.add(
+            {
+                "keys": torch.tensor([list(key)], dtype=torch.uint8),
+                "counts": torch.tensor([sum(len(part) for part in parts)], dtype=torch.int32),
+                "loglikelihoods": torch.tensor([answer.loglikelihood], dtype=torch.float64),
+                "greedy": torch.tensor([answer.is_greedy]),
+                **{name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS},
+            }
+        )
+
+    def flush_if_due(self) -> None:
+        """Write what waits if it is enough. Raises what ``flush`` raises."""
+        self._shards.flush_if_due()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            FlipsError: it cannot be written.
+        """
+        self._shards.flush()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredDistances:
+    """All distances of a run: request ``i`` has positions ``starts[i]`` to ``starts[i + 1]``."""
+
+    header: DistancesHeader
+    keys: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    values: dict[str, Tensor]
+
+    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Places of requests ``[n, 2]`` by their keys; -1 for those that are not there."""
+        own, asked = _as_one(self.keys), _as_one(keys)
+        order = np.argsort(own, kind="stable")
+        place = np.searchsorted(own[order], asked)
+        place = order[np.minimum(place, max(len(own) - 1, 0))] if len(own) else place * 0
+        if not len(own):
+            return np.full(len(asked), -1)
+        return np.where(own[place] == asked, place, -1)
+
+
+def load_distances(folder: Path) -> StoredDistances:
+    """Read what a run recorded, of all its processes.
+
+    Raises:
+        FlipsError: it cannot be read, or a file was cut off or changed.
+    """
+    headers: list[DistancesHeader] = []
+    shards: list[dict[str, Tensor]] = []
+    for part in _parts(folder):
+        manifest = read_manifest(part, DistancesHeader)
+        headers.append(manifest.header)
+        shards += [read_tensor_file(part, file) for file in manifest.shards]
+    return StoredDistances(
+        header=headers[0],
+        keys=_joined(shard["keys"] for shard in shards).reshape(-1, KEY).numpy().view(np.uint64),
+        starts=np.concatenate(
+            [[0], np.cumsum(_joined(shard["counts"] for shard in shards).numpy().astype(np.int64))]
+        ),
+        values={name: _joined(shard[name] for shard in shards) for name in FIELDS},
+    )
+
+
+def _answers(shard: dict[str, Tensor]) -> Iterator[tuple[bytes, Answer]]:
+    kl = shard["kl"].split(shard["counts"].tolist())
+    columns = (shard["keys"].numpy(), shard["loglikelihoods"].tolist(), shard["greedy"].tolist())
+    for key, loglikelihood, greedy, own in zip(*columns, kl, strict=True):
+        yield key.tobytes(), Answer(loglikelihood, greedy, float(own.mean()))
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from sorted(folder.glob("rank-*"))
+
+
+def _joined(parts: Iterable[Tensor]) -> Tensor:
+    every = list(parts)
+    return torch.cat(every) if every else torch.empty(0)
+
+
+def _as_one(keys: NDArray[np.uint64]) -> NDArray[np.void]:
+    return np.ascontiguousarray(keys).view(np.dtype((np.void, KEY))).reshape(-1)

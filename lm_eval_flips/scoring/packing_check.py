@@ -1,0 +1,185 @@
+"""Does a model read packs as it reads plain requests? Tried on real requests, before it counts.
+
+A recurrent model, linear attention, ALiBi, a window that counts places, or an attention kernel that
+ignores the mask would give other numbers without a word. Three things are tried on some of the
+requests: the packed distributions are those of the plain requests, with as many strange tokens
+between a context and its continuations as any pack will hold; so are those behind a prefix kept as
+keys and values; and, where rounding hides small differences, a token that a request must not see can be
+changed without changing what the request predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.prefix_tree import Branch, Pack, TokenRequest, plan
+
+TRIED = 4  # requests
+POSITIONS = 16  # of each request, the last ones
+# Largest mean KL (nats) that rounding explains, between packed and plain and between two packs of
+# one shape: ten times what real models show. A context that is not seen costs 0.1 nats or more.
+ROUNDING = {torch.bfloat16: (3e-2, 1e-3), torch.float16: (3e-3, 1e-4)}
+FINE_ROUNDING = (1e-6, 1e-6)
+# What a model raises that cannot take a mask, positions or a cache of ours.
+UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+
+
+class PackingCheck:
+    """Tries a model on the first requests that share something, and again where more can go wrong.
+
+    ``refusal`` says why packs cannot be used; ``prefixes_can_be_kept`` whether a prefix can stand
+    before them as keys and values.
+    """
+
+    def __init__(self, model: CausalModel) -> None:
+        self._model = model
+        self._longest = 0  # tokens of the longest request that was tried
+        self._size = 0  # tokens of the largest pack that was tried
+        self._prefix_size = 0  # and of the largest one behind a kept prefix
+        self.refusal: str | None = None
+        self.prefixes_can_be_kept = True
+
+    def run(self, requests: Sequence[TokenRequest], root: Branch) -> None:
+        """Try some of these requests, unless that was done for requests and packs like these.
+
+        Args:
+            requests: the requests.
+            root: how they are to be read.
+
+        Raises:
+            UnreadableHeadError: the model's logits cannot be made from hidden states.
+        """
+        longest = max((len(request.fed) for request in requests), default=0)
+        self.refusal = self.refusal or self._known_refusal(longest)
+        window = self._model.window
+        beyond = window is not None and longest > window >= self._longest
+        known = root.largest <= self._size and not beyond
+        prefixes = root.keeps_prefixes and (root.largest > self._prefix_size or beyond)
+        if self.refusal is not None or (known and not prefixes):
+            return
+        tried = _some(requests, longest=window is not None)
+        if len(tried) < 2:
+            return  # by itself, a request is read as it is
+        strange = _between(tried, root.largest)
+        plain = self._plain(tried)
+        if not known:
+            self.refusal = self._try(tried, strange, plain)
+            self._size = max(self._size, root.largest)
+        if prefixes and self.refusal is None:
+            self.prefixes_can_be_kept &= self._keeps_prefixes(tried, strange, plain)
+            self._prefix_size = max(self._prefix_size, root.largest)
+        self._longest = max(self._longest, *(len(request.fed) for request in tried))
+
+    def _known_refusal(self, longest: int) -> str | None:
+        if self._model.alibi:
+            return "its attention counts the places between two tokens (ALiBi)"
+        rescaled = self._model.rescaled_beyond
+        if rescaled is not None and longest > rescaled:
+            return f"its positions are rescaled for requests of more than {rescaled} tokens"
+        return None
+
+    def _try(
+        self, tried: Sequence[TokenRequest], strange: TokenRequest, plain: Sequence[Tensor]
+    ) -> str | None:
+        close, closer = ROUNDING.get(self._model.model.dtype, FINE_ROUNDING)
+        try:
+            packed = self._packed(tried, strange, base=0)
+            if (off := _mean_kl(plain, packed)) > close:
+                return f"packed requests are {off:.1g} nats from plain ones"
+            if closer < close:
+                other = replace(strange, fed=np.where(strange.fed == 0, 1, strange.fed))
+                if (off := _mean_kl(packed, self._packed(tried, other, base=0))) > closer:
+                    return f"its attention sees tokens of other requests ({off:.1g} nats)"
+        except UnreadableHeadError:
+            raise
+        except UNFIT as error:
+            return f"it does not take a mask of its own: {str(error).splitlines()[0]:.80}"
+        return None
+
+    def _keeps_prefixes(
+        self, tried: Sequence[TokenRequest], strange: TokenRequest, plain: Sequence[Tensor]
+    ) -> bool:
+        base = min(request.first_scored for request in tried)
+        first = tried[0].fed
+        while base and any((request.fed[:base] != first[:base]).any() for request in tried):
+            base -= 1
+        if not base:
+            return True  # nothing is shared that could have been kept
+        try:
+            off = _mean_kl(plain, self._packed(tried, strange, base=base))
+        except UNFIT:
+            return False
+        return off <= ROUNDING.get(self._model.model.dtype, FINE_ROUNDING)[0]
+
+    def _plain(self, tried: Sequence[TokenRequest]) -> list[Tensor]:
+        """What each predicts, read as it is."""
+        hidden = self._model.of_batch(tried)
+        return [
+            self._distributions(own[request.first_scored : len(request.fed)])
+            for own, request in zip(hidden, tried, strict=True)
+        ]
+
+    def _packed(
+        self, tried: Sequence[TokenRequest], strange: TokenRequest, *, base: int
+    ) -> list[Tensor]:
+        """What each predicts, all in one pack behind a kept prefix of ``base`` tokens."""
+        cache = self._model.keep_prefix(tried[0].fed[:base].tolist(), None) if base else None
+        pack = _one_pack([*tried, strange], base)
+        hidden = self._model.of_packs([pack], cache)[0]
+        places = dict(zip(pack.requests, pack.places, strict=True))
+        return [
+            self._distributions(hidden[torch.from_numpy(places[index])])
+            for index in range(len(tried))
+        ]
+
+    def _distributions(self, hidden: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._model.head.logits(hidden[-POSITIONS:]).float().log_softmax(-1)
+
+
+def _some(requests: Sequence[TokenRequest], *, longest: bool) -> list[TokenRequest]:
+    """The first few that are fed other tokens, or those that follow the longest one."""
+    start = 0
+    if longest:
+        start = max(range(len(requests)), key=lambda index: len(requests[index].fed))
+    found: dict[bytes, TokenRequest] = {}
+    for request in (*requests[start:], *requests[:start]):
+        found.setdefault(request.fed.tobytes(), request)
+        if len(found) == TRIED:
+            break
+    return list(found.values())
+
+
+def _between(tried: Sequence[TokenRequest], size: int) -> TokenRequest:
+    """A request that stands between the first one's context and its continuation in a pack.
+
+    It makes the pack as large as ``size``, so that places and positions differ as much as they can.
+    """
+    context = tried[0].fed[: tried[0].first_scored]
+    room = max(size - len(_one_pack(tried, 0)), TRIED)
+    # token 0 sorts first, and so comes before what the others go on with
+    strange = np.zeros(room, np.int64)
+    return TokenRequest(np.concatenate([context, strange]), strange[:1])
+
+
+def _one_pack(tried: Sequence[TokenRequest], base: int) -> Pack:
+    room = sum(len(request.fed) for request in tried)
+    (pack,) = plan(tried, budget=room, row=room, base=base).steps
+    if not isinstance(pack, Pack):
+        raise TypeError("a plan with room for all requests is one pack")
+    return pack
+
+
+def _mean_kl(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """nan, as of a model whose logits are nan, is no difference where both are."""
+    log_p, log_q = torch.cat(list(expected)), torch.cat(list(found))
+    terms = log_p.exp() * (log_p - log_q)
+    terms = torch.where(log_p.isneginf() | (log_p.isnan() & log_q.isnan()), 0.0, terms)
+    return float(terms.sum(-1).mean())

@@ -1,0 +1,201 @@
+"""Distances between two models' distributions over the whole vocabulary, position by position.
+
+KL(baseline || compressed) is what the paper reports as KL-Divergence with ARC (arXiv 2407.09141):
+its mean over a continuation's tokens, then over all requests. One minus the total variation is the
+expected acceptance rate of speculative decoding (Leviathan et al. 2023, arXiv 2211.17192, section
+3.1). All arithmetic is float32.
+
+Each divergence is the sum of p log(p / q) - p + q, whose terms are not negative. That is the same,
+as p and q sum to 1, but rounding in either norm enters squared instead of as it is: equal
+distributions are 0, and elsewhere a KL is off by about 3e-8 nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.shapes import Bool, Float, Int
+
+STEP = 1 << 19  # numbers of a distribution worked on at once, so that they stay in the cache
+GPU_STEP = 1 << 26
+UNDERFLOW = -85.0  # nats below the most likely token: p and q are still full float32 numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """What one model says at each position: its most likely token, and the log of its norm.
+
+    A token's log-probability is its logit less ``lognorm`` (nats).
+    """
+
+    lognorm: Float[Tensor, " positions"]
+    top: Int[Tensor, " positions"]
+
+    def cpu(self) -> TokenScores:
+        """The same on the CPU."""
+        return TokenScores(lognorm=self.lognorm.cpu(), top=self.top.cpu())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyDistances:
+    """Distances at each position: nats, but total_variation is a share 0..1.
+
+    ``baseline`` and ``compressed`` are what each model says by itself.
+    """
+
+    kl: Float[Tensor, " positions"]
+    reverse_kl: Float[Tensor, " positions"]
+    jensen_shannon: Float[Tensor, " positions"]
+    total_variation: Float[Tensor, " positions"]
+    baseline: TokenScores
+    compressed: TokenScores
+
+    def cpu(self) -> VocabularyDistances:
+        """The same on the CPU."""
+        return VocabularyDistances(
+            kl=self.kl.cpu(),
+            reverse_kl=self.reverse_kl.cpu(),
+            jensen_shannon=self.jensen_shannon.cpu(),
+            total_variation=self.total_variation.cpu(),
+            baseline=self.baseline.cpu(),
+            compressed=self.compressed.cpu(),
+        )
+
+    @property
+    def same_top(self) -> Bool[Tensor, " positions"]:
+        """Whether both models hold the same token most likely."""
+        return self.baseline.top == self.compressed.top
+
+
+def vocabulary_distances(
+    *,
+    baseline: Float[Tensor, "positions tokens"],
+    compressed: Float[Tensor, "positions tokens"],
+) -> VocabularyDistances:
+    """Distances between the softmaxes of two models' logits.
+
+    Args:
+        baseline: logits of the baseline, -inf for a token that it rules out.
+        compressed: logits of the compressed model over the same tokens.
+
+    Returns:
+        KL is inf where only the second model rules a token out, nan where logits are nan.
+
+    Example:
+        >>> p, q = torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.4, 0.4, 0.2]]).log()
+        >>> vocabulary_distances(baseline=p, compressed=q).kl
+        tensor([0.0253])
+    """
+    steps = list(zip(_steps(baseline), _steps(compressed), strict=True))
+    # five tensors of a step's size, made once: making them anew takes as long as filling them
+    buffers = tuple(torch.empty_like(steps[0][0], dtype=torch.float32) for _ in range(5))
+    return joined([_distances(p, q, buffers) for p, q in steps])
+
+
+def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
+    """The most likely token at each position, the first of equals, and the log of the norm.
+
+    Example:
+        >>> found = token_scores(torch.tensor([[0.0, 1.0]]))
+        >>> found.lognorm, found.top
+        (tensor([1.3133]), tensor([1]))
+    """
+    found = []
+    for step in _steps(logits):
+        largest, top = step.max(-1)
+        # a fused log_softmax takes less time than logsumexp; at the top it is below 0 by the norm
+        below = step.log_softmax(-1, dtype=torch.float32).gather(-1, top[:, None])[:, 0]
+        found.append(TokenScores(lognorm=largest.float() - below, top=top))
+    return _joined_scores(found)
+
+
+def _steps(logits: Tensor) -> Sequence[Tensor]:
+    step = GPU_STEP if logits.is_cuda else STEP
+    return logits.split(max(1, step // max(1, logits.shape[-1])))
+
+
+class _Softmax:
+    """A softmax in parts: logits below their largest, probabilities, and the norm."""
+
+    def __init__(self, logits: Tensor, shifted: Tensor, p: Tensor) -> None:
+        rows = len(logits)
+        largest, place = logits.max(-1, keepdim=True)
+        self.shifted = torch.sub(logits, largest.float(), out=shifted[:rows])
+        self.p = torch.exp(self.shifted, out=p[:rows])
+        self.norm = self.p.sum(-1, keepdim=True)
+        self.p.div_(self.norm)
+        lognorm = largest.float() + self.norm.log()
+        self.scores = TokenScores(lognorm=lognorm[:, 0], top=place[:, 0])
+
+
+def _distances(
+    baseline: Tensor, compressed: Tensor, buffers: Sequence[Tensor]
+) -> VocabularyDistances:
+    ours, theirs = _Softmax(baseline, *buffers[:2]), _Softmax(compressed, *buffers[2:4])
+    if not min(float(ours.shifted.amin()), float(theirs.shifted.amin())) > UNDERFLOW:
+        return _with_zeros(baseline.double(), compressed.double(), ours.scores, theirs.scores)
+    p, q = ours.p, theirs.p
+    # the norms' logs as exactly as p and q were divided by them: this is log(p / q)
+    norms = ours.norm.double().log() - theirs.norm.double().log()
+    ratio = ours.shifted.sub_(theirs.shifted).sub_(norms.float())
+    forward, backward = torch.linalg.vecdot(p, ratio), torch.linalg.vecdot(q, ratio)
+    more = torch.sub(p, q, out=buffers[4][: len(p)])
+    total = p.add_(q)
+    excess = more.sum(-1)
+    variation = torch.abs(more, out=q).sum(-1) / 2
+    # log(p / m) of the mean m; log(q / m) is less by the ratio
+    above_mean = more.div_(total).log1p_()
+    shannon = (torch.linalg.vecdot(total, above_mean) - backward) / 2
+    return VocabularyDistances(
+        kl=(forward - excess).clamp_min_(0.0),
+        reverse_kl=(excess - backward).clamp_min_(0.0),
+        jensen_shannon=shannon.clamp_min_(0.0),
+        total_variation=variation,
+        baseline=ours.scores,
+        compressed=theirs.scores,
+    )
+
+
+def _with_zeros(
+    baseline: Tensor, compressed: Tensor, ours: TokenScores, theirs: TokenScores
+) -> VocabularyDistances:
+    """The same where a token is ruled out, or too unlikely for a float32, or a logit is nan."""
+    log_p, log_q = baseline.log_softmax(-1), compressed.log_softmax(-1)
+    log_m = torch.logaddexp(log_p, log_q) - log(2)
+    shannon = (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
+    return VocabularyDistances(
+        kl=_kl(log_p, log_q).float(),
+        reverse_kl=_kl(log_q, log_p).float(),
+        jensen_shannon=shannon.float(),
+        total_variation=((log_p.exp() - log_q.exp()).abs().sum(-1) / 2).float(),
+        baseline=ours,
+        compressed=theirs,
+    )
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    terms = torch.where(log_q.isneginf(), torch.inf, log_p.exp() * (log_p - log_q))
+    return torch.where(log_p.isneginf(), 0.0, terms).sum(-1).clamp_min(0.0)
+
+
+def joined(parts: Sequence[VocabularyDistances]) -> VocabularyDistances:
+    return VocabularyDistances(
+        kl=torch.cat([part.kl for part in parts]),
+        reverse_kl=torch.cat([part.reverse_kl for part in parts]),
+        jensen_shannon=torch.cat([part.jensen_shannon for part in parts]),
+        total_variation=torch.cat([part.total_variation for part in parts]),
+        baseline=_joined_scores([part.baseline for part in parts]),
+        compressed=_joined_scores([part.compressed for part in parts]),
+    )
+
+
+def _joined_scores(parts: Sequence[TokenScores]) -> TokenScores:
+    return TokenScores(
+        lognorm=torch.cat([part.lognorm for part in parts]),
+        top=torch.cat([part.top for part in parts]),
+    )
