@@ -30,6 +30,7 @@ from lm_eval_flips.records import (
     arguments_digest,
     content_digest,
     even_requests,
+    request_digest,
 )
 from lm_eval_flips.runs import TaskLog
 from lm_eval_flips.samples import HASHES, Samples
@@ -52,6 +53,7 @@ class Columns:
         self.line: array[int] = array("q")
         self.hashes = {name: bytearray() for name in HASHES}
         self.answer = bytearray()
+        self.request_keys = bytearray()
         self.counts: array[int] = array("q")
         self.values: array[float] = array("d")
         self.base: array[float] = array("d")
@@ -119,6 +121,7 @@ class Columns:
             bytes=table(self.bytes, nan),
             gold=gold[order],
             answer=_digests(self.answer)[order],
+            request_keys=self._request_keys(mask, order),
             metrics={
                 name: self._filled(found)[order]
                 for name, found in self.metrics.items()
@@ -128,6 +131,15 @@ class Columns:
             unusable=self.unusable,
             opaque=frozenset(self.opaque),
         )
+
+    def _request_keys(
+        self, mask: NDArray[np.bool_], order: NDArray[np.int64]
+    ) -> NDArray[np.uint64] | None:
+        if not self.task.keep_requests or self.kind == "text":
+            return None
+        keys = np.zeros((*mask.shape, DIGEST // 8), np.uint64)
+        keys[mask] = _digests(self.request_keys)
+        return keys[order]
 
     def _check_complete(self, doc_id: NDArray[np.int64]) -> None:
         unique, counts = np.unique(doc_id, return_counts=True)
@@ -240,6 +252,8 @@ class Columns:
             values = [own[:h] for own, h in zip(values, halves, strict=True)]
             requests = [asked[:h] for asked, h in zip(requests, halves, strict=True)]
             even = even_requests(requests)
+        if self.task.keep_requests:
+            self.request_keys += b"".join(request_digest(r) for asked in requests for r in asked)
         self.counts.extend([len(own) for own in values])
         self.values.extend(array("d", [value for own in values for value in own]))
         targets = [str(record.target) for record in records]

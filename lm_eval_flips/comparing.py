@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -24,6 +24,10 @@ from lm_eval_flips.result import (
 from lm_eval_flips.row import measure
 from lm_eval_flips.runs import Run, TaskLog, load_run
 from lm_eval_flips.samples import Samples
+from lm_eval_flips.token_values import token_values
+
+if TYPE_CHECKING:
+    from lm_eval_flips.scoring.token_distances import StoredDistances
 
 Read = Callable[[TaskLog], dict[str, Samples]]
 
@@ -70,6 +74,7 @@ def compare(
     runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
     kept = base.select(tasks)
     compared: list[tuple[Run, list[Pairs]]] = [(run, []) for run in runs]
+    distances = {run.path: _distances(run) for run in runs}
     for name in kept:
         ours: dict[str, Samples] | None = None
         for run, pairs in compared:
@@ -78,15 +83,17 @@ def compare(
             ours = ours or read(base.tasks[name])
             theirs = read(run.tasks[name])
             for label in _filters(ours, theirs, name, wanted=filter):
-                pairs.append(
-                    pair(
-                        ours[label],
-                        theirs[label],
-                        on_mismatch=on_mismatch,
-                        on_nan=on_nan,
-                        device=device,
-                    )
+                found = pair(
+                    ours[label],
+                    theirs[label],
+                    on_mismatch=on_mismatch,
+                    on_nan=on_nan,
+                    device=device,
                 )
+                stored = distances[run.path]
+                if stored is not None:
+                    found = replace(found, tokens=token_values(stored, found))
+                pairs.append(found)
     results = tuple(
         _compare_run(base, run, pairs, kept, metric=metric, allow_identical=allow_identical)
         for run, pairs in compared
@@ -95,7 +102,8 @@ def compare(
         baseline=RunSummary(path=str(base.path), model=base.model),
         settings_that_differ=tuple(d for run in runs for d in setting_differences(base, run)),
         compressed=results,
-        across_runs=_across_runs(results),
+        across_runs=_across_runs(results, _choice_kl),
+        across_runs_token_kl=_across_runs(results, _token_kl),
     )
 
 
@@ -230,15 +238,33 @@ def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:
             yield measure([found[leaf] for leaf in leaves], name=group)
 
 
-def _across_runs(runs: Sequence[RunComparison]) -> dict[str, Spearman]:
+def _distances(run: Run) -> StoredDistances | None:
+    if run.distances is None:
+        return None
+    from lm_eval_flips.scoring.token_distances import load_distances
+
+    return load_distances(run.distances)
+
+
+def _choice_kl(row: Row) -> float | None:
+    return None if row.distances is None else row.distances.choice_kl.mean
+
+
+def _token_kl(row: Row) -> float | None:
+    return None if row.tokens is None else row.tokens.typical_kl
+
+
+def _across_runs(
+    runs: Sequence[RunComparison], distance: Callable[[Row], float | None]
+) -> dict[str, Spearman]:
     if len(runs) < 3:
         return {}
     points: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
         for row in (*run.tasks, run.pooled):
-            if row.distances is not None and row.flips is not None:
+            if (kl := distance(row)) is not None and row.flips is not None:
                 key = row.name if row is run.pooled else f"{row.name},{row.filter},{row.metric}"
-                points.setdefault(key, []).append((row.distances.choice_kl.mean, row.flips.flips))
+                points.setdefault(key, []).append((kl, row.flips.flips))
     return {
         key: spearman(torch.tensor([kl for kl, _ in found]), torch.tensor([f for _, f in found]))
         for key, found in points.items()

@@ -8,7 +8,7 @@ tasks are then strata: the errors within each are added up, and the result speak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan, nan, sqrt
+from math import inf, isnan, nan, sqrt
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from lm_eval_flips.measures.significance import (
     standard_error,
     t_test,
 )
+from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Distances
 
@@ -206,6 +207,35 @@ def _of_distances(metrics: Sequence[PairedMetric], distances: Distances) -> dict
         "choice_kl_median": _of_quantile(errors, kls, 0.5),
         "choice_kl_p99": _of_quantile(errors, kls, 0.99),
     }
+
+
+def token_intervals(metrics: Sequence[PairedMetric]) -> dict[str, Interval]:
+    """Intervals of the distances over the vocabulary, whose requests go with their samples."""
+    measured = [m for m in metrics if m.tokens is not None]
+    tokens = [m.tokens for m in measured if m.tokens is not None]
+    if not tokens:
+        return {}
+    errors, owners = Errors(measured), [own.samples for own in tokens]
+    firsts = [first_values(own.values["kl"], own.counts).double() for own in tokens]
+    found = {"token_kl_first_position": _of_requests(errors, owners, firsts)}
+    if not any(own.first_only for own in tokens):
+        means = [request_means(own.values["kl"], own.counts) for own in tokens]
+        found["token_kl"] = _of_requests(errors, owners, means)
+    return found
+
+
+def _of_requests(errors: Errors, owners: Sequence[Tensor], values: Sequence[Tensor]) -> Interval:
+    """The mean over requests as a ratio of the samples' sums and counts (delta method)."""
+    whole = torch.cat(list(values))
+    mean = float(whole.mean())
+    residuals = []
+    for metric, samples, own in zip(errors.metrics, owners, values, strict=True):
+        sums = torch.zeros(len(metric.rows), dtype=torch.float64)
+        sums.index_add_(0, samples, own - mean)
+        residuals.append(sums.to(metric.clusters.device))
+    error, freedom = errors.of(residuals)
+    low, high = mean_interval(mean, error * errors.n / len(whole), freedom)
+    return Interval(_cut(low, 0.0, inf), high)
 
 
 def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:

@@ -19,7 +19,9 @@ from lm_eval_flips.columns import PERPLEXITIES
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
+from lm_eval_flips.measures.tokens import request_means, sample_means
 from lm_eval_flips.pairing import Pairs, Side
+from lm_eval_flips.token_values import TokenValues
 
 Pick = Callable[[Tensor], Tensor]
 
@@ -33,6 +35,7 @@ OWN_METRICS = (
     "all_flips",
     "answers_changed",
     "choice_kl",
+    "token_kl",
     "flips_kl_correlation",
     "perplexity_ratio",
     "bits_per_byte_change",
@@ -46,7 +49,8 @@ class PairedMetric:
 
     ``correct`` is None for a metric that is not binary; ``changed`` None where the log names no
     answer; ``divergence`` and ``margin`` None where there are no choices; ``units`` None where the
-    metric is not a perplexity. ``answer`` is the place of the choice, where there are choices.
+    metric is not a perplexity. ``answer`` is the place of the choice, where there are choices;
+    ``tokens`` the distances over the vocabulary, None where none were measured.
     """
 
     pairs: Pairs
@@ -63,6 +67,21 @@ class PairedMetric:
     margin: Tensor | None
     units: Tensor | None
     clusters: Tensor
+    tokens: TokenValues | None
+
+    @property
+    def token_kl(self) -> Tensor | None:
+        """Each sample's KL over the vocabulary: the mean of its requests' means, in nats.
+
+        Where only first positions are known, the mean of those. None where none were measured.
+        """
+        if self.tokens is None:
+            return None
+        return sample_means(
+            request_means(self.tokens.values["kl"], self.tokens.counts),
+            self.tokens.samples,
+            samples=len(self.rows),
+        ).to(self.baseline_value.device)
 
     @property
     def doc_ids(self) -> NDArray[np.int64]:
@@ -132,6 +151,9 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         margin=None if ours is None else top_margin(ours),
         units=_units(pairs, metric, pick),
         clusters=_renumbered(pick(pairs.clusters), everything=everything),
+        tokens=pairs.tokens
+        if pairs.tokens is None or everything
+        else pairs.tokens.of_samples(rows.cpu()),
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.runs import TaskLog
 from lm_eval_flips.samples import HASHES, Samples
+from lm_eval_flips.token_values import TokenValues
 
 RERUN = {
     "only in the baseline": "--limit and --samples",
@@ -43,6 +44,7 @@ class Side:
     loglikelihoods: Tensor
     unconditional: Tensor | None
     answer: Tensor
+    request_keys: NDArray[np.uint64] | None
     metrics: Mapping[str, Tensor]
     units: Mapping[str, Tensor]
     line: NDArray[np.int64]
@@ -69,6 +71,7 @@ class Pairs:
 
     ``gold`` marks the right choices, no mark in a row where the log does not tell; ``chars`` and
     ``bytes`` are the choices' lengths, nan where unknown. Equal documents share a cluster.
+    ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did.
     """
 
     task: str
@@ -83,6 +86,7 @@ class Pairs:
     gold: Tensor
     clusters: Tensor
     dropped: Dropped
+    tokens: TokenValues | None = None
 
     @property
     def identical(self) -> bool | None:
@@ -240,6 +244,9 @@ def _widened(samples: Samples, width: int) -> Samples:
         chars=pad(samples.chars, np.nan),
         bytes=pad(samples.bytes, np.nan),
         gold=pad(samples.gold, 0.0),
+        request_keys=None
+        if samples.request_keys is None
+        else np.pad(samples.request_keys, ((0, 0), (0, missing), (0, 0))),
     )
 
 
@@ -250,6 +257,7 @@ def _side(samples: Samples, rows: NDArray[np.int64], device: str | torch.device)
         if samples.unconditional is None
         else _tensor(samples.unconditional[rows], device),
         answer=_tensor(samples.answer[rows].view(np.int64), device),
+        request_keys=None if samples.request_keys is None else samples.request_keys[rows],
         metrics={name: _tensor(values[rows], device) for name, values in samples.metrics.items()},
         units={name: _tensor(values[rows], device) for name, values in samples.units.items()},
         line=samples.line[rows],

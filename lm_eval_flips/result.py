@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any
 
 from lm_eval_flips.measures.correlation import Auroc, Spearman
@@ -16,6 +17,7 @@ from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.measures.tokens import TokenSummary
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.pairing import Dropped
 
@@ -32,8 +34,35 @@ class Distances:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDistances:
+    """Distances over the whole vocabulary at the scored positions, of ``n`` samples.
+
+    ``same_top`` is the share of positions at which both models hold the same token most likely,
+    ``logprob_change`` how much likelier the compressed model holds the scored token (nats).
+    ``top`` is K where the divergences are lower bounds over the K most likely tokens and the rest.
+    ``correlation`` relates a sample's token_kl to its answer, None where that has none.
+    """
+
+    n: int
+    token_kl: TokenSummary
+    token_kl_reverse: TokenSummary
+    token_jensen_shannon: TokenSummary
+    token_total_variation: TokenSummary
+    same_top: TokenSummary
+    logprob_change: TokenSummary
+    top: int | None
+    correlation: SampleCorrelation | None
+
+    @property
+    def typical_kl(self) -> float:
+        """The paper's mean over requests; over first positions where only those are known."""
+        mean = self.token_kl.per_request_mean
+        return self.token_kl.first_position_mean if isnan(mean) else mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCorrelation:
-    """How choice_kl relates, sample by sample, to the answers that changed and that flipped."""
+    """How a distance relates, sample by sample, to the answers that changed and that flipped."""
 
     changed: Spearman
     flipped: Spearman
@@ -45,7 +74,8 @@ class Row:
     """One metric of a task, of a group, or of all tasks pooled.
 
     ``score`` is what the harness reports: a mean, or a perplexity. ``flips`` is None for a metric
-    that is not binary, ``distances`` where no sample has choices, ``perplexity`` unless it is one.
+    that is not binary, ``distances`` where no sample has choices, ``tokens`` where no distance
+    over the vocabulary was measured, ``perplexity`` unless it is one.
     ``intervals`` hold each number's 95 % interval under its name; ``error_method`` says which
     samples their errors take as independent.
     """
@@ -59,6 +89,7 @@ class Row:
     score_change: float
     flips: Flips | None
     distances: Distances | None
+    tokens: TokenDistances | None
     margins: Margins | None
     correlation: SampleCorrelation | None
     perplexity: PerplexityChange | None
@@ -109,9 +140,11 @@ class Comparison:
 
     ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
     flips, for each task and, under "pooled", for all; empty for fewer than three runs.
+    ``across_runs_token_kl`` is the same for token_kl.
     """
 
     baseline: RunSummary
     settings_that_differ: tuple[SettingDifference, ...]
     compressed: tuple[RunComparison, ...]
     across_runs: Mapping[str, Spearman]
+    across_runs_token_kl: Mapping[str, Spearman]

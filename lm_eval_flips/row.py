@@ -7,8 +7,9 @@ from dataclasses import replace
 from math import log, nan
 
 import torch
+from torch import Tensor
 
-from lm_eval_flips.intervals import Errors, intervals, p_value
+from lm_eval_flips.intervals import Errors, intervals, p_value, token_intervals
 from lm_eval_flips.measures.correlation import auroc, spearman
 from lm_eval_flips.measures.divergence import summarise
 from lm_eval_flips.measures.flips import Flips, count_flips
@@ -18,8 +19,9 @@ from lm_eval_flips.measures.perplexity import (
     loss_residuals,
     perplexity_change,
 )
+from lm_eval_flips.measures.tokens import TokenSummary, summarise_tokens
 from lm_eval_flips.paired_metric import PairedMetric
-from lm_eval_flips.result import Distances, Row, SampleCorrelation
+from lm_eval_flips.result import Distances, Row, SampleCorrelation, TokenDistances
 
 MIXED = "mixed"
 
@@ -34,6 +36,7 @@ def measure(metrics: Sequence[PairedMetric], *, name: str) -> Row:
     errors = Errors(metrics)
     flips = _flips(metrics)
     distances = _distances(metrics)
+    tokens = _tokens(metrics)
     perplexity = _perplexity(metrics, errors)
     before, after = _scores(metrics, perplexity)
     return Row(
@@ -46,10 +49,11 @@ def measure(metrics: Sequence[PairedMetric], *, name: str) -> Row:
         score_change=after - before,
         flips=flips,
         distances=distances,
+        tokens=tokens,
         margins=_margins(metrics),
         correlation=_correlation(metrics),
         perplexity=perplexity,
-        intervals=intervals(errors, flips, distances, perplexity),
+        intervals=intervals(errors, flips, distances, perplexity) | token_intervals(metrics),
         error_method=errors.method,
         p_value=p_value(errors, flips, perplexity),
     )
@@ -98,6 +102,38 @@ def _distances(metrics: Sequence[PairedMetric]) -> Distances | None:
     )
 
 
+def _tokens(metrics: Sequence[PairedMetric]) -> TokenDistances | None:
+    found = [m.tokens for m in metrics if m.tokens is not None]
+    if not found:
+        return None
+    counts = torch.cat([own.counts for own in found])
+    first_only = any(own.first_only for own in found)
+
+    def summary(name: str) -> TokenSummary:
+        values = torch.cat([own.values[name] for own in found])
+        return summarise_tokens(values.double(), counts, first_only=first_only)
+
+    tops = {own.top for own in found}
+    return TokenDistances(
+        n=sum(len(m.rows) for m in metrics if m.tokens is not None),
+        token_kl=summary("kl"),
+        token_kl_reverse=summary("reverse_kl"),
+        token_jensen_shannon=summary("jensen_shannon"),
+        token_total_variation=summary("total_variation"),
+        same_top=summary("same_top"),
+        logprob_change=summary("logprob_change"),
+        # where tasks were bounded differently, the coarsest bound says what the pool is worth
+        top=None if tops == {None} else min(top for top in tops if top is not None),
+        correlation=_sample_correlation(
+            [
+                (m.token_kl, m.changed, m.flipped)
+                for m in metrics
+                if m.token_kl is not None and m.changed is not None and m.flipped is not None
+            ]
+        ),
+    )
+
+
 def _margins(metrics: Sequence[PairedMetric]) -> Margins | None:
     found = [
         (m.margin, m.baseline_correct, m.changed)
@@ -119,6 +155,13 @@ def _correlation(metrics: Sequence[PairedMetric]) -> SampleCorrelation | None:
         for m in metrics
         if m.divergence is not None and m.changed is not None and m.flipped is not None
     ]
+    return _sample_correlation(found)
+
+
+def _sample_correlation(
+    found: Sequence[tuple[Tensor, Tensor, Tensor]],
+) -> SampleCorrelation | None:
+    """From each task's distances, its changed and its flipped answers."""
     if not found:
         return None
     kl = torch.cat([kl for kl, _, _ in found])

@@ -47,7 +47,12 @@ SETTINGS = (
     "fewshot_as_multiturn",
 )
 # Model arguments that say which model it is, not how it is scored.
-IDENTITY_ARGS = frozenset({"pretrained", "peft", "delta", "model", "path", "engine", "revision"})
+IDENTITY_ARGS = frozenset(
+    {
+        *("pretrained", "peft", "delta", "model", "path", "engine", "revision"),
+        *("record", "reference", "distances", "positions", "top"),  # where flips-hf writes what
+    }
+)
 
 
 class Results(msgspec.Struct, gc=False):
@@ -72,7 +77,10 @@ class Results(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLog:
-    """One task of a run: its samples file and how the harness scored it."""
+    """One task of a run: its samples file and how the harness scored it.
+
+    ``keep_requests``: each request's key is wanted, to find its distances.
+    """
 
     name: str
     path: Path
@@ -84,6 +92,7 @@ class TaskLog:
     expected: int | None
     lower_is_better: frozenset[str]
     aggregations: Mapping[str, str]
+    keep_requests: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,12 @@ class Run:
             for name, leaves in found.items()
             if leaves and set(leaves) <= set(self.sample_paths)
         }
+
+    @cached_property
+    def distances(self) -> Path | None:
+        """The folder of the distances that flips-hf measured in this run; None if it did not."""
+        folders = [folder / DISTANCES for folder in (self.path.parent, self.path.parent.parent)]
+        return next((folder for folder in folders if folder.is_dir()), None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -182,6 +197,7 @@ class Run:
             expected=self.results.results.get(name, {}).get("sample_len"),
             lower_is_better=frozenset(m for m, up in better.items() if up is False),
             aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
+            keep_requests=self.distances is not None,
         )
 
 

@@ -23,6 +23,7 @@ class Samples:
     Log-likelihoods are nats, ``[n, choices]``, -inf beyond a sample's own choices.
     ``chars`` and ``bytes`` are the choices' lengths, nan where the log does not tell them.
     ``gold`` marks the right choices; a row without any means that the log does not tell.
+    ``request_keys`` are the requests' keys, ``[n, choices, 2]``, None unless the task wants them.
     Metric values are nan where a sample lacks the metric, units nan where the value has none.
     """
 
@@ -39,6 +40,7 @@ class Samples:
     bytes: NDArray[np.float64]
     gold: NDArray[np.bool_]
     answer: NDArray[np.uint64]
+    request_keys: NDArray[np.uint64] | None
     metrics: Mapping[str, NDArray[np.float64]]
     units: Mapping[str, NDArray[np.float64]]
     unusable: Mapping[int, str]
@@ -66,6 +68,7 @@ class Samples:
             bytes=self.bytes[rows],
             gold=self.gold[rows],
             answer=self.answer[rows],
+            request_keys=None if self.request_keys is None else self.request_keys[rows],
             metrics=pick(self.metrics),
             units=pick(self.units),
             unusable={

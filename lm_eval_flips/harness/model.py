@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.answering import Answering
+from lm_eval_flips.harness.measured_answer import MeasuredAnswer
 from lm_eval_flips.harness.recording import (
     ModelIdentity,
     Options,
@@ -30,27 +31,13 @@ from lm_eval_flips.harness.recording import (
 )
 from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import TokenRequest
+from lm_eval_flips.scoring.reference import Answer
 from lm_eval_flips.scoring.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = 64  # the harness's own, where it looks for a batch size itself
 ENCODED = 256  # strings whose tokens are remembered
-
-
-class MeasuredAnswer(tuple[float, bool]):
-    """The harness's answer to a request, which also carries its mean KL from the baseline."""
-
-    token_kl: float
-
-    def __new__(cls, answer: tuple[float, bool], token_kl: float) -> MeasuredAnswer:
-        """Make a pair that carries a number."""
-        made = super().__new__(cls, answer)
-        made.token_kl = token_kl
-        return made
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return MeasuredAnswer, (tuple(self), self.token_kl)
 
 
 @register_model("flips-hf")
@@ -256,12 +243,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = [answering.found[place] for place in range(len(texts))]
         if broken := [place for place, answer in enumerate(answers) if isnan(answer.loglikelihood)]:
             logger.warning("%d log-likelihoods are nan: %s", len(broken), self._names(broken))
-        return [
-            tuple(answer[:2])
-            if isnan(answer.token_kl)
-            else MeasuredAnswer(answer[:2], answer.token_kl)
-            for answer in answers
-        ]
+        return [_as_logged(answer) for answer in answers]
 
     def _refuse_missing(self, places: Sequence[int]) -> None:
         if places and self._recording is not None and self._recording.baseline is not None:
@@ -275,6 +257,11 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
     def _names(self, places: Sequence[int]) -> str:
         asked = [self._asked[place] for place in places if place < len(self._asked)]
         return named(list(dict.fromkeys(f"{a.task_name} doc {a.doc_id}" for a in asked)))
+
+
+def _as_logged(answer: Answer) -> tuple[float, bool]:
+    pair = (answer.loglikelihood, answer.is_greedy)
+    return pair if isnan(answer.token_kl) else MeasuredAnswer(pair, answer.token_kl)
 
 
 def _path(value: str | None) -> Path | None:

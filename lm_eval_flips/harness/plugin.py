@@ -89,6 +89,7 @@ AGGREGATIONS: dict[str, Callable[[Any], float]] = {
     "all_flips": mean,
     "answers_changed": mean,
     "choice_kl": mean,
+    "token_kl": mean,
     "flips_kl_correlation": correlate_flips_with_kl,
     "perplexity_ratio": ratio_of_perplexities,
     "bits_per_byte_change": change_of_bits_per_byte,
@@ -117,6 +118,7 @@ incorrect_to_correct = _register("incorrect_to_correct")
 all_flips = _register("all_flips")
 answers_changed = _register("answers_changed")
 choice_kl = _register("choice_kl")
+token_kl = _register("token_kl")
 flips_kl_correlation = _register("flips_kl_correlation")
 perplexity_ratio = _register("perplexity_ratio")
 bits_per_byte_change = _register("bits_per_byte_change")

@@ -18,7 +18,6 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring.baseline import Baseline
 from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
-from lm_eval_flips.scoring.distance_store import DistancesHeader, DistanceWriter
 from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
 from lm_eval_flips.scoring.reference import (
     Answer,
@@ -32,9 +31,10 @@ from lm_eval_flips.scoring.reference import (
 )
 from lm_eval_flips.scoring.scorer import ScoredRows
 from lm_eval_flips.scoring.scores import RequestScore
+from lm_eval_flips.scoring.token_distances import DistancesHeader, DistanceWriter
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
 
-PROBES = ("Hello world", "  12,345 € — naïve", "def f(x):\n\treturn x", "你好，世界")
+PROBES = ("Hello world", "  12,345 € — naïve", "def f(x):\n\treturn x", "你好 世界")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,8 @@ class Recording:
             return hidden
         with torch.no_grad():
             parts = [
-                top_tokens(self._model.head.logits(part), self._top) for part in hidden.split(256)
+                top_tokens(self._model.head.logits(part), self._top)
+                for part in torch.split(hidden, 256)
             ]
         return TopTokens(
             ids=torch.cat([part.ids for part in parts]),
@@ -225,8 +226,8 @@ class Recording:
         header = reference.header
         if header.tokenizer != identity.tokenizer:
             raise FlipsError(
-                f"'{identity.name}' has another tokenizer than the baseline '{header.model}': their "
-                "tokens cannot be compared; run both with --model hf and compare choices"
+                f"'{identity.name}' has another tokenizer than the baseline '{header.model}': "
+                "their tokens cannot be compared; run both with --model hf and compare choices"
             )
         tokens = self._model.head.tokens
         if tokens != header.vocabulary and min(tokens, header.vocabulary) < identity.entries:

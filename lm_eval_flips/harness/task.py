@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError, HarnessError, named
+from lm_eval_flips.harness.measured_answer import mean_token_kl
 from lm_eval_flips.harness.plugin import AGGREGATIONS
 from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
 from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
@@ -226,10 +228,18 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
             else:
                 responses = [instance.filtered_resps[key] for instance in instances]
                 metrics = super().process_results(instances[0].doc, responses)
-                self._values[key, doc_id] = dict(metrics)
+                self._values[key, doc_id] = {**metrics, **self._token_kl(metrics, responses)}
             records.append(self._record(doc_id, key, instances, responses, metrics))
         columns.add(records)
         return columns.samples()
+
+    def _token_kl(self, metrics: Mapping[str, Any], responses: list[Any]) -> dict[str, float]:
+        """The distance over the vocabulary, where flips-hf measured it."""
+        # the second half asks for each choice without its context
+        asked = len(responses) // 2 if "acc_mutual_info" in metrics else len(responses)
+        found = mean_token_kl(responses[:asked])
+        wanted = not self._named or "token_kl" in self._named
+        return {} if isnan(found) or not wanted else {"token_kl": found}
 
     def _record(
         self,

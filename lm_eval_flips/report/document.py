@@ -17,7 +17,14 @@ from lm_eval_flips.measures.correlation import Auroc, Spearman
 from lm_eval_flips.measures.divergence import Summary
 from lm_eval_flips.measures.margin import Margins, Rate
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.result import Comparison, Distances, Row, RunComparison, SampleCorrelation
+from lm_eval_flips.result import (
+    Comparison,
+    Distances,
+    Row,
+    RunComparison,
+    SampleCorrelation,
+    TokenDistances,
+)
 
 VERSION = 1
 
@@ -41,6 +48,10 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
                 },
                 "across_runs": {
                     name: _spearman(found) for name, found in comparison.across_runs.items()
+                },
+                "across_runs_token_kl": {
+                    name: _spearman(found)
+                    for name, found in comparison.across_runs_token_kl.items()
                 },
             },
         }
@@ -84,7 +95,7 @@ def _row(row: Row) -> dict[str, Any]:
         "all_flips": flips.all_flips if flips else nan,
         "answers_changed": flips.share(flips.answers_changed) if flips else nan,
         **_distances(distances),
-        "token_kl": None,
+        **_tokens(row.tokens),
         "top_margin": row.margins and _margins(row.margins),
         "correlation": _correlation(row.correlation),
         "perplexity": row.perplexity and _perplexity(row.perplexity),
@@ -100,6 +111,25 @@ def _distances(found: Distances | None) -> dict[str, Any]:
         return dict.fromkeys(names)
     summaries: dict[str, Summary] = {name: getattr(found, name) for name in names}
     return {name: {"n": found.n, **asdict(summary)} for name, summary in summaries.items()}
+
+
+def _tokens(found: TokenDistances | None) -> dict[str, Any]:
+    names = (
+        "token_kl",
+        "token_kl_reverse",
+        "token_jensen_shannon",
+        "token_total_variation",
+        "same_top",
+        "logprob_change",
+    )
+    if found is None:
+        return {**dict.fromkeys(names), "token_lower_bound_top": None, "token_correlation": None}
+    correlation = _correlation(found.correlation, "token_kl")
+    return {
+        **{name: asdict(getattr(found, name)) for name in names},
+        "token_lower_bound_top": found.top,
+        "token_correlation": correlation,
+    }
 
 
 def _margins(found: Margins) -> dict[str, Any]:
@@ -121,13 +151,15 @@ def _rate(rate: Rate) -> dict[str, Any]:
     }
 
 
-def _correlation(found: SampleCorrelation | None) -> dict[str, Any] | None:
+def _correlation(
+    found: SampleCorrelation | None, distance: str = "choice_kl"
+) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
-        "choice_kl_with_changed": _spearman(found.changed),
-        "choice_kl_with_flipped": _spearman(found.flipped),
-        "choice_kl_detects_flips": _auroc(found.detects_flips),
+        f"{distance}_with_changed": _spearman(found.changed),
+        f"{distance}_with_flipped": _spearman(found.flipped),
+        f"{distance}_detects_flips": _auroc(found.detects_flips),
     }
 
 

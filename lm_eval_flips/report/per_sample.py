@@ -20,8 +20,9 @@ def to_table(comparison: Comparison) -> pa.Table:
 
     Columns: compressed, model, task, filter, doc_id, baseline_loglikelihoods and
     compressed_loglikelihoods (nats, as logged), and for each metric ``<metric>.<value>`` with the
-    values baseline, compressed, baseline_answer, compressed_answer, changed, flipped, top_margin,
-    choice_kl, choice_kl_reverse, jensen_shannon and total_variation, where they are defined.
+    values baseline, compressed, baseline_answer, compressed_answer, changed, flipped,
+    top_margin, token_kl, choice_kl, choice_kl_reverse, jensen_shannon and total_variation, where
+    they are defined.
     """
     tables = [
         _samples(run, [m for m in run.metrics if m.pairs is pairs])
@@ -69,6 +70,7 @@ def _values(metric: PairedMetric) -> dict[str, Any]:
         "changed": metric.changed,
         "flipped": metric.flipped,
         "top_margin": metric.margin,
+        "token_kl": metric.token_kl,
         "choice_kl": None if divergence is None else divergence.kl,
         "choice_kl_reverse": None if divergence is None else divergence.reverse_kl,
         "jensen_shannon": None if divergence is None else divergence.jensen_shannon,

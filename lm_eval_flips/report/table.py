@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_eval_flips.errors import named
-from lm_eval_flips.result import Comparison, Row, RunComparison, RunSummary
+from lm_eval_flips.result import Comparison, Row, RunComparison, RunSummary, TokenDistances
 
 MISSING = "–"
 NARROWEST = 5  # cells of a name in a narrow terminal
@@ -42,7 +42,8 @@ COLUMNS = (
 LEGEND = (
     "C→I correct to incorrect, I→C incorrect to correct, W→W wrong to another wrong answer; "
     "flips = C→I + I→C, all flips + W→W, as shares of n. change: 95 % interval. "
-    "p: exact McNemar, or t of the paired change. choice KL: mean, nats."
+    "p: exact McNemar, or t of the paired change. choice KL: mean over the choices, token KL over "
+    "the vocabulary, nats."
 )
 
 
@@ -75,9 +76,7 @@ def tables(comparison: Comparison) -> Group:
     for run in comparison.compressed:
         parts += [Text(), _heading("compressed", run, path=alike), *_run(comparison, run)]
     parts += [Text(), Text(LEGEND, style="dim")]
-    if comparison.across_runs:
-        parts.append(_across(comparison))
-    return Group(*parts)
+    return Group(*parts, *_across(comparison))
 
 
 def _heading(role: str, run: RunSummary | RunComparison, *, path: bool) -> Text:
@@ -104,22 +103,30 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
     if run.not_compared:
         yield Text(f"only in one run: {named(list(run.not_compared), shown=8)}", style="yellow")
     yield Rows(run)
-    if run.pooled.correlation is not None:
-        found = run.pooled.correlation
-        yield Text(
-            f"choice KL and flips, sample by sample: Spearman {_number(found.flipped.statistic)}, "
-            f"AUROC {_number(found.detects_flips.statistic)} (n = {found.flipped.n})"
-        )
+    tokens = run.pooled.tokens
+    for name, found in (
+        ("choice KL", run.pooled.correlation),
+        ("token KL", None if tokens is None else tokens.correlation),
+    ):
+        if found is not None:
+            yield Text(
+                f"{name} and flips, sample by sample: Spearman "
+                f"{_number(found.flipped.statistic)}, AUROC "
+                f"{_number(found.detects_flips.statistic)} (n = {found.flipped.n})"
+            )
+    if tokens is not None:
+        yield Text(_token_line(tokens))
 
 
 def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
     padding = (0, _gap(breaks), 0, 0)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=padding)
-    rows = [_cells(row) for row in (*run.tasks, *run.groups, run.pooled)]
+    columns = (*COLUMNS, *_token_column(run))
+    rows = [_cells(row)[: len(columns)] for row in (*run.tasks, *run.groups, run.pooled)]
     for old, new in breaks.items():
         rows = [[cell.replace(old, new) for cell in cells] for cells in rows]
-    for place, name in enumerate(COLUMNS):
-        number = place >= COLUMNS.index("n")
+    for place, name in enumerate(columns):
+        number = place >= columns.index("n")
         lines = [line for cells in rows for line in cells[place].split("\n")]
         whole = max(cell_len(text) for text in (*name.split(), *lines))
         table.add_column(
@@ -133,6 +140,14 @@ def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
         if style != "bold" or len(run.tasks) > 1:
             table.add_row(*map(escape, cells), style=style)
     return table
+
+
+def _token_column(run: RunComparison) -> tuple[str, ...]:
+    """The column of the distance over the vocabulary, where it was measured anywhere."""
+    found = [row.tokens for row in (*run.tasks, *run.groups, run.pooled) if row.tokens is not None]
+    if not found:
+        return ()
+    return ("token KL",) if all(own.top is None for own in found) else ("token KL ≥",)
 
 
 def _gap(breaks: Mapping[str, str]) -> int:
@@ -160,19 +175,35 @@ def _cells(row: Row) -> list[str]:
         str(flips.incorrect_to_correct) if flips else MISSING,
         MISSING if flips is None or flips.wrong_to_wrong is None else str(flips.wrong_to_wrong),
         _nats(distances.choice_kl.mean) if distances else MISSING,
+        MISSING if row.tokens is None else _nats(row.tokens.typical_kl),
     ]
 
 
-def _across(comparison: Comparison) -> Text:
-    found = comparison.across_runs.get("pooled")
-    if found is None:
-        return Text()
-    low, high = found.interval()
-    interval = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return Text(
-        f"choice KL and flips over {found.n} compressed runs: Spearman {_number(found.statistic)}"
-        f"{interval}"
-    )
+def _token_line(tokens: TokenDistances) -> str:
+    """What the vocabulary says beside KL; medians tell what a few bad positions hide in a mean."""
+    kl, first = tokens.token_kl, tokens.token_kl.first_position_mean
+    parts = [f"over the vocabulary: {kl.positions} positions of {kl.requests} requests"]
+    if tokens.top is not None:
+        parts.append(f"lower bounds from the {tokens.top} likeliest tokens")
+    parts.append(f"KL at the first position {_nats(first)}")
+    if not isnan(kl.median):
+        parts.append(f"median {_nats(kl.median)}, p99 {_nats(kl.p99)}, max {_nats(kl.max)}")
+    same = tokens.same_top.first_position_mean if isnan(kl.mean) else tokens.same_top.mean
+    return ", ".join([*parts, f"same top token {_percent(same)}"])
+
+
+def _across(comparison: Comparison) -> Iterator[Text]:
+    for name, by_task in (
+        ("choice KL", comparison.across_runs),
+        ("token KL", comparison.across_runs_token_kl),
+    ):
+        if (found := by_task.get("pooled")) is not None:
+            low, high = found.interval()
+            interval = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
+            yield Text(
+                f"{name} and flips over {found.n} compressed runs: Spearman "
+                f"{_number(found.statistic)}{interval}"
+            )
 
 
 def _number(value: float) -> str:

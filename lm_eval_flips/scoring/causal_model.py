@@ -187,6 +187,7 @@ def _copied(cache: DynamicCache | None, rows: int = 1) -> DynamicCache:
         return DynamicCache()
     copied = copy.copy(cache)
     copied.layers = [copy.copy(layer) for layer in cache.layers]
+    layer: Any
     for layer in copied.layers:
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)

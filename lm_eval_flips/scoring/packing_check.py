@@ -4,8 +4,8 @@ A recurrent model, linear attention, ALiBi, a window that counts places, or an a
 ignores the mask would give other numbers without a word. Three things are tried on some of the
 requests: the packed distributions are those of the plain requests, with as many strange tokens
 between a context and its continuations as any pack will hold; so are those behind a prefix kept as
-keys and values; and, where rounding hides small differences, a token that a request must not see can be
-changed without changing what the request predicts.
+keys and values; and, where rounding hides small differences, a token that a request must not see
+can be changed without changing what the request predicts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, TokenRequest, plan

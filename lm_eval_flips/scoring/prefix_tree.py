@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ Ints = NDArray[np.int64]
 WORTH_KEEPING = 32  # tokens; running a shorter prefix by itself costs more than it saves
 ROW = 96  # tokens of a pack, where its requests need no more; attention costs the square
 REPEATED = 8  # tokens; a shared prefix that is shorter is repeated to keep packs short
-LONG_BASE = 1024  # tokens; a longer kept prefix is not copied for many rows
+LONG_BASE = 8192  # tokens; a longer kept prefix is not copied for many rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +85,7 @@ class Pack:
         return bool((self.ends == len(self.tokens)).all())
 
     def visible(self) -> NDArray[np.bool_]:
-        """``[T, T]``: whether the token of a row sees the token of a column, as its ancestor or self.
+        """``[T, T]``: whether the token of a row sees that of a column, its ancestor or itself.
 
         Example:
             >>> a, b = (TokenRequest.of([7, 8], [n, 0], max_length=9) for n in (1, 2))
@@ -178,7 +179,7 @@ class _Planner:
         self._order, self._budget, self._row = order, budget, min(row, budget)
         self._keep_prefixes = keep_prefixes
         self._requests = [requests[index] for index in order]
-        pairs = zip(self._requests, self._requests[1:], strict=False)
+        pairs = pairwise(self._requests)
         self._shared = np.array([0, *(_common(a.fed, b.fed) for a, b in pairs)], np.int64)
         self._lengths = np.array([len(request.fed) for request in self._requests], np.int64)
         self._first_scored = np.array([r.first_scored for r in self._requests], np.int64)
@@ -207,12 +208,12 @@ class _Planner:
         return size <= self._budget and int(self._shared[low + 1 : high].min()) - base > REPEATED
 
     def _split(self, low: int, high: int, base: int, shared: int) -> Iterator[Branch | Pack]:
-        """Fill packs with what branches off where all of these part, and split what is too large."""
+        """Fill packs with what branches off where all of these part; split what is too large."""
         cuts = low + 1 + np.flatnonzero(self._shared[low + 1 : high] <= shared)
         bounds = [low, *cuts.tolist(), high]
         row = self._row if base <= LONG_BASE else self._budget
         start = low
-        for left, right in zip(bounds, bounds[1:], strict=False):
+        for left, right in pairwise(bounds):
             if self._size(start, right, base) <= row:
                 continue
             if start < left:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import nan
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -129,7 +129,7 @@ class ReferenceWriter:
         self._states = 0  # rows that wait to be written
         self.answers = {
             key: answer
-            for _, index in _indices(folder, self._shards.manifest)
+            for index in _indices(folder, self._shards.manifest)
             for key, answer in index.answers()
         }
 
@@ -163,7 +163,8 @@ class ReferenceWriter:
         self._states = 0
 
 
-class _Index(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Index:
     """What a shard says of its requests."""
 
     keys: Tensor
@@ -186,13 +187,13 @@ class _Index(NamedTuple):
 class _Place(NamedTuple):
     shard: int
     start: int
-    count: int
+    size: int
 
 
-def _indices(folder: Path, manifest: Manifest[ReferenceHeader]) -> Iterator[tuple[Path, _Index]]:
+def _indices(folder: Path, manifest: Manifest[ReferenceHeader]) -> Iterator[_Index]:
     for file in manifest.shards:
         tensors = read_tensor_file(folder, file)
-        yield folder, _Index(*(tensors[name] for name in _Index._fields))
+        yield _Index(**{field.name: tensors[field.name] for field in fields(_Index)})
 
 
 class Reference:
@@ -217,7 +218,7 @@ class Reference:
             if part == folder:
                 self.header = manifest.header
             self._files += [(part, file) for file in manifest.shards]
-            for _, index in _indices(part, manifest):
+            for index in _indices(part, manifest):
                 self._enter(index)
         self.folder = folder
 
@@ -268,7 +269,7 @@ class Reference:
     def logprobs(self, key: bytes) -> Tensor:
         """Log-probabilities (nats) of a request's continuation, token by token."""
         place = self._places[key]
-        return self._indices[place.shard].logprobs[place.start : place.start + place.count]
+        return self._indices[place.shard].logprobs[place.start : place.start + place.size]
 
     def _by_shard(
         self, wanted: Sequence[tuple[bytes, int]]

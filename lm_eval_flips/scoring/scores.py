@@ -17,29 +17,10 @@ from lm_eval_flips.scoring.baseline import Baseline, BaselineRows
 from lm_eval_flips.scoring.lm_head import LMHead
 from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
 from lm_eval_flips.scoring.scorer import ScoredRows
+from lm_eval_flips.scoring.token_distances import TokenDistances
 from lm_eval_flips.scoring.vocabulary import VocabularyDistances, joined, token_scores
 
 CHUNK_BYTES = 1 << 26  # of float32 logits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TokenDistances:
-    """Distances from the baseline at scored positions, on the CPU, ``[positions]``.
-
-    Nats, but total_variation is a share 0..1; ``same_top`` says whether both models hold the same
-    token most likely, ``logprob_change`` how much likelier the compressed model holds the scored
-    token (nats).
-    """
-
-    kl: Tensor
-    reverse_kl: Tensor
-    jensen_shannon: Tensor
-    total_variation: Tensor
-    same_top: Tensor
-    logprob_change: Tensor
-
-    def __len__(self) -> int:
-        return len(self.kl)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,7 +86,7 @@ def score_rows(
 def _measured(
     rows: ScoredRows, keys: Sequence[bytes], baseline: Baseline | None
 ) -> tuple[Ints, list[tuple[bytes, int]]]:
-    """The rows that the baseline has too, in order, and for each a request and token it predicts."""
+    """The rows that the baseline has too, and for each a request and token that it predicts."""
     if baseline is None:
         return np.empty(0, np.int64), []
     counted = [own[:1] if baseline.first_only else own for own in rows.rows]

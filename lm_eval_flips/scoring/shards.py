@@ -139,7 +139,7 @@ class ShardWriter(Generic[H]):
         self._since = time.monotonic()
 
     def add(self, tensors: Mapping[str, Tensor]) -> None:
-        """Append tensors, each along its first dimension; call ``flush_if_due`` at a good moment."""
+        """Append tensors, each along its first dimension; ``flush_if_due`` at a good moment."""
         for name, values in tensors.items():
             self._pending.setdefault(name, []).append(values.cpu())
             self._bytes += values.nbytes

@@ -116,7 +116,7 @@ def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
 
 def _steps(logits: Tensor) -> Sequence[Tensor]:
     step = GPU_STEP if logits.is_cuda else STEP
-    return logits.split(max(1, step // max(1, logits.shape[-1])))
+    return torch.split(logits, max(1, step // max(1, logits.shape[-1])))
 
 
 class _Softmax:
@@ -184,6 +184,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def joined(parts: Sequence[VocabularyDistances]) -> VocabularyDistances:
+    """Distances of several chunks, one after the other."""
     return VocabularyDistances(
         kl=torch.cat([part.kl for part in parts]),
         reverse_kl=torch.cat([part.reverse_kl for part in parts]),

@@ -8,7 +8,7 @@ an interrupted run goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.scoring.reference import KEY, Answer, Positions
-from lm_eval_flips.scoring.scores import TokenDistances
 from lm_eval_flips.scoring.shards import Header, ShardWriter, read_manifest, read_tensor_file
 
-FIELDS = (
-    "kl",
-    "reverse_kl",
-    "jensen_shannon",
-    "total_variation",
-    "same_top",
-    "logprob_change",
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenDistances:
+    """Distances from the baseline at scored positions, on the CPU, ``[positions]``.
+
+    Nats, but total_variation is a share 0..1; ``same_top`` says whether both models hold the same
+    token most likely, ``logprob_change`` how much likelier the compressed model holds the scored
+    token (nats).
+    """
+
+    kl: Tensor
+    reverse_kl: Tensor
+    jensen_shannon: Tensor
+    total_variation: Tensor
+    same_top: Tensor
+    logprob_change: Tensor
+
+    def __len__(self) -> int:
+        return len(self.kl)
+
+
+FIELDS = tuple(field.name for field in fields(TokenDistances))
 
 
 class DistancesHeader(Header, frozen=True, kw_only=True):
@@ -101,26 +114,30 @@ class DistanceWriter:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredDistances:
-    """All distances of a run: request ``i`` has positions ``starts[i]`` to ``starts[i + 1]``."""
+    """All distances of a run: request ``i`` has positions ``starts[i]`` to ``starts[i + 1]``.
 
+    ``loglikelihoods`` are the answers that the run logged for them.
+    """
+
+    folder: Path
     header: DistancesHeader
     keys: NDArray[np.uint64]
+    loglikelihoods: NDArray[np.float64]
     starts: NDArray[np.int64]
     values: dict[str, Tensor]
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Places of requests ``[n, 2]`` by their keys; -1 for those that are not there."""
         own, asked = _as_one(self.keys), _as_one(keys)
-        order = np.argsort(own, kind="stable")
-        place = np.searchsorted(own[order], asked)
-        place = order[np.minimum(place, max(len(own) - 1, 0))] if len(own) else place * 0
         if not len(own):
             return np.full(len(asked), -1)
+        order = np.argsort(own, kind="stable")
+        place = order[np.minimum(np.searchsorted(own[order], asked), len(own) - 1)]
         return np.where(own[place] == asked, place, -1)
 
 
-def load_distances(folder: Path) -> StoredDistances:
-    """Read what a run recorded, of all its processes.
+def load_distances(folder: Path) -> StoredDistances | None:
+    """Read what a run recorded, of all its processes; None if that is nothing.
 
     Raises:
         FlipsError: it cannot be read, or a file was cut off or changed.
@@ -131,9 +148,13 @@ def load_distances(folder: Path) -> StoredDistances:
         manifest = read_manifest(part, DistancesHeader)
         headers.append(manifest.header)
         shards += [read_tensor_file(part, file) for file in manifest.shards]
+    if not shards:
+        return None
     return StoredDistances(
+        folder=folder,
         header=headers[0],
         keys=_joined(shard["keys"] for shard in shards).reshape(-1, KEY).numpy().view(np.uint64),
+        loglikelihoods=_joined(shard["loglikelihoods"] for shard in shards).numpy(),
         starts=np.concatenate(
             [[0], np.cumsum(_joined(shard["counts"] for shard in shards).numpy().astype(np.int64))]
         ),
@@ -142,7 +163,7 @@ def load_distances(folder: Path) -> StoredDistances:
 
 
 def _answers(shard: dict[str, Tensor]) -> Iterator[tuple[bytes, Answer]]:
-    kl = shard["kl"].split(shard["counts"].tolist())
+    kl = torch.split(shard["kl"], shard["counts"].tolist())
     columns = (shard["keys"].numpy(), shard["loglikelihoods"].tolist(), shard["greedy"].tolist())
     for key, loglikelihood, greedy, own in zip(*columns, kl, strict=True):
         yield key.tobytes(), Answer(loglikelihood, greedy, float(own.mean()))
@@ -154,9 +175,9 @@ def _parts(folder: Path) -> Iterator[Path]:
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:
-    every = list(parts)
-    return torch.cat(every) if every else torch.empty(0)
+    return torch.cat(list(parts))
 
 
-def _as_one(keys: NDArray[np.uint64]) -> NDArray[np.void]:
-    return np.ascontiguousarray(keys).view(np.dtype((np.void, KEY))).reshape(-1)
+def _as_one(keys: NDArray[np.uint64]) -> NDArray[np.bytes_]:
+    kind: np.dtype[np.bytes_] = np.dtype(f"S{KEY}")
+    return np.ascontiguousarray(keys).view(kind).reshape(-1)

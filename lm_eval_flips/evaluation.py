@@ -1,0 +1,271 @@
+"""`lm-eval-flips run`: a baseline and its compressed models, evaluated one after the other.
+
+Each is evaluated by the harness's own command in a process of its own, which frees a model's memory
+whole. What was asked for is written into each run's folder, so that the same command, given again,
+keeps what is finished and goes on where it stopped, and another command is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.runs import RESULTS_NAME
+
+STATE = "evaluation.json"
+BASELINE = "baseline"
+OWN_MODEL = "flips-hf"
+# Both models' answers in one cache would be the first one's.
+REFUSED = {
+    "--use_cache": "a response cache does not tell models apart; finished requests are kept anyway",
+    "--model_args": "each model's arguments go to --baseline or --compressed",
+    "--config": "give the settings as flags, so that they can be compared",
+}
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was asked for; two runs are the same if this is."""
+
+    model: str
+    model_args: str
+    tasks: str
+    arguments: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One model to evaluate, and the folder of its run.
+
+    ``extra`` are model arguments that say where to record and what to measure against.
+    """
+
+    folder: Path
+    asked: Asked
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the harness has written its results."""
+        files = (*self.folder.glob("*.json"), *self.folder.glob("*/*.json"))
+        return any(RESULTS_NAME.fullmatch(file.name) for file in files)
+
+    def command(self) -> list[str]:
+        """The harness's command for this run."""
+        return [
+            *(sys.executable, "-m", "lm_eval_flips", "eval"),
+            *("--model", self.asked.model),
+            *("--model_args", with_arguments(self.asked.model_args, self.extra)),
+            *("--tasks", self.asked.tasks),
+            *("--output_path", str(self.folder)),
+            "--log_samples",
+            *self.asked.arguments,
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All evaluations of one `run`, the baseline first, which may be another command's."""
+
+    baseline: Evaluation
+    compressed: tuple[Evaluation, ...]
+    note: str | None
+
+
+def plan_run(
+    *,
+    baseline: str,
+    compressed: Sequence[str],
+    tasks: str,
+    output_path: Path,
+    model: str = OWN_MODEL,
+    positions: str = "all",
+    top: int | None = None,
+    arguments: Sequence[str] = (),
+) -> Plan:
+    """What is to be evaluated, and where.
+
+    Args:
+        baseline: the baseline's model arguments, or the folder of one that was recorded.
+        compressed: each compressed model's arguments.
+        tasks: as for the harness.
+        output_path: folder for the runs.
+        model: the harness's model type; only `flips-hf` measures over the vocabulary.
+        positions: "all" scored positions, or the "last" of each context only.
+        top: record this many of the most likely tokens instead of hidden states.
+        arguments: all other flags, as for the harness.
+
+    Raises:
+        FlipsError: a flag that does not go together with this command.
+    """
+    for flag, why in REFUSED.items():
+        if any(argument.split("=")[0] == flag for argument in arguments):
+            raise FlipsError(f"{flag} cannot be used here: {why}")
+    if "," in str(output_path) or "=" in str(output_path):
+        raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
+    measured = model == OWN_MODEL
+
+    def asked(model_args: str) -> Asked:
+        return Asked(model=model, model_args=model_args, tasks=tasks, arguments=list(arguments))
+
+    if Path(baseline).is_dir():
+        first = _recorded(Path(baseline), asked)
+    else:
+        folder = output_path / BASELINE
+        extra: dict[str, Any] = {"record": str(folder), "positions": positions}
+        extra |= {} if top is None else {"top": top}
+        first = Evaluation(folder=folder, asked=asked(baseline), extra=extra if measured else {})
+    return Plan(
+        baseline=first,
+        compressed=tuple(
+            Evaluation(
+                folder=output_path / name,
+                asked=asked(model_args),
+                extra={"reference": str(first.folder), "distances": str(output_path / name)}
+                if measured
+                else {},
+            )
+            for name, model_args in zip(_names(compressed), compressed, strict=True)
+        ),
+        note=None
+        if measured
+        else f"--model {model} gives no distances over the vocabulary: no token KL",
+    )
+
+
+def run_all(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
+    """Evaluate what is not finished, the baseline first; says what it does, run by run.
+
+    Raises:
+        FlipsError: a folder holds another run, or an evaluation failed.
+    """
+    runs = (plan.baseline, *plan.compressed)
+    for run in runs:
+        _refuse_others(run, overwrite=overwrite)
+    for run in runs:
+        if run.finished:
+            yield f"{run.folder}: finished before, kept"
+            continue
+        yield f"{run.folder}: evaluating {run.asked.model_args}"
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / STATE).write_bytes(msgspec.json.encode(run.asked))
+        done = subprocess.run(run.command(), check=False)  # noqa: S603  (our own command)
+        if done.returncode or not run.finished:
+            raise FlipsError(
+                f"evaluating '{run.asked.model_args}' ended with exit code {done.returncode}; what "
+                "was finished is kept: give the same command again to go on"
+            )
+
+
+def with_arguments(model_args: str, extra: dict[str, Any]) -> str:
+    """Model arguments with some more, in the form in which they were given.
+
+    Example:
+        >>> with_arguments("pretrained=gpt2", {"record": "runs/baseline"})
+        'pretrained=gpt2,record=runs/baseline'
+        >>> with_arguments('{"pretrained": "gpt2"}', {"record": "runs/baseline"})
+        '{"pretrained": "gpt2", "record": "runs/baseline"}'
+    """
+    if model_args.lstrip().startswith("{"):
+        return json.dumps({**_decoded(model_args), **extra})
+    return ",".join([model_args, *(f"{name}={value}" for name, value in extra.items())])
+
+
+def _decoded(model_args: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(model_args, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise FlipsError(f"the model arguments {model_args} are not JSON: {error}") from None
+
+
+def _recorded(folder: Path, asked: Any) -> Evaluation:
+    """A baseline that an earlier command evaluated, if it was asked for the same."""
+    before = _state(folder)
+    if before is None:
+        raise FlipsError(
+            f"'{folder}' was not recorded by lm-eval-flips run; give the baseline's model "
+            f"arguments instead, as in --baseline pretrained={folder}"
+        )
+    run = Evaluation(folder=folder, asked=before)
+    if not run.finished:
+        raise FlipsError(f"the baseline '{folder}' is not finished; give its own command again")
+    if (found := _difference(before, asked(before.model_args))) is not None:
+        raise FlipsError(f"the baseline '{folder}' was evaluated with {found}; evaluate it anew")
+    return run
+
+
+def _refuse_others(run: Evaluation, *, overwrite: bool) -> None:
+    if not run.folder.exists():
+        return
+    before = _state(run.folder)
+    if before is None:
+        if any(run.folder.iterdir()):
+            raise FlipsError(f"'{run.folder}' holds something else; choose another --output_path")
+        return
+    if (found := _difference(before, run.asked)) is None:
+        return
+    if not overwrite:
+        raise FlipsError(
+            f"'{run.folder}' was evaluated with {found}; choose another --output_path, or replace "
+            "it with --overwrite"
+        )
+    shutil.rmtree(run.folder)
+
+
+def _state(folder: Path) -> Asked | None:
+    file = folder / STATE
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Asked)
+    except msgspec.DecodeError as error:
+        raise FlipsError(f"'{file}' cannot be read: {error}; remove '{folder}'") from None
+
+
+def _difference(before: Asked, now: Asked) -> str | None:
+    for name in Asked.__struct_fields__:
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            return f"{_flag(name)} {_shown(old)}, not {_shown(new)}"
+    return None
+
+
+def _flag(name: str) -> str:
+    return "the flags" if name == "arguments" else f"--{name}"
+
+
+def _shown(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value) or "none"
+
+
+def _names(compressed: Sequence[str]) -> list[str]:
+    """A folder's name for each model: its own, numbered where two are alike."""
+    found: list[str] = []
+    for model_args in compressed:
+        name = _name(model_args)
+        taken = {BASELINE, *found}
+        number = 2
+        unique = name
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        found.append(unique)
+    return found
+
+
+def _name(model_args: str) -> str:
+    if model_args.lstrip().startswith("{"):
+        pretrained = str(_decoded(model_args).get("pretrained", ""))
+    else:
+        match = re.search(r"(?:^|,)(?:pretrained|path|model)=([^,]*)", model_args)
+        pretrained = match[1] if match else ""
+    last = pretrained.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^\w.+-]", "_", last) or "compressed"

@@ -1,0 +1,30 @@
+"""What flips-hf answers where it measures: the harness's pair, carrying a number with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+from typing import Any
+
+
+class MeasuredAnswer(tuple[float, bool]):
+    """The harness's answer to a request, which also carries its mean KL from the baseline."""
+
+    token_kl: float
+
+    def __new__(cls, answer: tuple[float, bool], token_kl: float) -> MeasuredAnswer:
+        """Make a pair that carries a number."""
+        made = super().__new__(cls, answer)
+        made.token_kl = token_kl
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MeasuredAnswer, (tuple(self), self.token_kl)
+
+
+def mean_token_kl(responses: Sequence[Any]) -> float:
+    """Mean of a sample's requests' KL over the vocabulary; nan if one was not measured."""
+    measured = [answer.token_kl for answer in responses if isinstance(answer, MeasuredAnswer)]
+    if not measured or len(measured) < len(responses):
+        return nan
+    return sum(measured) / len(measured)
