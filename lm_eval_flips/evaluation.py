@@ -158,12 +158,24 @@ def run_all(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
         yield f"{run.folder}: evaluating {run.asked.model_args}"
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / STATE).write_bytes(msgspec.json.encode(run.asked))
-        done = subprocess.run(run.command(), check=False)  # noqa: S603  (our own command)
-        if done.returncode or not run.finished:
+        code = _finished(run.command())
+        if code or not run.finished:
             raise FlipsError(
-                f"evaluating '{run.asked.model_args}' ended with exit code {done.returncode}; what "
-                "was finished is kept: give the same command again to go on"
+                f"evaluating '{run.asked.model_args}' ended with exit code {code}; what was "
+                "finished is kept: give the same command again to go on"
             )
+
+
+def _finished(command: Sequence[str]) -> int:
+    """Exit code of a command; one that is interrupted may finish what it is writing."""
+    process = subprocess.Popen(command)  # noqa: S603  (our own command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise FlipsError(
+            "interrupted; what was finished is kept: give the same command again to go on"
+        ) from None
 
 
 def with_arguments(model_args: str, extra: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The distances over the vocabulary that a compressed run measured, sample by sample.
 
-They lie beside the run's logs, keyed by the text of each request. That they are this run's is
-proven: the log-likelihood stored with each must be the one that was logged, to the last digit.
+They lie beside the run's logs, keyed by the text of each request. That they were measured between
+these two runs is proven: the log-likelihoods of both models that are stored with each must be those
+that were logged, to the last digit.
 """
 
 from __future__ import annotations
@@ -56,23 +57,27 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
     Raises:
         FlipsError: some of a task's requests are missing, or were scored in another run.
     """
-    side = pairs.compressed
-    if side.request_keys is None:
+    keys = pairs.compressed.request_keys
+    if keys is None:
         return None
-    own = np.arange(side.request_keys.shape[1]) < pairs.choices.cpu().numpy()[:, None]
+    own = np.arange(keys.shape[1]) < pairs.choices.cpu().numpy()[:, None]
     samples, _ = np.nonzero(own)
-    places = stored.find(side.request_keys[own])
+    places = stored.find(keys[own])
     if (places < 0).all():
         return None
-    logged = side.loglikelihoods.cpu().numpy()[own]
-    found = stored.loglikelihoods[np.maximum(places, 0)]
-    strange = (places < 0) | ~((found == logged) | (np.isnan(found) & np.isnan(logged)))
-    if strange.any():
-        docs = sorted(set(pairs.doc_ids[samples[strange]].tolist()))
-        raise FlipsError(
-            f"task '{pairs.task}': the distances in '{stored.folder}' are not those of this run's "
-            f"requests (doc {named(docs)}); remove them, or rerun this model"
-        )
+    for name, side, found in (
+        ("compressed run", pairs.compressed, stored.loglikelihoods),
+        ("baseline", pairs.baseline, stored.baseline_loglikelihoods),
+    ):
+        logged, kept = side.loglikelihoods.cpu().numpy()[own], found[np.maximum(places, 0)]
+        strange = (places < 0) | ~((kept == logged) | (np.isnan(kept) & np.isnan(logged)))
+        if strange.any():
+            docs = sorted(set(pairs.doc_ids[samples[strange]].tolist()))
+            raise FlipsError(
+                f"task '{pairs.task}': the distances in '{stored.folder}' are of other answers "
+                f"than the {name} logged (doc {named(docs)}); evaluate the compressed model again "
+                "with lm-eval-flips run, or remove that folder"
+            )
     starts, counts = stored.starts[places], stored.starts[places + 1] - stored.starts[places]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = torch.from_numpy(np.repeat(starts, counts) + within)

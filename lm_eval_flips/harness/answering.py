@@ -102,7 +102,8 @@ class Answering:
             is_greedy=all(part.is_greedy for part in parts),
             token_kl=_mean_kl(scores),
         )
-        self._recording.add_request(self._texts[place], answer, scores)
+        keys = [self._keys[other] for other in own] if self._keys else []
+        self._recording.add_request(self._texts[place], answer, scores, keys)
         for other in own:
             self._parts[other] = Answer(nan, False)  # its tensors are no longer needed
         self.found[place] = answer

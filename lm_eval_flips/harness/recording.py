@@ -156,12 +156,24 @@ class Recording:
             )
         )
 
-    def add_request(self, text: bytes, answer: Answer, windows: Sequence[RequestScore]) -> None:
+    def add_request(
+        self,
+        text: bytes,
+        answer: Answer,
+        windows: Sequence[RequestScore],
+        keys: Sequence[bytes],
+    ) -> None:
         """Record a request's answer and distances, if they are wanted."""
-        if self._distances is not None:
-            parts = [score.distances for score in windows if score.distances is not None]
-            self._distances.add(text, answer, parts)
-            self._distances.flush_if_due()
+        if self._distances is None or self.baseline is None:
+            return
+        reference = self.baseline.reference
+        self._distances.add(
+            text,
+            answer,
+            [score.distances for score in windows if score.distances is not None],
+            baseline_loglikelihood=sum(reference.loglikelihood(key) for key in keys),
+        )
+        self._distances.flush_if_due()
 
     def __enter__(self) -> Recording:
         return self

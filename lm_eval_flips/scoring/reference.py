@@ -185,7 +185,10 @@ class _Index:
 
 
 class _Place(NamedTuple):
+    """Where a request is: in which shard, the how manieth there, and its positions."""
+
     shard: int
+    number: int
     start: int
     size: int
 
@@ -225,8 +228,8 @@ class Reference:
     def _enter(self, index: _Index) -> None:
         starts = torch.cumsum(index.counts, 0) - index.counts
         places = zip(index.names(), starts.tolist(), index.counts.tolist(), strict=True)
-        for key, start, count in places:
-            self._places[key] = _Place(len(self._indices), start, count)
+        for number, (key, start, size) in enumerate(places):
+            self._places[key] = _Place(len(self._indices), number, start, size)
         self._indices.append(index)
 
     def __contains__(self, key: bytes) -> bool:
@@ -265,6 +268,11 @@ class Reference:
         if self.header.top is None:
             return found[0]
         return TopTokens(ids=found[0], logprobs=found[1])
+
+    def loglikelihood(self, key: bytes) -> float:
+        """The baseline's answer to a request, in nats."""
+        place = self._places[key]
+        return float(self._indices[place.shard].loglikelihoods[place.number])
 
     def logprobs(self, key: bytes) -> Tensor:
         """Log-probabilities (nats) of a request's continuation, token by token."""

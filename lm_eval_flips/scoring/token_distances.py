@@ -78,13 +78,21 @@ class DistanceWriter:
         for file in self._shards.manifest.shards:
             self.answers.update(_answers(read_tensor_file(folder, file)))
 
-    def add(self, key: bytes, answer: Answer, parts: Sequence[TokenDistances]) -> None:
+    def add(
+        self,
+        key: bytes,
+        answer: Answer,
+        parts: Sequence[TokenDistances],
+        *,
+        baseline_loglikelihood: float,
+    ) -> None:
         """Append one request; the windows of a rolling text follow each other.
 
         Args:
             key: hash of the request's text.
             answer: what the compressed model gave.
             parts: its distances.
+            baseline_loglikelihood: what the baseline gave, by which the pair is proven later.
         """
         if key in self.answers:
             return  # the same text in another task
@@ -94,6 +102,9 @@ class DistanceWriter:
                 "keys": torch.tensor([list(key)], dtype=torch.uint8),
                 "counts": torch.tensor([sum(len(part) for part in parts)], dtype=torch.int32),
                 "loglikelihoods": torch.tensor([answer.loglikelihood], dtype=torch.float64),
+                "baseline_loglikelihoods": torch.tensor(
+                    [baseline_loglikelihood], dtype=torch.float64
+                ),
                 "greedy": torch.tensor([answer.is_greedy]),
                 **{name: torch.cat([getattr(part, name) for part in parts]) for name in FIELDS},
             }
@@ -116,13 +127,14 @@ class DistanceWriter:
 class StoredDistances:
     """All distances of a run: request ``i`` has positions ``starts[i]`` to ``starts[i + 1]``.
 
-    ``loglikelihoods`` are the answers that the run logged for them.
+    ``loglikelihoods`` and ``baseline_loglikelihoods`` are the answers that both runs logged.
     """
 
     folder: Path
     header: DistancesHeader
     keys: NDArray[np.uint64]
     loglikelihoods: NDArray[np.float64]
+    baseline_loglikelihoods: NDArray[np.float64]
     starts: NDArray[np.int64]
     values: dict[str, Tensor]
 
@@ -155,6 +167,9 @@ def load_distances(folder: Path) -> StoredDistances | None:
         header=headers[0],
         keys=_joined(shard["keys"] for shard in shards).reshape(-1, KEY).numpy().view(np.uint64),
         loglikelihoods=_joined(shard["loglikelihoods"] for shard in shards).numpy(),
+        baseline_loglikelihoods=_joined(
+            shard["baseline_loglikelihoods"] for shard in shards
+        ).numpy(),
         starts=np.concatenate(
             [[0], np.cumsum(_joined(shard["counts"] for shard in shards).numpy().astype(np.int64))]
         ),
