@@ -87,7 +87,7 @@ def request_digest(request: Request) -> bytes:
 
     Example:
         >>> request_digest(Request(arg_0="Q?", arg_1=" A")).hex()[:8]
-        '96eea7b8'
+        'ca86a8b2'
     """
     return content_digest([request.arg_0, request.arg_1])
 
