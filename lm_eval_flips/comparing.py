@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
-from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.measures.correlation import Spearman, spearman
 from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
 from lm_eval_flips.pairing import Dropped, Pairs, pair
@@ -25,9 +25,6 @@ from lm_eval_flips.row import measure
 from lm_eval_flips.runs import Run, TaskLog, load_run
 from lm_eval_flips.samples import Samples
 from lm_eval_flips.token_values import token_values
-
-if TYPE_CHECKING:
-    from lm_eval_flips.scoring.token_distances import StoredDistances
 
 Read = Callable[[TaskLog], dict[str, Samples]]
 
@@ -74,7 +71,6 @@ def compare(
     runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
     kept = base.select(tasks)
     compared: list[tuple[Run, list[Pairs]]] = [(run, []) for run in runs]
-    distances = {run.path: _distances(run) for run in runs}
     for name in kept:
         ours: dict[str, Samples] | None = None
         for run, pairs in compared:
@@ -83,25 +79,26 @@ def compare(
             ours = ours or read(base.tasks[name])
             theirs = read(run.tasks[name])
             for label in _filters(ours, theirs, name, wanted=filter):
-                found = pair(
-                    ours[label],
-                    theirs[label],
-                    on_mismatch=on_mismatch,
-                    on_nan=on_nan,
-                    device=device,
+                pairs.append(
+                    pair(
+                        ours[label],
+                        theirs[label],
+                        on_mismatch=on_mismatch,
+                        on_nan=on_nan,
+                        device=device,
+                    )
                 )
-                stored = distances[run.path]
-                if stored is not None:
-                    found = replace(found, tokens=token_values(stored, found))
-                pairs.append(found)
-    results = tuple(
-        _compare_run(base, run, pairs, kept, metric=metric, allow_identical=allow_identical)
-        for run, pairs in compared
-    )
+    results = []
+    for run, pairs in compared:
+        measured, left_out = _with_tokens(run, pairs)
+        found = _compare_run(
+            base, run, measured, kept, metric=metric, allow_identical=allow_identical
+        )
+        results.append(replace(found, tokens_left_out=left_out))
     return Comparison(
         baseline=RunSummary(path=str(base.path), model=base.model),
         settings_that_differ=tuple(d for run in runs for d in setting_differences(base, run)),
-        compressed=results,
+        compressed=tuple(results),
         across_runs=_across_runs(results, _choice_kl),
         across_runs_token_kl=_across_runs(results, _token_kl),
     )
@@ -181,6 +178,7 @@ def _compare_run(
         groups=tuple(_groups(base, metrics)),
         pooled=_pooled(metrics, rows),
         dropped=tuple(_dropped(pairs)),
+        tokens_left_out=None,
         not_compared=tuple(
             sorted((set(kept) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
         ),
@@ -238,12 +236,19 @@ def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:
             yield measure([found[leaf] for leaf in leaves], name=group)
 
 
-def _distances(run: Run) -> StoredDistances | None:
+def _with_tokens(run: Run, pairs: list[Pairs]) -> tuple[list[Pairs], str | None]:
+    """The pairs with the distances over the vocabulary that the run holds, or why without."""
     if run.distances is None:
-        return None
+        return pairs, None
     from lm_eval_flips.scoring.token_distances import load_distances
 
-    return load_distances(run.distances)
+    stored = load_distances(run.distances)
+    if stored is None:
+        return pairs, None
+    try:
+        return [replace(found, tokens=token_values(stored, found)) for found in pairs], None
+    except OtherBaselineError as error:
+        return pairs, str(error)
 
 
 def _choice_kl(row: Row) -> float | None:

@@ -15,6 +15,10 @@ class FlipsError(ValueError):
     """
 
 
+class OtherBaselineError(FlipsError):
+    """Distances that were measured from another baseline than the one at hand."""
+
+
 class HarnessError(FlipsError, SystemExit):
     """A FlipsError raised inside the harness.
 

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.model_files import files_fingerprint
 from lm_eval_flips.runs import RESULTS_NAME
 
 STATE = "evaluation.json"
@@ -34,11 +35,17 @@ REFUSED = {
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was asked for; two runs are the same if this is."""
+    """What a run was asked for; two runs are the same if this is.
+
+    ``files`` is the fingerprint of a local model's files.
+    """
 
     model: str
     model_args: str
+    files: str
     tasks: str
+    positions: str
+    top: int | None
     arguments: list[str]
 
 
@@ -113,9 +120,21 @@ def plan_run(
     if "," in str(output_path) or "=" in str(output_path):
         raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
     measured = model == OWN_MODEL
+    if not measured and (top is not None or positions != "all"):
+        raise FlipsError(
+            f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
+        )
 
     def asked(model_args: str) -> Asked:
-        return Asked(model=model, model_args=model_args, tasks=tasks, arguments=list(arguments))
+        return Asked(
+            model=model,
+            model_args=model_args,
+            files=files_fingerprint(_pretrained(model_args)),
+            tasks=tasks,
+            positions=positions,
+            top=top,
+            arguments=list(arguments),
+        )
 
     if Path(baseline).is_dir():
         first = _recorded(Path(baseline), asked)
@@ -210,7 +229,9 @@ def _recorded(folder: Path, asked: Any) -> Evaluation:
     run = Evaluation(folder=folder, asked=before)
     if not run.finished:
         raise FlipsError(f"the baseline '{folder}' is not finished; give its own command again")
-    if (found := _difference(before, asked(before.model_args))) is not None:
+    # the baseline's model itself is no longer needed
+    now = msgspec.structs.replace(asked(before.model_args), files=before.files)
+    if (found := _difference(before, now)) is not None:
         raise FlipsError(f"the baseline '{folder}' was evaluated with {found}; evaluate it anew")
     return run
 
@@ -246,6 +267,8 @@ def _state(folder: Path) -> Asked | None:
 def _difference(before: Asked, now: Asked) -> str | None:
     for name in Asked.__struct_fields__:
         old, new = getattr(before, name), getattr(now, name)
+        if old != new and name == "files":
+            return f"other files of '{_pretrained(now.model_args)}' than are there now"
         if old != new:
             return f"{_flag(name)} {_shown(old)}, not {_shown(new)}"
     return None
@@ -255,8 +278,8 @@ def _flag(name: str) -> str:
     return "the flags" if name == "arguments" else f"--{name}"
 
 
-def _shown(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else " ".join(value) or "none"
+def _shown(value: str | int | list[str] | None) -> str:
+    return " ".join(value) or "none" if isinstance(value, list) else str(value or "none")
 
 
 def _names(compressed: Sequence[str]) -> list[str]:
@@ -274,10 +297,13 @@ def _names(compressed: Sequence[str]) -> list[str]:
 
 
 def _name(model_args: str) -> str:
-    if model_args.lstrip().startswith("{"):
-        pretrained = str(_decoded(model_args).get("pretrained", ""))
-    else:
-        match = re.search(r"(?:^|,)(?:pretrained|path|model)=([^,]*)", model_args)
-        pretrained = match[1] if match else ""
-    last = pretrained.rstrip("/").rsplit("/", 1)[-1]
+    last = _pretrained(model_args).rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.+-]", "_", last) or "compressed"
+
+
+def _pretrained(model_args: str) -> str:
+    """The model that is named by model arguments, of whatever backend; "" if none is."""
+    if model_args.lstrip().startswith("{"):
+        return str(_decoded(model_args).get("pretrained", ""))
+    match = re.search(r"(?:^|,)(?:pretrained|path|model)=([^,]*)", model_args)
+    return match[1] if match else ""

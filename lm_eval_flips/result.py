@@ -121,7 +121,8 @@ class RunComparison:
     """One compressed run against the baseline.
 
     ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks
-    that only one of the runs holds.
+    that only one of the runs holds; ``tokens_left_out`` says why distances over the vocabulary that
+    the run holds are not shown, None if they are or there are none.
     """
 
     path: str
@@ -131,6 +132,7 @@ class RunComparison:
     pooled: Row
     dropped: tuple[Dropped, ...]
     not_compared: tuple[str, ...]
+    tokens_left_out: str | None
     metrics: tuple[PairedMetric, ...] = field(repr=False)
 
 

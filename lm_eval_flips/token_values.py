@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 
 if TYPE_CHECKING:
     from lm_eval_flips.pairing import Pairs
@@ -55,7 +56,8 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
     """The distances of the pairs' samples; None for a task that asks for no log-likelihoods.
 
     Raises:
-        FlipsError: some of a task's requests are missing, or were scored in another run.
+        OtherBaselineError: they were measured from another baseline.
+        FlipsError: they are of another compressed run, or some of a task's requests are missing.
     """
     keys = pairs.compressed.request_keys
     if keys is None:
@@ -65,19 +67,22 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
     places = stored.find(keys[own])
     if (places < 0).all():
         return None
-    for name, side, found in (
-        ("compressed run", pairs.compressed, stored.loglikelihoods),
-        ("baseline", pairs.baseline, stored.baseline_loglikelihoods),
-    ):
-        logged, kept = side.loglikelihoods.cpu().numpy()[own], found[np.maximum(places, 0)]
-        strange = (places < 0) | ~((kept == logged) | (np.isnan(kept) & np.isnan(logged)))
-        if strange.any():
-            docs = sorted(set(pairs.doc_ids[samples[strange]].tolist()))
-            raise FlipsError(
-                f"task '{pairs.task}': the distances in '{stored.folder}' are of other answers "
-                f"than the {name} logged (doc {named(docs)}); evaluate the compressed model again "
-                "with lm-eval-flips run, or remove that folder"
-            )
+    strange = _not_logged(stored.loglikelihoods, places, pairs.compressed.loglikelihoods, own)
+    if strange.any():
+        raise FlipsError(
+            f"task '{pairs.task}': the distances in '{stored.folder}' are of other answers than "
+            f"the compressed run logged ({_docs(pairs, samples[strange])}); evaluate that model "
+            "again with lm-eval-flips run, or remove that folder"
+        )
+    strange = _not_logged(
+        stored.baseline_loglikelihoods, places, pairs.baseline.loglikelihoods, own
+    )
+    if strange.any():
+        raise OtherBaselineError(
+            f"task '{pairs.task}': the distances in '{stored.folder}' were measured from another "
+            f"run, of '{stored.header.baseline}', than this baseline "
+            f"({_docs(pairs, samples[strange])})"
+        )
     starts, counts = stored.starts[places], stored.starts[places + 1] - stored.starts[places]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = torch.from_numpy(np.repeat(starts, counts) + within)
@@ -88,3 +93,16 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
         top=stored.header.top,
         first_only=stored.header.positions == "last",
     )
+
+
+def _not_logged(
+    stored: NDArray[np.float64], places: NDArray[np.int64], logged: Tensor, own: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which requests are missing, or have another log-likelihood than the one that was logged."""
+    values, kept = logged.cpu().numpy()[own], stored[np.maximum(places, 0)]
+    same: NDArray[np.bool_] = (kept == values) | (np.isnan(kept) & np.isnan(values))
+    return (places < 0) | ~same
+
+
+def _docs(pairs: Pairs, samples: NDArray[np.int64]) -> str:
+    return f"doc {named(sorted(set(pairs.doc_ids[samples].tolist())))}"

@@ -29,6 +29,7 @@ from lm_eval_flips.harness.recording import (
     Recording,
     tokenizer_fingerprint,
 )
+from lm_eval_flips.model_files import files_fingerprint
 from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import TokenRequest
 from lm_eval_flips.scoring.reference import Answer
@@ -53,7 +54,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         distances: run folder for these distances (``RUN/token_distances/``).
         positions: "all" records every scored position, "last" a context's last one only.
         top: record this many of the most likely tokens instead of hidden states.
-        pack_tokens: most tokens that are read at once; by default 512 on a CPU, else 4096.
+        pack_tokens: most tokens that are read at once; by default 1024 on a CPU, else 4096.
         softmax_dtype: of the model's plain path; this one's softmaxes are float32 always.
 
     Raises:
@@ -212,6 +213,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             tokenizer=tokenizer_fingerprint(self.tokenizer),
             entries=len(self.tokenizer),
             max_length=int(self.max_length),
+            files=files_fingerprint(self._name),
         )
 
     def _answers(

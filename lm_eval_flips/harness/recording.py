@@ -68,6 +68,7 @@ class ModelIdentity:
     tokenizer: str
     entries: int
     max_length: int
+    files: str = ""
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -231,6 +232,7 @@ class Recording:
             scale=head.scale,
             cap=head.cap,
             lm_head=file,
+            files=identity.files,
         )
 
     def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
@@ -281,4 +283,5 @@ def _distances_header(baseline: Baseline, identity: ModelIdentity) -> DistancesH
         max_length=identity.max_length,
         positions=header.positions,
         top=header.top,
+        files=identity.files,
     )

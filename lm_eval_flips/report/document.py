@@ -76,6 +76,7 @@ def _run(run: RunComparison) -> dict[str, Any]:
             for d in run.dropped
         ],
         "not_compared": list(run.not_compared),
+        "tokens_left_out": run.tokens_left_out,
     }
 
 

@@ -102,6 +102,8 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
         )
     if run.not_compared:
         yield Text(f"only in one run: {named(list(run.not_compared), shown=8)}", style="yellow")
+    if run.tokens_left_out is not None:
+        yield Text(f"no token KL: {run.tokens_left_out}", style="yellow")
     yield Rows(run)
     tokens = run.pooled.tokens
     for name, found in (
@@ -186,7 +188,9 @@ def _token_line(tokens: TokenDistances) -> str:
     if tokens.top is not None:
         parts.append(f"lower bounds from the {tokens.top} likeliest tokens")
     parts.append(f"KL at the first position {_nats(first)}")
-    if not isnan(kl.median):
+    if isnan(kl.median):
+        parts.append("others were not recorded")
+    else:
         parts.append(f"median {_nats(kl.median)}, p99 {_nats(kl.p99)}, max {_nats(kl.max)}")
     same = tokens.same_top.first_position_mean if isnan(kl.mean) else tokens.same_top.mean
     return ", ".join([*parts, f"same top token {_percent(same)}"])

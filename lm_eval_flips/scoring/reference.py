@@ -45,7 +45,8 @@ class ReferenceHeader(Header, frozen=True, kw_only=True):
     """Which model's states these are, and how they were made.
 
     ``positions`` "last" keeps a context's last position only, which predicts the continuation's
-    first token. ``top`` is K in the bounded mode, None where hidden states are kept.
+    first token. ``top`` is K in the bounded mode, None where hidden states are kept. ``files`` is
+    the fingerprint of a local model's files.
     """
 
     model: str
@@ -60,6 +61,7 @@ class ReferenceHeader(Header, frozen=True, kw_only=True):
     scale: float
     cap: float
     lm_head: File | None
+    files: str = ""
 
 
 class Answer(NamedTuple):

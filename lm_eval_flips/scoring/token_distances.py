@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,8 @@ class DistancesHeader(Header, frozen=True, kw_only=True):
     """Which model was measured, against which baseline, and how.
 
     ``top`` is K where the distances are lower bounds over the K most likely tokens and the rest;
-    ``tokens`` is the number of vocabulary entries that were compared.
+    ``tokens`` is the number of vocabulary entries that were compared; ``files`` the fingerprint of
+    a local model's files.
     """
 
     model: str
@@ -59,6 +61,7 @@ class DistancesHeader(Header, frozen=True, kw_only=True):
     max_length: int
     positions: Positions
     top: int | None
+    files: str = ""
 
 
 class DistanceWriter:
@@ -193,6 +196,6 @@ def _joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
-def _as_one(keys: NDArray[np.uint64]) -> NDArray[np.bytes_]:
-    kind: np.dtype[np.bytes_] = np.dtype(f"S{KEY}")
-    return np.ascontiguousarray(keys).view(kind).reshape(-1)
+def _as_one(keys: NDArray[np.uint64]) -> Any:
+    """Each key as one element that can be sorted and searched, ``[n]`` of 16 bytes."""
+    return np.ascontiguousarray(keys).view(f"S{KEY}").reshape(-1)

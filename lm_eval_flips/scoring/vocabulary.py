@@ -137,20 +137,23 @@ def _distances(
     baseline: Tensor, compressed: Tensor, buffers: Sequence[Tensor]
 ) -> VocabularyDistances:
     ours, theirs = _Softmax(baseline, *buffers[:2]), _Softmax(compressed, *buffers[2:4])
-    if not min(float(ours.shifted.amin()), float(theirs.shifted.amin())) > UNDERFLOW:
+    least = torch.minimum(ours.shifted.amin(-1), theirs.shifted.amin(-1))
+    if not bool((least > UNDERFLOW).all()):
         return _with_zeros(baseline.double(), compressed.double(), ours.scores, theirs.scores)
     p, q = ours.p, theirs.p
     # the norms' logs as exactly as p and q were divided by them: this is log(p / q)
     norms = ours.norm.double().log() - theirs.norm.double().log()
     ratio = ours.shifted.sub_(theirs.shifted).sub_(norms.float())
     forward, backward = torch.linalg.vecdot(p, ratio), torch.linalg.vecdot(q, ratio)
+    smaller = torch.minimum(p, q, out=theirs.shifted)
     more = torch.sub(p, q, out=buffers[4][: len(p)])
     total = p.add_(q)
     excess = more.sum(-1)
-    variation = torch.abs(more, out=q).sum(-1) / 2
-    # log(p / m) of the mean m; log(q / m) is less by the ratio
+    variation = more.abs_().sum(-1) / 2
+    # log(larger / m) of the mean m; log(smaller / m) is less by the ratio
     above_mean = more.div_(total).log1p_()
-    shannon = (torch.linalg.vecdot(total, above_mean) - backward) / 2
+    below = torch.linalg.vecdot(smaller, ratio.abs_())
+    shannon = (torch.linalg.vecdot(total, above_mean) - below) / 2
     return VocabularyDistances(
         kl=(forward - excess).clamp_min_(0.0),
         reverse_kl=(excess - backward).clamp_min_(0.0),

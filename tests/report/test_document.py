@@ -47,7 +47,11 @@ def test_the_document_has_every_field_of_the_schema(document: dict[str, Any]) ->
         assert row.keys() >= ROW
     assert run["groups"][0].keys() >= (ROW - {"task"}) | {"group"}
     assert run["pooled"].keys() >= ROW - {"task"}
-    assert document["correlation"].keys() == {"per_sample", "across_runs"}
+    assert document["correlation"].keys() == {
+        "per_sample",
+        "across_runs",
+        "across_runs_token_kl",
+    }
 
 
 def test_choices_carry_numbers(document: dict[str, Any]) -> None:
