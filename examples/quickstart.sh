@@ -19,7 +19,7 @@ folder=$(cd "$folder" && pwd)
 venv=${LM_EVAL_FLIPS_VENV:-$repository/.venv}
 wheels=${LM_EVAL_FLIPS_WHEELS:-$folder/wheels}
 models=$folder/models
-model=models/SmolLM2-135M-Instruct
+model=$models/SmolLM2-135M-Instruct
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
 # glibc gives large buffers back after every layer; keeping them makes bfloat16 a quarter faster

@@ -33,6 +33,9 @@ REFUSED = {
     "--config": "give the settings as flags, so that they can be compared",
 }
 
+# Samples are proven to be the same by their contents, wherever the task was found.
+IRRELEVANT = ("--include_path", "--verbosity")
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What a run was asked for; two runs are the same if this is.
@@ -265,21 +268,34 @@ def _state(folder: Path) -> Asked | None:
 
 
 def _difference(before: Asked, now: Asked) -> str | None:
-    for name in Asked.__struct_fields__:
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new and name == "files":
-            return f"other files of '{_pretrained(now.model_args)}' than are there now"
-        if old != new:
-            return f"{_flag(name)} {_shown(old)}, not {_shown(new)}"
+    """The first setting in which two runs differ, in words; None if they are the same."""
+    if before.files != now.files:
+        return f"other files of '{_pretrained(now.model_args)}' than are there now"
+    old, new = _settings(before), _settings(now)
+    for flag in (*old, *new):
+        if old.get(flag) != new.get(flag):
+            return f"{flag} {old.get(flag, 'not given')}, now {new.get(flag, 'not given')}"
     return None
 
 
-def _flag(name: str) -> str:
-    return "the flags" if name == "arguments" else f"--{name}"
-
-
-def _shown(value: str | int | list[str] | None) -> str:
-    return " ".join(value) or "none" if isinstance(value, list) else str(value or "none")
+def _settings(asked: Asked) -> dict[str, str]:
+    """Every flag with its values; their order and what changes no answer do not count."""
+    found = {
+        f"--{name}": str(getattr(asked, name))
+        for name in ("model", "model_args", "tasks", "positions")
+    }
+    if asked.top is not None:
+        found["--top"] = str(asked.top)
+    flag = ""
+    for argument in asked.arguments:
+        if re.match("--?[a-zA-Z]", argument):
+            flag, _, value = argument.partition("=")
+            found[flag] = value
+        else:
+            found[flag] = f"{found.get(flag, '')} {argument}".strip()
+    if "--device" in found:
+        found["--device"] = found["--device"].split(":")[0]
+    return {flag: value for flag, value in found.items() if flag not in IRRELEVANT}
 
 
 def _names(compressed: Sequence[str]) -> list[str]:

@@ -84,6 +84,8 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
             f"({_docs(pairs, samples[strange])})"
         )
     starts, counts = stored.starts[places], stored.starts[places + 1] - stored.starts[places]
+    scored = counts > 0  # an empty text has no position
+    samples, starts, counts = samples[scored], starts[scored], counts[scored]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = torch.from_numpy(np.repeat(starts, counts) + within)
     return TokenValues(

@@ -65,6 +65,8 @@ class Answering:
             FlipsError: something cannot be recorded.
         """
         with self._recording:
+            for place in [place for place, own in self._own.items() if not own]:
+                yield self._finished(place)  # an empty text
             yield from self._resume()
             todo = [index for index in range(len(self._windows)) if index not in self._parts]
             requests = [self._windows[index] for index in todo]
@@ -92,13 +94,15 @@ class Answering:
         """Note a window's score; if it is its request's last, the request is answered."""
         self._parts[index] = part
         place = self._owner[index]
+        if all(other in self._parts for other in self._own[place]):
+            yield self._finished(place)
+
+    def _finished(self, place: int) -> int:
         own = self._own[place]
-        if not all(other in self._parts for other in own):
-            return
         parts = [self._parts[other] for other in own]
         scores = [part for part in parts if isinstance(part, RequestScore)]
         answer = Answer(
-            loglikelihood=sum(part.loglikelihood for part in parts),
+            loglikelihood=sum((part.loglikelihood for part in parts), 0.0),
             is_greedy=all(part.is_greedy for part in parts),
             token_kl=_mean_kl(scores),
         )
@@ -107,7 +111,7 @@ class Answering:
         for other in own:
             self._parts[other] = Answer(nan, False)  # its tensors are no longer needed
         self.found[place] = answer
-        yield place
+        return place
 
 
 def _mean_kl(scores: Sequence[RequestScore]) -> float:

@@ -117,9 +117,9 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             for request in requests
         ]
         texts = [request.args for request in requests]
-        answers = self._answers(windows, texts, disable_tqdm=disable_tqdm)
-        for request, answer in zip(requests, answers, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer[0])
+        answers = self._answers(
+            "loglikelihood_rolling", windows, texts, disable_tqdm=disable_tqdm
+        )
         return [answer[0] for answer in answers]
 
     def get_model_info(self) -> dict[str, Any]:
@@ -149,15 +149,13 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
                 requests, disable_tqdm=disable_tqdm, override_bs=override_bs
             )
             return plain
+        self._refuse_lengths([len(continuation) for _, _, continuation in requests])
         windows = [
             [TokenRequest.of(context, continuation, max_length=self.max_length)]
             for _, context, continuation in requests
         ]
         texts = [text for text, _, _ in requests]
-        answers = self._answers(windows, texts, disable_tqdm=disable_tqdm)
-        for (text, _, _), answer in zip(requests, answers, strict=True):
-            self.cache_hook.add_partial("loglikelihood", text, tuple(answer))
-        return answers
+        return self._answers("loglikelihood", windows, texts, disable_tqdm=disable_tqdm)
 
     def _rolling_windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
         windows = get_rolling_token_windows(
@@ -218,6 +216,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def _answers(
         self,
+        kind: str,
         windows: Sequence[Sequence[TokenRequest]],
         texts: Sequence[tuple[str, ...]],
         *,
@@ -234,7 +233,10 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         )
         try:
             self._refuse_missing(answering.missing())
-            for _ in answering.run():
+            for place in answering.run():
+                answer = _as_logged(answering.found[place])
+                kept = answer if kind == "loglikelihood" else answer[0]
+                self.cache_hook.add_partial(kind, texts[place], kept)
                 bar.update(1)
         except FlipsError as error:
             raise HarnessError(str(error)) from None
@@ -246,6 +248,14 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         if broken := [place for place, answer in enumerate(answers) if isnan(answer.loglikelihood)]:
             logger.warning("%d log-likelihoods are nan: %s", len(broken), self._names(broken))
         return [_as_logged(answer) for answer in answers]
+
+    def _refuse_lengths(self, lengths: Sequence[int]) -> None:
+        unfit = [place for place, size in enumerate(lengths) if not 0 < size <= self.max_length]
+        if unfit:
+            raise HarnessError(
+                f"{len(unfit)} continuations have no token, or more than max_length="
+                f"{self.max_length} ({self._names(unfit)}): they cannot be scored"
+            )
 
     def _refuse_missing(self, places: Sequence[int]) -> None:
         if places and self._recording is not None and self._recording.baseline is not None:

@@ -30,21 +30,25 @@ def test_it_ends_in_a_table_of_both_compressed_models(quickstart: Quickstart) ->
         "quickstart_mmlu",
         "pooled",
         "choice KL",
+        "token KL",
     ):
         assert name in quickstart.printed
     assert "Scores may be close" in quickstart.printed
 
 
 def test_four_bits_move_the_real_model_further_than_eight(document: dict[str, Any]) -> None:
-    """On real questions the mean choice_kl of int4 exceeds that of int8, and neither is 0."""
-    int8, int4 = (run["pooled"]["choice_kl"]["mean"] for run in document["compressed"])
+    """On real questions both KLs of int4 exceed those of int8, and none is 0."""
+    rows = [run["pooled"] for run in document["compressed"]]
+    int8, int4 = (row["choice_kl"]["mean"] for row in rows)
+    assert 0 < int8 < int4
+    int8, int4 = (row["token_kl"]["per_request_mean"] for row in rows)
     assert 0 < int8 < int4
 
 
 def test_the_counts_are_those_of_the_logs(quickstart: Quickstart, document: dict[str, Any]) -> None:
     """Flips of a task recounted from the two JSONL files with nothing but json."""
     both = []
-    for name in ("baseline", "int4"):
+    for name in ("baseline", "SmolLM2-135M-Instruct-int4"):
         (file,) = (quickstart.folder / "runs" / name).rglob("samples_quickstart_mmlu_*.jsonl")
         both.append({s["doc_id"]: s["acc"] for s in map(json.loads, file.read_text().splitlines())})
     before, after = both

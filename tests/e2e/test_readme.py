@@ -47,7 +47,8 @@ def test_every_command_runs(command: str, quickstart: Quickstart) -> None:
         (beside / "quickstart").symlink_to(quickstart.folder)
     for made in ("comparison.json", "samples.parquet"):
         (beside / made).unlink(missing_ok=True)
-    limited = f"{command} --limit {LIMIT}" if command.startswith("lm_eval run") else command
+    evaluates = command.startswith(("lm_eval run", "lm-eval-flips run"))
+    limited = f"{command} --limit {LIMIT}" if evaluates else command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", limited],
