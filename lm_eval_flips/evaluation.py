@@ -31,7 +31,11 @@ REFUSED = {
     "--use_cache": "a response cache does not tell models apart; finished requests are kept anyway",
     "--model_args": "each model's arguments go to --baseline or --compressed",
     "--config": "give the settings as flags, so that they can be compared",
+    "-M": "give it as --model",
+    "-t": "give it as --tasks",
+    "-o": "give it as --output_path",
 }
+SHORT = {"-c": "--use_cache", "-a": "--model_args", "-C": "--config"}
 
 # Samples are proven to be the same by their contents, wherever the task was found.
 IRRELEVANT = ("--include_path", "--verbosity")
@@ -40,7 +44,8 @@ IRRELEVANT = ("--include_path", "--verbosity")
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What a run was asked for; two runs are the same if this is.
 
-    ``files`` is the fingerprint of a local model's files.
+    ``files`` is the fingerprint of a local model's files; ``baseline`` what the baseline was asked
+    for, where distances are measured from it.
     """
 
     model: str
@@ -50,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     positions: str
     top: int | None
     arguments: list[str]
+    baseline: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +123,9 @@ def plan_run(
     Raises:
         FlipsError: a flag that does not go together with this command.
     """
-    for flag, why in REFUSED.items():
-        if any(argument.split("=")[0] == flag for argument in arguments):
-            raise FlipsError(f"{flag} cannot be used here: {why}")
+    _refuse_flags(arguments)
+    recorded = Path(baseline).is_dir()
+    _refuse_no_arguments(compressed if recorded else (baseline, *compressed))
     if "," in str(output_path) or "=" in str(output_path):
         raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
     measured = model == OWN_MODEL
@@ -128,7 +134,7 @@ def plan_run(
             f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
         )
 
-    def asked(model_args: str) -> Asked:
+    def asked(model_args: str, before: Asked | None = None) -> Asked:
         return Asked(
             model=model,
             model_args=model_args,
@@ -137,9 +143,10 @@ def plan_run(
             positions=positions,
             top=top,
             arguments=list(arguments),
+            baseline=before,
         )
 
-    if Path(baseline).is_dir():
+    if recorded:
         first = _recorded(Path(baseline), asked)
     else:
         folder = output_path / BASELINE
@@ -151,7 +158,7 @@ def plan_run(
         compressed=tuple(
             Evaluation(
                 folder=output_path / name,
-                asked=asked(model_args),
+                asked=asked(model_args, first.asked if measured else None),
                 extra={"reference": str(first.folder), "distances": str(output_path / name)}
                 if measured
                 else {},
@@ -162,6 +169,22 @@ def plan_run(
         if measured
         else f"--model {model} gives no distances over the vocabulary: no token KL",
     )
+
+
+def _refuse_flags(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        flag = argument.split("=")[0] if argument.startswith("--") else argument[:2]
+        if (why := REFUSED.get(SHORT.get(flag, flag))) is not None:
+            raise FlipsError(f"{flag} cannot be used here: {why}")
+
+
+def _refuse_no_arguments(models: Sequence[str]) -> None:
+    for given in models:
+        if "=" not in given and not given.lstrip().startswith("{"):
+            raise FlipsError(
+                f"'{given}' is neither the folder of a baseline nor model arguments, such as "
+                "pretrained=NAME"
+            )
 
 
 def run_all(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
@@ -275,7 +298,10 @@ def _difference(before: Asked, now: Asked) -> str | None:
     for flag in (*old, *new):
         if old.get(flag) != new.get(flag):
             return f"{flag} {old.get(flag, 'not given')}, now {new.get(flag, 'not given')}"
-    return None
+    if before.baseline is None or now.baseline is None:
+        return None
+    found = _difference(before.baseline, now.baseline)
+    return found and f"another baseline: {found}"
 
 
 def _settings(asked: Asked) -> dict[str, str]:

@@ -116,4 +116,4 @@ class Answering:
 
 def _mean_kl(scores: Sequence[RequestScore]) -> float:
     measured = [score.distances.kl for score in scores if score.distances is not None]
-    return float(torch.cat(measured).mean()) if measured else nan
+    return float(torch.cat(measured).double().mean()) if measured else nan

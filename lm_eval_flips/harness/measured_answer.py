@@ -22,9 +22,25 @@ class MeasuredAnswer(tuple[float, bool]):
         return MeasuredAnswer, (tuple(self), self.token_kl)
 
 
+class MeasuredText(float):
+    """The harness's answer to a whole text, one number, which carries the same."""
+
+    token_kl: float
+
+    def __new__(cls, loglikelihood: float, token_kl: float) -> MeasuredText:
+        """Make a log-likelihood that carries a number."""
+        made = super().__new__(cls, loglikelihood)
+        made.token_kl = token_kl
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MeasuredText, (float(self), self.token_kl)
+
+
 def mean_token_kl(responses: Sequence[Any]) -> float:
     """Mean of a sample's requests' KL over the vocabulary; nan if one was not measured."""
-    measured = [answer.token_kl for answer in responses if isinstance(answer, MeasuredAnswer)]
+    kinds = (MeasuredAnswer, MeasuredText)
+    measured = [answer.token_kl for answer in responses if isinstance(answer, kinds)]
     if not measured or len(measured) < len(responses):
         return nan
     return sum(measured) / len(measured)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.answering import Answering
-from lm_eval_flips.harness.measured_answer import MeasuredAnswer
+from lm_eval_flips.harness.measured_answer import MeasuredAnswer, MeasuredText
 from lm_eval_flips.harness.recording import (
     ModelIdentity,
     Options,
@@ -84,7 +84,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
                 record=_path(record),
                 reference=_path(reference),
                 distances=_path(distances),
-                positions=positions,  # type: ignore[arg-type]  # Options refuses others
+                positions=positions,
                 top=top,
             )
             self._set_up(options, pack_tokens)
@@ -117,10 +117,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             for request in requests
         ]
         texts = [request.args for request in requests]
-        answers = self._answers(
-            "loglikelihood_rolling", windows, texts, disable_tqdm=disable_tqdm
-        )
-        return [answer[0] for answer in answers]
+        return self._answers("loglikelihood_rolling", windows, texts, disable_tqdm=disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness logs of the model, and how its requests were scored."""
@@ -140,7 +137,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def _loglikelihood_tokens(
         self,
-        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        requests: Sequence[tuple[Any, list[int], list[int]]],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
@@ -221,7 +218,7 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         texts: Sequence[tuple[str, ...]],
         *,
         disable_tqdm: bool,
-    ) -> list[tuple[float, bool]]:
+    ) -> list[Any]:
         if self._scorer is None or self._recording is None:
             raise HarnessError("flips-hf was asked for scores before it was set up")
         answering = Answering(self._scorer, self._recording, windows, texts)
@@ -234,9 +231,8 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         try:
             self._refuse_missing(answering.missing())
             for place in answering.run():
-                answer = _as_logged(answering.found[place])
-                kept = answer if kind == "loglikelihood" else answer[0]
-                self.cache_hook.add_partial(kind, texts[place], kept)
+                answer = _as_logged(answering.found[place], kind)
+                self.cache_hook.add_partial(kind, texts[place], answer)
                 bar.update(1)
         except FlipsError as error:
             raise HarnessError(str(error)) from None
@@ -247,14 +243,14 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         answers = [answering.found[place] for place in range(len(texts))]
         if broken := [place for place, answer in enumerate(answers) if isnan(answer.loglikelihood)]:
             logger.warning("%d log-likelihoods are nan: %s", len(broken), self._names(broken))
-        return [_as_logged(answer) for answer in answers]
+        return [_as_logged(answer, kind) for answer in answers]
 
     def _refuse_lengths(self, lengths: Sequence[int]) -> None:
         unfit = [place for place, size in enumerate(lengths) if not 0 < size <= self.max_length]
         if unfit:
             raise HarnessError(
-                f"{len(unfit)} continuations have no token, or more than max_length="
-                f"{self.max_length} ({self._names(unfit)}): they cannot be scored"
+                f"{len(unfit)} of {len(lengths)} continuations have no token, or more than "
+                f"max_length={self.max_length} ({self._names(unfit)}): they cannot be scored"
             )
 
     def _refuse_missing(self, places: Sequence[int]) -> None:
@@ -271,7 +267,11 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         return named(list(dict.fromkeys(f"{a.task_name} doc {a.doc_id}" for a in asked)))
 
 
-def _as_logged(answer: Answer) -> tuple[float, bool]:
+def _as_logged(answer: Answer, kind: str) -> Any:
+    """What the harness expects of a request of this kind."""
+    if kind == "loglikelihood_rolling":
+        text = answer.loglikelihood
+        return text if isnan(answer.token_kl) else MeasuredText(text, answer.token_kl)
     pair = (answer.loglikelihood, answer.is_greedy)
     return pair if isnan(answer.token_kl) else MeasuredAnswer(pair, answer.token_kl)
 

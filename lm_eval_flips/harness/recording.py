@@ -21,13 +21,12 @@ from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
 from lm_eval_flips.scoring.reference import (
     Answer,
-    Positions,
     Recorded,
     Reference,
     ReferenceHeader,
     ReferenceWriter,
     States,
-    store_lm_head,
+    lm_head_file,
 )
 from lm_eval_flips.scoring.scorer import ScoredRows
 from lm_eval_flips.scoring.scores import RequestScore
@@ -44,7 +43,7 @@ class Options:
     record: Path | None = None
     reference: Path | None = None
     distances: Path | None = None
-    positions: Positions = "all"
+    positions: str = "all"
     top: int | None = None
 
     def __post_init__(self) -> None:
@@ -111,7 +110,7 @@ class Recording:
         self.note: str | None = None
         if options.record is not None:
             folder = _part(options.record / REFERENCE, rank)
-            self._writer = ReferenceWriter(folder, self._header(options, folder, hidden, identity))
+            self._writer = self._open_writer(options, folder, hidden, identity)
         if options.reference is not None:
             self.baseline = self._open_baseline(options.reference / REFERENCE, identity)
         if options.distances is not None and self.baseline is not None:
@@ -172,7 +171,7 @@ class Recording:
             text,
             answer,
             [score.distances for score in windows if score.distances is not None],
-            baseline_loglikelihood=sum(reference.loglikelihood(key) for key in keys),
+            baseline_loglikelihood=sum((reference.loglikelihood(key) for key in keys), 0.0),
         )
         self._distances.flush_if_due()
 
@@ -204,22 +203,22 @@ class Recording:
             logprobs=torch.cat([part.logprobs for part in parts]),
         )
 
-    def _header(
+    def _open_writer(
         self, options: Options, folder: Path, hidden: Tensor, identity: ModelIdentity
-    ) -> ReferenceHeader:
+    ) -> ReferenceWriter:
         head = self._model.head
-        file = None
+        file = content = None
         if options.top is None:
             module = self._model.model.get_output_embeddings()
-            weight, bias = _plain_weights(module)
+            weight, bias = _plain_weights(module, hidden)
             stored = LMHead(
                 project=linear(weight, bias), tokens=head.tokens, scale=head.scale, cap=head.cap
             )
             with torch.no_grad():
                 if not agrees(stored.logits(hidden), head.logits(hidden)):
                     raise UnreadableHeadError("lm_head's weight does not make its output")
-            file = store_lm_head(folder, weight, bias)
-        return ReferenceHeader(
+            file, content = lm_head_file(weight, bias)
+        header = ReferenceHeader(
             model=identity.name,
             revision=identity.revision,
             dtype=identity.dtype,
@@ -227,13 +226,14 @@ class Recording:
             vocabulary=head.tokens,
             width=hidden.shape[-1],
             max_length=identity.max_length,
-            positions=options.positions,
+            positions="last" if self._first_only else "all",
             top=options.top,
             scale=head.scale,
             cap=head.cap,
             lm_head=file,
             files=identity.files,
         )
+        return ReferenceWriter(folder, header, lm_head=content)
 
     def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
         reference = Reference(folder, device=self._model.device)
@@ -258,13 +258,17 @@ class Recording:
         return baseline
 
 
-def _plain_weights(module: Any) -> tuple[Tensor, Tensor | None]:
-    weight = getattr(module, "weight", None)
-    if weight is None:
+def _plain_weights(module: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    """lm_head's weight and bias as the plain numbers that its hidden states are multiplied by."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    if weight is None or weight.is_meta:
         raise UnreadableHeadError("lm_head has no weight")
-    if hasattr(weight, "dequantize") and not weight.dtype.is_floating_point:
+    weight = weight.detach()
+    if type(weight) is not Tensor or not weight.dtype.is_floating_point:
         weight = weight.dequantize()
-    return weight, getattr(module, "bias", None)
+    if weight.shape[1:] != hidden.shape[1:]:
+        raise UnreadableHeadError("lm_head's weight is packed")
+    return weight.to(hidden), None if bias is None else bias.to(hidden)
 
 
 def _part(folder: Path, rank: int) -> Path:

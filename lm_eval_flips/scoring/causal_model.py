@@ -28,6 +28,20 @@ class UnreadableHeadError(RuntimeError):
     """The hidden states that enter lm_head do not make the logits that the model returns."""
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device.
+
+    Example:
+        >>> out_of_memory(RuntimeError("shapes do not match"))
+        False
+    """
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(said in words for said in ("out of memory", "can't allocate memory"))
+    )
+
+
 @dataclass(slots=True)
 class _Caught:
     """What the hook on lm_head saw of one forward pass."""

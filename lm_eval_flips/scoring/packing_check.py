@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError, out_of_memory
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, TokenRequest, plan
 
 TRIED = 4  # requests
@@ -41,7 +41,7 @@ class PackingCheck:
         self._model = model
         self._longest = 0  # tokens of the longest request that was tried
         self._size = 0  # tokens of the largest pack that was tried
-        self._prefix_size = 0  # and of the largest one behind a kept prefix
+        self._reach = 0  # and of the furthest one behind a kept prefix, with that prefix
         self.refusal: str | None = None
         self.prefixes_can_be_kept = True
 
@@ -54,27 +54,26 @@ class PackingCheck:
 
         Raises:
             UnreadableHeadError: the model's logits cannot be made from hidden states.
+            RuntimeError: the memory does not hold as much at once.
         """
         longest = max((len(request.fed) for request in requests), default=0)
         self.refusal = self.refusal or self._known_refusal(longest)
         window = self._model.window
         beyond = window is not None and longest > window >= self._longest
-        known = root.largest <= self._size and not beyond
-        prefixes = root.keeps_prefixes and (root.largest > self._prefix_size or beyond)
-        if self.refusal is not None or (known and not prefixes):
-            return
         tried = _some(requests, longest=window is not None)
-        if len(tried) < 2:
+        if self.refusal is not None or len(tried) < 2:
             return  # by itself, a request is read as it is
-        strange = _between(tried, root.largest)
-        plain = self._plain(tried)
-        if not known:
-            self.refusal = self._try(tried, strange, plain)
+        if root.largest > self._size or beyond:
+            self.refusal = self._try(tried, root.largest)
             self._size = max(self._size, root.largest)
-        if prefixes and self.refusal is None:
-            self.prefixes_can_be_kept &= self._keeps_prefixes(tried, strange, plain)
-            self._prefix_size = max(self._prefix_size, root.largest)
-        self._longest = max(self._longest, *(len(request.fed) for request in tried))
+        behind = root.furthest
+        if behind is not None and self.refusal is None:
+            reach = behind.base + len(behind)
+            if reach > self._reach or beyond:
+                tried = _some([requests[index] for index in behind.requests])
+                self.prefixes_can_be_kept &= self._keeps_prefix(tried, behind.base, reach)
+                self._reach = max(self._reach, reach)
+        self._longest = max(self._longest, longest)
 
     def _known_refusal(self, longest: int) -> str | None:
         if self._model.alibi:
@@ -84,53 +83,46 @@ class PackingCheck:
             return f"its positions are rescaled for requests of more than {rescaled} tokens"
         return None
 
-    def _try(
-        self, tried: Sequence[TokenRequest], strange: TokenRequest, plain: Sequence[Tensor]
-    ) -> str | None:
+    def _try(self, tried: Sequence[TokenRequest], size: int) -> str | None:
         close, closer = ROUNDING.get(self._model.model.dtype, FINE_ROUNDING)
+        plain = self._plain(tried)
+        pack = _trial(tried, 0, size)
         try:
-            packed = self._packed(tried, strange, base=0)
-            if (off := _mean_kl(plain, packed)) > close:
+            packed = self._packed(tried, pack)
+            if not (off := _mean_kl(plain, packed)) <= close:  # nan is not close
                 return f"packed requests are {off:.1g} nats from plain ones"
             if closer < close:
-                other = replace(strange, fed=np.where(strange.fed == 0, 1, strange.fed))
-                if (off := _mean_kl(packed, self._packed(tried, other, base=0))) > closer:
+                off = _mean_kl(packed, self._packed(tried, _other_strangers(pack, len(tried))))
+                if not off <= closer:
                     return f"its attention sees tokens of other requests ({off:.1g} nats)"
-        except UnreadableHeadError:
-            raise
         except UNFIT as error:
-            return f"it does not take a mask of its own: {str(error).splitlines()[0]:.80}"
+            if isinstance(error, UnreadableHeadError) or out_of_memory(error):
+                raise
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"it does not take a mask of its own: {said:.80}"
         return None
 
-    def _keeps_prefixes(
-        self, tried: Sequence[TokenRequest], strange: TokenRequest, plain: Sequence[Tensor]
-    ) -> bool:
-        base = min(request.first_scored for request in tried)
-        first = tried[0].fed
-        while base and any((request.fed[:base] != first[:base]).any() for request in tried):
-            base -= 1
-        if not base:
-            return True  # nothing is shared that could have been kept
+    def _keeps_prefix(self, tried: Sequence[TokenRequest], base: int, size: int) -> bool:
+        plain = self._plain(tried)
         try:
-            off = _mean_kl(plain, self._packed(tried, strange, base=base))
-        except UNFIT:
+            off = _mean_kl(plain, self._packed(tried, _trial(tried, base, size)))
+        except UNFIT as error:
+            if isinstance(error, UnreadableHeadError) or out_of_memory(error):
+                raise
             return False
         return off <= ROUNDING.get(self._model.model.dtype, FINE_ROUNDING)[0]
 
     def _plain(self, tried: Sequence[TokenRequest]) -> list[Tensor]:
-        """What each predicts, read as it is."""
-        hidden = self._model.of_batch(tried)
+        """What each predicts, read by itself."""
         return [
-            self._distributions(own[request.first_scored : len(request.fed)])
-            for own, request in zip(hidden, tried, strict=True)
+            self._distributions(self._model.of_batch([request])[0, request.first_scored :])
+            for request in tried
         ]
 
-    def _packed(
-        self, tried: Sequence[TokenRequest], strange: TokenRequest, *, base: int
-    ) -> list[Tensor]:
-        """What each predicts, all in one pack behind a kept prefix of ``base`` tokens."""
-        cache = self._model.keep_prefix(tried[0].fed[:base].tolist(), None) if base else None
-        pack = _one_pack([*tried, strange], base)
+    def _packed(self, tried: Sequence[TokenRequest], pack: Pack) -> list[Tensor]:
+        """What each predicts in the pack, behind the prefix that it needs."""
+        prefix = tried[0].fed[: pack.base].tolist()
+        cache = self._model.keep_prefix(prefix, None) if prefix else None
         hidden = self._model.of_packs([pack], cache)[0]
         places = dict(zip(pack.requests, pack.places, strict=True))
         return [
@@ -143,7 +135,7 @@ class PackingCheck:
             return self._model.head.logits(hidden[-POSITIONS:]).float().log_softmax(-1)
 
 
-def _some(requests: Sequence[TokenRequest], *, longest: bool) -> list[TokenRequest]:
+def _some(requests: Sequence[TokenRequest], *, longest: bool = False) -> list[TokenRequest]:
     """The first few that are fed other tokens, or those that follow the longest one."""
     start = 0
     if longest:
@@ -156,16 +148,28 @@ def _some(requests: Sequence[TokenRequest], *, longest: bool) -> list[TokenReque
     return list(found.values())
 
 
-def _between(tried: Sequence[TokenRequest], size: int) -> TokenRequest:
-    """A request that stands between the first one's context and its continuation in a pack.
+def _trial(tried: Sequence[TokenRequest], base: int, size: int) -> Pack:
+    """The tried requests, with one that stands between the first one's context and continuation.
 
-    It makes the pack as large as ``size``, so that places and positions differ as much as they can.
+    It makes the pack and its base as large as ``size``, so that places and positions differ as much
+    as they can, but gives no token a position that these requests do not have: a model may have no
+    more, or rescale all of them.
     """
     context = tried[0].fed[: tried[0].first_scored]
     room = max(size - len(_one_pack(tried, 0)), TRIED)
     # token 0 sorts first, and so comes before what the others go on with
     strange = np.zeros(room, np.int64)
-    return TokenRequest(np.concatenate([context, strange]), strange[:1])
+    pack = _one_pack([*tried, TokenRequest(np.concatenate([context, strange]), strange[:1])], base)
+    deepest = max(len(request.fed) for request in tried) - 1
+    return replace(pack, depths=np.minimum(pack.depths, deepest))
+
+
+def _other_strangers(pack: Pack, tried: int) -> Pack:
+    """The pack with other tokens wherever no tried request sees them."""
+    pairs = zip(pack.requests, pack.places, strict=True)
+    predicting = np.concatenate([places for index, places in pairs if index < tried])
+    seen = pack.visible()[predicting].any(0)
+    return replace(pack, tokens=np.where(seen, pack.tokens, 1))
 
 
 def _one_pack(tried: Sequence[TokenRequest], base: int) -> Pack:

@@ -9,12 +9,14 @@ short rows cost less attention than one long one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lm_eval_flips.errors import FlipsError
 
 Ints = NDArray[np.int64]
 
@@ -41,11 +43,20 @@ class TokenRequest:
     ) -> TokenRequest:
         """Cut a request to what the model reads, as the harness does.
 
+        Raises:
+            FlipsError: a token of the continuation has no token before it, as where the
+                continuation alone is longer than ``max_length``; or there is no continuation.
+
         Example:
             >>> TokenRequest.of([1, 2, 3], [4, 5], max_length=3).fed.tolist()
             [2, 3, 4]
         """
         whole = np.array([*context, *continuation][-(max_length + 1) :], np.int64)
+        if not 0 < len(continuation) < len(whole):
+            raise FlipsError(
+                f"a continuation of {len(continuation)} tokens behind a context of {len(context)} "
+                f"cannot be scored by a model that reads {max_length} tokens"
+            )
         return cls(whole[:-1], np.array(continuation, np.int64))
 
     @property
@@ -105,11 +116,24 @@ class Branch:
     tokens: Ints
     steps: tuple[Branch | Pack, ...]
 
+    def packs(self) -> Iterator[Pack]:
+        """All packs below."""
+        for step in self.steps:
+            if isinstance(step, Pack):
+                yield step
+            else:
+                yield from step.packs()
+
     @property
     def largest(self) -> int:
         """Tokens of the largest pack below."""
-        sizes = (len(step) if isinstance(step, Pack) else step.largest for step in self.steps)
-        return max(sizes, default=0)
+        return max(map(len, self.packs()), default=0)
+
+    @property
+    def furthest(self) -> Pack | None:
+        """Of the packs below that stand behind a prefix run here, the one that ends last."""
+        behind = (pack for pack in self.packs() if pack.base > self.base)
+        return max(behind, key=lambda pack: pack.base + len(pack), default=None)
 
     @property
     def keeps_prefixes(self) -> bool:
@@ -131,7 +155,8 @@ def plan(
     Args:
         requests: the requests.
         budget: most tokens of a pack; a single request that is longer is a pack of its own.
-        row: tokens of a pack where it can be split without repeating much.
+        row: tokens of a pack where it can be split without repeating much; behind a longer prefix
+            as many as that has.
         among: the requests to lay out, all of them if None.
         base: tokens that all of these share and that were run before.
         keep_prefixes: run shared prefixes once; False leaves each pack whole.
@@ -144,7 +169,7 @@ def plan(
         key=lambda index: requests[index].fed.astype(">u4").tobytes(),
     )
     planner = _Planner(requests, order, budget=budget, row=row, keep_prefixes=keep_prefixes)
-    steps = planner.steps(0, len(order), base) if order else ()
+    steps = planner.steps([(0, len(order))], base) if order else ()
     return Branch(base=base, tokens=np.empty(0, np.int64), steps=tuple(steps))
 
 
@@ -184,46 +209,47 @@ class _Planner:
         self._lengths = np.array([len(request.fed) for request in self._requests], np.int64)
         self._first_scored = np.array([r.first_scored for r in self._requests], np.int64)
 
-    def steps(self, low: int, high: int, base: int) -> Iterator[Branch | Pack]:
-        """Steps for the requests from ``low`` up to ``high``, whose first ``base`` are kept."""
-        if high - low == 1 or self._is_pack(low, high, base):
-            yield self._pack(low, high, base)
-            return
-        shared = int(self._shared[low + 1 : high].min())
-        # a kept token yields no prediction any more
-        prefix = min(shared, int(self._first_scored[low:high].min()))
-        large = self._size(low, high, base) > self._budget
-        if self._keep_prefixes and large and prefix - base >= WORTH_KEEPING:
-            tokens = self._requests[low].fed[base:prefix]
-            steps = tuple(self._split(low, high, prefix, shared))
-            yield Branch(base=base, tokens=tokens, steps=steps)
-        else:
-            yield from self._split(low, high, base, shared)
+    def steps(self, parts: Iterable[tuple[int, int]], base: int) -> Iterator[Branch | Pack]:
+        """Steps for parts of the order, each from one place up to another, behind ``base``."""
+        waiting = [*parts][::-1]
+        while waiting:
+            low, high = waiting.pop()
+            if high - low == 1 or self._is_pack(low, high, base):
+                yield self._pack(low, high, base)
+                continue
+            shared = int(self._shared[low + 1 : high].min())
+            # a kept token yields no prediction any more
+            prefix = min(shared, int(self._first_scored[low:high].min()))
+            large = self._size(low, high, base) > self._budget
+            if self._keep_prefixes and large and prefix - base >= WORTH_KEEPING:
+                tokens = self._requests[low].fed[base:prefix]
+                steps = tuple(self.steps(self._split(low, high, prefix, shared), prefix))
+                yield Branch(base=base, tokens=tokens, steps=steps)
+            else:
+                waiting += [*self._split(low, high, base, shared)][::-1]
 
     def _is_pack(self, low: int, high: int, base: int) -> bool:
         """Whether these make one pack: short, or not to be split without repeating a prefix."""
         size = self._size(low, high, base)
-        if size <= (self._row if base <= LONG_BASE else self._budget):
+        if size <= self._room(base):
             return True
         return size <= self._budget and int(self._shared[low + 1 : high].min()) - base > REPEATED
 
-    def _split(self, low: int, high: int, base: int, shared: int) -> Iterator[Branch | Pack]:
-        """Fill packs with what branches off where all of these part; split what is too large."""
+    def _split(self, low: int, high: int, base: int, shared: int) -> Iterator[tuple[int, int]]:
+        """Cut where all of these part, and join again what fits into one pack."""
         cuts = low + 1 + np.flatnonzero(self._shared[low + 1 : high] <= shared)
         bounds = [low, *cuts.tolist(), high]
-        row = self._row if base <= LONG_BASE else self._budget
+        row = self._room(base)
         start = low
         for left, right in pairwise(bounds):
-            if self._size(start, right, base) <= row:
-                continue
-            if start < left:
-                yield self._pack(start, left, base)
-            start = left
-            if self._size(left, right, base) > row:
-                yield from self.steps(left, right, base)
-                start = right
-        if start < high:
-            yield self._pack(start, high, base)
+            if start < left and self._size(start, right, base) > row:
+                yield start, left
+                start = left
+        yield start, high
+
+    def _room(self, base: int) -> int:
+        """Tokens of a row: as many as stand before it, since the prefix is copied for each row."""
+        return self._budget if base > LONG_BASE else min(max(self._row, base), self._budget)
 
     def _size(self, low: int, high: int, base: int) -> int:
         """Tokens of the tree of these requests beyond ``base``."""

@@ -29,7 +29,8 @@ from lm_eval_flips.scoring.shards import (
     ShardWriter,
     read_manifest,
     read_tensor_file,
-    tensor_file,
+    tensor_content,
+    write_file,
 )
 from lm_eval_flips.scoring.top_tokens import TopTokens
 
@@ -105,14 +106,10 @@ def key_of(request: TokenRequest) -> bytes:
     return hashed.digest()
 
 
-def store_lm_head(folder: Path, weight: Tensor, bias: Tensor | None) -> File:
-    """Write lm_head's weight ``[tokens, width]`` and bias, for the shards' header.
-
-    Raises:
-        FlipsError: it cannot be written.
-    """
+def lm_head_file(weight: Tensor, bias: Tensor | None) -> tuple[File, bytes]:
+    """lm_head's weight ``[tokens, width]`` and bias as a file for a reference, not yet written."""
     tensors = {"weight": weight.detach()} | ({} if bias is None else {"bias": bias.detach()})
-    return tensor_file(folder, LM_HEAD, tensors)
+    return tensor_content(LM_HEAD, tensors)
 
 
 class ReferenceWriter:
@@ -121,13 +118,18 @@ class ReferenceWriter:
     Args:
         folder: the reference's folder.
         header: which model's states these are.
+        lm_head: what the file holds that the header names, if it names one.
 
     Raises:
         FlipsError: the folder holds another model's states, or cannot be written or read.
     """
 
-    def __init__(self, folder: Path, header: ReferenceHeader) -> None:
-        self._shards = ShardWriter(folder, header)
+    def __init__(
+        self, folder: Path, header: ReferenceHeader, *, lm_head: bytes | None = None
+    ) -> None:
+        self._shards = ShardWriter(folder, header)  # refuses before another's lm_head is replaced
+        if header.lm_head is not None and lm_head is not None:
+            write_file(folder, header.lm_head, lm_head)
         self._states = 0  # rows that wait to be written
         self.answers = {
             key: answer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lm_eval_flips.scoring.causal_model import CausalModel
+from lm_eval_flips.scoring.causal_model import CausalModel, out_of_memory
 from lm_eval_flips.scoring.packing_check import PackingCheck
 from lm_eval_flips.scoring.prefix_tree import (
     LONG_BASE,
@@ -73,14 +73,41 @@ class Scorer:
         Raises:
             UnreadableHeadError: the model's logits cannot be made from hidden states.
         """
-        root = plan(requests, budget=self.budget, keep_prefixes=self._check.prefixes_can_be_kept)
-        self._check.run(requests, root)
-        if self.refusal is not None:
-            yield from self._plain(requests)
-            return
-        if not self._check.prefixes_can_be_kept:
-            root = plan(requests, budget=self.budget, keep_prefixes=False)
-        yield from self._branch(requests, root, None)
+        yield from self._read(requests, None, 0, None)
+
+    def _read(
+        self,
+        requests: Sequence[TokenRequest],
+        among: Sequence[int] | None,
+        base: int,
+        cache: DynamicCache | None,
+    ) -> Iterator[ScoredRows]:
+        """Read some of the requests, whose first ``base`` tokens are in the cache."""
+        root = self._plan(requests, among, base)
+        if root is None:
+            yield from self._plain(requests, among)
+        else:
+            yield from self._branch(requests, root, cache)
+
+    def _plan(
+        self, requests: Sequence[TokenRequest], among: Sequence[int] | None, base: int
+    ) -> Branch | None:
+        """Packs as large as the model was tried on, within its memory; None if it takes none."""
+        while self.refusal is None:
+            keeps = self._check.prefixes_can_be_kept
+            root = plan(requests, budget=self.budget, among=among, base=base, keep_prefixes=keeps)
+            try:
+                self._check.run(requests, root)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if self.budget == 1:
+                    self._check.refusal = "two requests at once do not fit into the memory"
+                self.budget = max(1, min(self.budget, root.largest) // 2)
+            else:
+                if self.refusal is None and keeps == self._check.prefixes_can_be_kept:
+                    return root
+        return None
 
     def _branch(
         self, requests: Sequence[TokenRequest], branch: Branch, cache: DynamicCache | None
@@ -104,32 +131,28 @@ class Scorer:
                 rows = 1
             batch, waiting = waiting[:rows], waiting[rows:]
             try:
-                yield _packed_rows(self.model.of_packs(batch, cache), batch)
+                found = _packed_rows(self.model.of_packs(batch, cache), batch)
             except RuntimeError as error:
-                tokens = sum(map(len, batch))
                 if not out_of_memory(error) or sum(len(pack.requests) for pack in batch) == 1:
                     raise
-                self.budget = max(1, tokens // 2)
-                waiting = batch + waiting
+                found = None
+            # not while the error is at hand, which holds what the failed pass had made
+            if found is None:
+                self.budget = max(1, min(self.budget, sum(map(len, batch)) // 2))
                 if len(batch) == 1:
-                    waiting = waiting[1:]
-                    yield from self._smaller(requests, batch[0], cache)
+                    yield from self._read(requests, batch[0].requests, batch[0].base, cache)
+                else:
+                    waiting = batch + waiting
+            elif found.hidden.isnan().any():
+                # nan spreads in a pack: what must not be seen is weighed by 0, which leaves it nan
+                yield from self._plain(requests, found.requests)
+            else:
+                yield found
 
-    def _smaller(
-        self, requests: Sequence[TokenRequest], pack: Pack, cache: DynamicCache | None
+    def _plain(
+        self, requests: Sequence[TokenRequest], among: Sequence[int] | None = None
     ) -> Iterator[ScoredRows]:
-        """Run what was too large for the memory as smaller packs."""
-        smaller = plan(
-            requests,
-            budget=self.budget,
-            among=pack.requests,
-            base=pack.base,
-            keep_prefixes=self._check.prefixes_can_be_kept,
-        )
-        yield from self._branch(requests, smaller, cache)
-
-    def _plain(self, requests: Sequence[TokenRequest]) -> Iterator[ScoredRows]:
-        waiting = list(plain_batches(requests, size=self.batch_size))
+        waiting = list(plain_batches(requests, size=self.batch_size, among=among))
         while waiting:
             batch = waiting.pop(0)
             try:
@@ -137,8 +160,8 @@ class Scorer:
             except RuntimeError as error:
                 if not out_of_memory(error) or len(batch) == 1:
                     raise
-                self.batch_size = max(1, self.batch_size // 2)
                 middle = len(batch) // 2
+                self.batch_size = min(self.batch_size, middle)
                 waiting[:0] = [batch[:middle], batch[middle:]]
 
     def _batch(self, requests: Sequence[TokenRequest], batch: Sequence[int]) -> ScoredRows:
@@ -174,14 +197,3 @@ def _chosen_rows(hidden: Tensor, requests: Sequence[int], places: Sequence[Ints]
         requests=tuple(requests),
         rows=tuple(np.split(flat, bounds)),
     )
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out, on any device.
-
-    Example:
-        >>> out_of_memory(RuntimeError("shapes do not match"))
-        False
-    """
-    words = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in words

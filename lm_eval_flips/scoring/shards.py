@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -58,9 +59,25 @@ def tensor_file(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> File:
     Raises:
         FlipsError: it cannot be written, as on a full disk.
     """
+    file, content = tensor_content(name, tensors)
+    write_file(folder, file, content)
+    return file
+
+
+def tensor_content(name: str, tensors: Mapping[str, Tensor]) -> tuple[File, bytes]:
+    """Tensors as a file that is yet to be written, and what it will hold."""
     content = save_tensors({key: value.contiguous().cpu() for key, value in tensors.items()})
-    _replace(folder / name, content)
-    return File(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content).hexdigest()
+    return File(name=name, bytes=len(content), sha256=digest), content
+
+
+def write_file(folder: Path, file: File, content: bytes) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises:
+        FlipsError: it cannot be written, as on a full disk.
+    """
+    _replace(folder / file.name, content)
 
 
 def read_tensor_file(folder: Path, file: File) -> dict[str, Tensor]:
@@ -104,7 +121,7 @@ def read_manifest(folder: Path, header: type[H]) -> Manifest[H]:
         )
     try:
         return msgspec.json.decode(content, type=Manifest[header])  # type: ignore[valid-type]
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise FlipsError(f"'{path}' is no manifest of this kind: {error}") from None
 
 
@@ -133,7 +150,7 @@ class ShardWriter(Generic[H]):
                 )
         else:
             self.manifest = Manifest(format=FORMAT, header=header, shards=[])
-            self._write_manifest()
+            self._write_manifest([])
         self._pending: dict[str, list[Tensor]] = {}
         self._bytes = 0
         self._since = time.monotonic()
@@ -161,13 +178,15 @@ class ShardWriter(Generic[H]):
             return
         name = f"{len(self.manifest.shards):05}.safetensors"
         whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
-        self.manifest.shards.append(tensor_file(self.folder, name, whole))
-        self._write_manifest()
+        written = tensor_file(self.folder, name, whole)
+        self._write_manifest([*self.manifest.shards, written])
         self._pending, self._bytes, self._since = {}, 0, time.monotonic()
 
-    def _write_manifest(self) -> None:
-        content = msgspec.json.format(msgspec.json.encode(self.manifest), indent=1)
+    def _write_manifest(self, shards: list[File]) -> None:
+        manifest = msgspec.structs.replace(self.manifest, shards=shards)
+        content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _replace(self.folder / MANIFEST, content)
+        self.manifest = manifest
 
 
 def difference(old: Header, new: Header) -> str | None:
@@ -190,7 +209,8 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise FlipsError(
             f"'{path}' cannot be written: {error.strerror}; what was finished is kept: make room "
             "and rerun to go on"

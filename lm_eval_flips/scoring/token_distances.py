@@ -42,6 +42,14 @@ class TokenDistances:
 
 
 FIELDS = tuple(field.name for field in fields(TokenDistances))
+NOTHING = TokenDistances(
+    kl=torch.empty(0),
+    reverse_kl=torch.empty(0),
+    jensen_shannon=torch.empty(0),
+    total_variation=torch.empty(0),
+    same_top=torch.empty(0, dtype=torch.bool),
+    logprob_change=torch.empty(0),
+)
 
 
 class DistancesHeader(Header, frozen=True, kw_only=True):
@@ -94,11 +102,12 @@ class DistanceWriter:
         Args:
             key: hash of the request's text.
             answer: what the compressed model gave.
-            parts: its distances.
+            parts: its distances; none of an empty text.
             baseline_loglikelihood: what the baseline gave, by which the pair is proven later.
         """
         if key in self.answers:
             return  # the same text in another task
+        parts = parts or [NOTHING]
         self.answers[key] = answer
         self._shards.add(
             {
@@ -184,7 +193,7 @@ def _answers(shard: dict[str, Tensor]) -> Iterator[tuple[bytes, Answer]]:
     kl = torch.split(shard["kl"], shard["counts"].tolist())
     columns = (shard["keys"].numpy(), shard["loglikelihoods"].tolist(), shard["greedy"].tolist())
     for key, loglikelihood, greedy, own in zip(*columns, kl, strict=True):
-        yield key.tobytes(), Answer(loglikelihood, greedy, float(own.mean()))
+        yield key.tobytes(), Answer(loglikelihood, greedy, float(own.double().mean()))
 
 
 def _parts(folder: Path) -> Iterator[Path]:

@@ -41,6 +41,10 @@ def top_tokens(logits: Float[Tensor, "positions tokens"], count: int) -> TopToke
         (tensor([[1, 2]], dtype=torch.int32), tensor([[0.6000, 0.3000, 0.1000]]))
     """
     ids = logits.topk(min(count, logits.shape[-1]), -1).indices
+    # of equals topk takes any, the most likely token is the first of them
+    top = logits.argmax(-1, keepdim=True)
+    ids = torch.where(ids == top, ids[:, :1], ids)
+    ids[:, :1] = top
     return TopTokens(ids=ids.int(), logprobs=_merged(logits, ids))
 
 

@@ -169,7 +169,7 @@ def _with_zeros(
 ) -> VocabularyDistances:
     """The same where a token is ruled out, or too unlikely for a float32, or a logit is nan."""
     log_p, log_q = baseline.log_softmax(-1), compressed.log_softmax(-1)
-    log_m = torch.logaddexp(log_p, log_q) - log(2)
+    log_m = torch.where(log_p == log_q, log_p, torch.logaddexp(log_p, log_q) - log(2))
     shannon = (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
     return VocabularyDistances(
         kl=_kl(log_p, log_q).float(),

@@ -1,0 +1,73 @@
+"""One rank of two that record a baseline and measure from it on a CPU, for test_run.py.
+
+As in two_ranks.py the ranks are two gloo processes, the gathering done by torch.distributed.
+
+    RANK=0 WORLD_SIZE=2 ... python two_ranks_measured.py BASELINE COMPRESSED TASKS GROUPS RUN OUTPUT
+
+RUN is a plain run of the baseline, for FlipsTask; OUTPUT a folder for what is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import handle_non_serializable
+
+from lm_eval_flips.harness.model import FlipsHF
+
+
+class RankedFlipsHF(FlipsHF):
+    """flips-hf as one of several ranks."""
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank()
+
+    @property
+    def world_size(self) -> int:
+        return dist.get_world_size()
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        parts = [torch.zeros_like(tensor.reshape(-1)) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor.reshape(-1))
+        return torch.cat(parts)
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+
+def main(baseline: str, compressed: str, tasks: str, groups: str, run: str, output: str) -> None:
+    """Record the one model, measure the other; rank 0 writes results and samples of the latter."""
+    dist.init_process_group("gloo")
+
+    def evaluated(model: str, metadata: dict[str, str], **more: str) -> Any:
+        given: dict[str, Any] = {"device": "cpu", "batch_size": 8, "dtype": "float32", **more}
+        found = simple_evaluate(
+            model=RankedFlipsHF(pretrained=model, **given),
+            tasks=groups.split(","),
+            task_manager=TaskManager(include_path=tasks, include_defaults=False, metadata=metadata),
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+        dist.barrier()  # what one rank has written, the other one reads
+        return found
+
+    evaluated(baseline, {}, record=output)
+    results = evaluated(compressed, {"baseline": run}, reference=output, distances=output)
+    if dist.get_rank() == 0:
+        kept = {"results": results["results"], "samples": results["samples"]}
+        file = Path(output) / "out.json"
+        file.write_text(json.dumps(kept, default=handle_non_serializable))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
