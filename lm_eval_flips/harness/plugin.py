@@ -10,7 +10,7 @@ samples as tensors, on the GPU where there is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import nan
+from math import fsum, nan
 from typing import Any
 
 # Registering before the built-ins are there would keep lm_eval from ever loading them.
@@ -67,6 +67,16 @@ def change_of_bits_per_byte(items: Sequence[tuple[int, float, float, float]]) ->
     return _perplexity_change(items).bits_change
 
 
+def mean_over_requests(items: Sequence[tuple[float, int]]) -> float:
+    """Mean over all requests of a task, from each sample's ``(mean, requests)``.
+
+    Example:
+        >>> mean_over_requests([(0.1, 4), (0.4, 2)])
+        0.2
+    """
+    return fsum(mean * count for mean, count in items) / sum(count for _, count in items)
+
+
 def _padded(rows: list[list[float]]) -> Tensor:
     tensors = [torch.tensor(row, dtype=torch.float64) for row in rows]
     padded = pad_sequence(tensors, batch_first=True, padding_value=-torch.inf)
@@ -89,7 +99,7 @@ AGGREGATIONS: dict[str, Callable[[Any], float]] = {
     "all_flips": mean,
     "answers_changed": mean,
     "choice_kl": mean,
-    "token_kl": mean,
+    "token_kl": mean_over_requests,
     "flips_kl_correlation": correlate_flips_with_kl,
     "perplexity_ratio": ratio_of_perplexities,
     "bits_per_byte_change": change_of_bits_per_byte,

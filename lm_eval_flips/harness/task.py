@@ -233,13 +233,15 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         columns.add(records)
         return columns.samples()
 
-    def _token_kl(self, metrics: Mapping[str, Any], responses: list[Any]) -> dict[str, float]:
-        """The distance over the vocabulary, where flips-hf measured it."""
+    def _token_kl(
+        self, metrics: Mapping[str, Any], responses: list[Any]
+    ) -> dict[str, tuple[float, int]]:
+        """The distance over the vocabulary and over how many requests, if flips-hf measured it."""
         # the second half asks for each choice without its context
         asked = len(responses) // 2 if "acc_mutual_info" in metrics else len(responses)
         found = mean_token_kl(responses[:asked])
         wanted = not self._named or "token_kl" in self._named
-        return {} if isnan(found) or not wanted else {"token_kl": found}
+        return {} if isnan(found) or not wanted else {"token_kl": (found, asked)}
 
     def _record(
         self,

@@ -335,13 +335,14 @@ def harness_results(
     return {**results_of(output), "folder": output}
 
 
+@pytest.mark.parametrize("task", ["tiny_inputs", "tiny_choice"])
 def test_the_three_ways_agree(
-    main: Done, compared: Comparison, harness_results: dict[str, Any]
+    task: str, main: Done, compared: Comparison, harness_results: dict[str, Any]
 ) -> None:
     """compare, run and FlipsTask on one task: flips, all_flips, choice_kl and token_kl."""
-    own = rows_of(main.document)["tiny_inputs"]
-    (row,) = [row for row in compared.compressed[0].tasks if row.name == "tiny_inputs"]
-    harness = harness_results["results"]["tiny_inputs"]
+    own = rows_of(main.document)[task]
+    row = next(row for row in compared.compressed[0].tasks if row.name == task)
+    harness = harness_results["results"][task]
     for name, value in _numbers(row).items():
         written = own[name]
         if isinstance(written, dict):
@@ -352,14 +353,18 @@ def test_the_three_ways_agree(
 
 
 @pytest.mark.parametrize("task", MEASURED)
-def test_the_harness_s_distances_are_means_over_samples(
+def test_the_harness_s_distances_are_compare_s(
     task: str, compared: Comparison, harness_results: dict[str, Any]
 ) -> None:
-    """Of every task what `compare` has of each sample, averaged as the harness averages."""
+    """Of every task: token_kl a mean over requests, choice_kl over samples."""
     paired = next(m for m in compared.compressed[0].metrics if m.pairs.task == task)
     harness = harness_results["results"][task]
     assert paired.token_kl is not None
-    assert harness["token_kl,none"] == pytest.approx(float(paired.token_kl.mean()), abs=1e-9)
+    (row,) = [
+        r for r in compared.compressed[0].tasks if (r.name, r.metric) == (task, paired.metric)
+    ]
+    assert row.tokens is not None
+    assert harness["token_kl,none"] == pytest.approx(row.tokens.token_kl.per_request_mean, abs=1e-9)
     if paired.divergence is not None:
         assert harness["choice_kl,none"] == pytest.approx(
             float(paired.divergence.kl.mean()), abs=1e-9
@@ -370,7 +375,7 @@ def test_the_harness_logs_each_sample_s_token_kl(
     compared: Comparison, harness_results: dict[str, Any]
 ) -> None:
     """And the distances lie beside its samples, so that compare finds them there too."""
-    logged = [s["token_kl"] for s in samples_of(harness_results["folder"], "tiny_choice")]
+    logged = [s["token_kl"][0] for s in samples_of(harness_results["folder"], "tiny_choice")]
     paired = next(m for m in compared.compressed[0].metrics if m.pairs.task == "tiny_choice")
     assert paired.token_kl is not None
     assert logged == pytest.approx(paired.token_kl.tolist(), abs=1e-9)
