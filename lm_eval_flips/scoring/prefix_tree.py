@@ -23,7 +23,6 @@ Ints = NDArray[np.int64]
 WORTH_KEEPING = 32  # tokens; running a shorter prefix by itself costs more than it saves
 ROW = 96  # tokens of a pack, where its requests need no more; attention costs the square
 REPEATED = 8  # tokens; a shared prefix that is shorter is repeated to keep packs short
-LONG_BASE = 8192  # tokens; a longer kept prefix is not copied for many rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,7 +248,7 @@ class _Planner:
 
     def _room(self, base: int) -> int:
         """Tokens of a row: as many as stand before it, since the prefix is copied for each row."""
-        return self._budget if base > LONG_BASE else min(max(self._row, base), self._budget)
+        return min(max(self._row, base), self._budget)
 
     def _size(self, low: int, high: int, base: int) -> int:
         """Tokens of the tree of these requests beyond ``base``."""

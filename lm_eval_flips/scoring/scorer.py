@@ -17,7 +17,6 @@ from transformers.cache_utils import DynamicCache
 from lm_eval_flips.scoring.causal_model import CausalModel, out_of_memory
 from lm_eval_flips.scoring.packing_check import PackingCheck
 from lm_eval_flips.scoring.prefix_tree import (
-    LONG_BASE,
     Branch,
     Ints,
     Pack,
@@ -126,9 +125,8 @@ class Scorer:
         """Run packs behind the same prefix, those of about a length together."""
         waiting = sorted(packs, key=len, reverse=True)
         while waiting:
-            rows = max(1, self.budget // len(waiting[0]))
-            if waiting[0].base > LONG_BASE:
-                rows = 1
+            # the prefix is copied for each row
+            rows = max(1, self.budget // max(len(waiting[0]), waiting[0].base))
             batch, waiting = waiting[:rows], waiting[rows:]
             try:
                 found = _packed_rows(self.model.of_packs(batch, cache), batch)
