@@ -7,6 +7,7 @@ import hashlib
 import os
 import pickle
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from lm_eval_flips.scoring import shards
 from lm_eval_flips.scoring.shards import (
     FORMAT,
     MANIFEST,
+    SHARD_SECONDS,
     File,
     Header,
     ShardWriter,
@@ -292,25 +294,36 @@ def test_interrupted_writes_leave_a_readable_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_shard_is_written_when_enough_is_waiting(
+def test_shard_is_written_when_enough_bytes_are_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By bytes or by time; not before either."""
-    writer = ShardWriter(tmp_path, HEADER)
-    assert not writer.flush_if_due()
+    """Not before, and what was written counts no more."""
     monkeypatch.setattr(shards, "SHARD_BYTES", 40)
+    writer = ShardWriter(tmp_path, HEADER)
     small = values(torch.float32, 5)
-    writer.add({"x": small})
-    assert not writer.flush_if_due()
-    assert read(tmp_path) == []
-    writer.add({"x": small})
-    assert writer.flush_if_due()
-    assert_holds(tmp_path, [torch.cat([small, small])])
-    writer.add({"x": small})
-    assert not writer.flush_if_due()
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
-    assert writer.flush_if_due()
-    assert_holds(tmp_path, [torch.cat([small, small]), small])
+    for _ in range(2):
+        writer.add({"x": small})
+        assert not writer.flush_if_due()
+        writer.add({"x": small})
+        assert writer.flush_if_due()
+    assert_holds(tmp_path, [torch.cat([small, small])] * 2)
+
+
+def test_shard_is_written_when_something_waited_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little it is; the time counts from the last shard."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    writer = ShardWriter(tmp_path, HEADER)
+    small = values(torch.float32, 5)
+    for _ in range(2):
+        writer.add({"x": small})
+        now += SHARD_SECONDS - 1
+        assert not writer.flush_if_due()
+        now += 1
+        assert writer.flush_if_due()
+    assert_holds(tmp_path, [small] * 2)
 
 
 def test_disk_that_is_full_is_told_and_earlier_shards_stay(tmp_path: Path) -> None:

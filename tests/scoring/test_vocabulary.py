@@ -162,13 +162,27 @@ def test_opposite_models_counted_by_hand(device: str, gap: float) -> None:
     assert not bool(found.same_top)
 
 
+@pytest.mark.parametrize("gap", [80.0, 90.0, 110.0, 200.0, 1000.0])
+def test_token_that_both_models_all_but_rule_out_counts_next_to_nothing(
+    device: str, generator: torch.Generator, gap: float
+) -> None:
+    """Also where its probability is 0 in single, or in double precision, for both."""
+    baseline, compressed = (logits.to(device) for logits in pair(generator, 20, 300, scale=0.5))
+    baseline[:, 7] -= gap
+    compressed[:, 7] -= gap + 5
+    found = vocabulary_distances(baseline=baseline, compressed=compressed)
+    assert_matches(found, scipys(baseline, compressed))
+
+
+@pytest.mark.parametrize("ruled_out", [0, 7])
 @pytest.mark.parametrize("moved", [1e-2, 1e-3, 1e-4, 1e-5])
 @pytest.mark.parametrize("tokens", [257, LARGE])
 def test_near_models_keep_their_distance(
-    device: str, generator: torch.Generator, tokens: int, moved: float
+    device: str, generator: torch.Generator, tokens: int, moved: float, ruled_out: int
 ) -> None:
     """Logits moved by as little as 0.00001 are off by less than 1e-7 nats, and never negative."""
     baseline = 3 * torch.randn(20, tokens, generator=generator).to(device)
+    baseline[:, :ruled_out] = -inf
     noise = torch.randn(20, tokens, generator=generator).to(device)
     compressed = baseline + moved * noise
     found = vocabulary_distances(baseline=baseline, compressed=compressed)
