@@ -22,9 +22,6 @@ models=$folder/models
 model=$models/SmolLM2-135M-Instruct
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
-# glibc gives large buffers back after every layer; keeping them makes bfloat16 a quarter faster
-export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184
-export MALLOC_TOP_PAD_=268435456
 
 # step NAME COMMAND...: runs a command quietly, and shows the end of its log if it fails
 step() {

@@ -124,12 +124,12 @@ def _score_tokens(
     for start, logits in _chunks(hidden, head):
         stop = start + len(logits)
         here = slice(*np.searchsorted(measured, (start, stop)).tolist())
+        every = here.stop - here.start == len(logits)
         if against is not None and here.start < here.stop:
             places = torch.from_numpy(measured[here] - start).to(logits.device)
-            every = len(places) == len(logits)
             distances.append(against.distances(logits if every else logits[places], here))
-        # not the distances' own, which round otherwise: measuring must not change an answer
-        scores = token_scores(logits)
+        # the same to the last bit: measuring must not change an answer
+        scores = distances[-1].compressed if against and every else token_scores(logits)
         low, high = np.searchsorted(flat[order], (start, stop)).tolist()
         pairs = torch.from_numpy(order[low:high])
         row = torch.from_numpy(flat[order[low:high]] - start).to(logits.device)

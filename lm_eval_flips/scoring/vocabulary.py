@@ -105,13 +105,16 @@ def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
         >>> found.lognorm, found.top
         (tensor([1.3133]), tensor([1]))
     """
-    found = []
-    for step in _steps(logits):
-        largest, top = step.max(-1)
-        # a fused log_softmax takes less time than logsumexp; at the top it is below 0 by the norm
-        below = step.log_softmax(-1, dtype=torch.float32).gather(-1, top[:, None])[:, 0]
-        found.append(TokenScores(lognorm=largest.float() - below, top=top))
-    return _joined_scores(found)
+    return _joined_scores(
+        [_scores(step, step.log_softmax(-1, dtype=torch.float32)) for step in _steps(logits)]
+    )
+
+
+def _scores(logits: Tensor, logprobs: Tensor) -> TokenScores:
+    # a fused log_softmax takes less time than logsumexp; at the top it is below 0 by the norm
+    largest, top = logits.max(-1)
+    below = logprobs.gather(-1, top[:, None])[:, 0]
+    return TokenScores(lognorm=largest.float() - below, top=top)
 
 
 def _steps(logits: Tensor) -> Sequence[Tensor]:
@@ -119,34 +122,21 @@ def _steps(logits: Tensor) -> Sequence[Tensor]:
     return torch.split(logits, max(1, step // max(1, logits.shape[-1])))
 
 
-class _Softmax:
-    """A softmax in parts: logits below their largest, probabilities, and the norm."""
-
-    def __init__(self, logits: Tensor, shifted: Tensor, p: Tensor) -> None:
-        rows = len(logits)
-        largest, place = logits.max(-1, keepdim=True)
-        self.shifted = torch.sub(logits, largest.float(), out=shifted[:rows])
-        self.p = torch.exp(self.shifted, out=p[:rows])
-        self.norm = self.p.sum(-1, keepdim=True)
-        self.p.div_(self.norm)
-        lognorm = largest.float() + self.norm.log()
-        self.scores = TokenScores(lognorm=lognorm[:, 0], top=place[:, 0])
-
-
 def _distances(
     baseline: Tensor, compressed: Tensor, buffers: Sequence[Tensor]
 ) -> VocabularyDistances:
-    ours, theirs = _Softmax(baseline, *buffers[:2]), _Softmax(compressed, *buffers[2:4])
-    least = torch.minimum(ours.shifted.amin(-1), theirs.shifted.amin(-1))
-    if not bool((least > UNDERFLOW).all()):
-        return _with_zeros(baseline.double(), compressed.double(), ours.scores, theirs.scores)
-    p, q = ours.p, theirs.p
-    # the norms' logs as exactly as p and q were divided by them: this is log(p / q)
-    norms = ours.norm.double().log() - theirs.norm.double().log()
-    ratio = ours.shifted.sub_(theirs.shifted).sub_(norms.float())
+    log_p, log_q, p, q, more = (buffer[: len(baseline)] for buffer in buffers)
+    torch.log_softmax(baseline, -1, dtype=torch.float32, out=log_p)
+    torch.log_softmax(compressed, -1, dtype=torch.float32, out=log_q)
+    ours, theirs = _scores(baseline, log_p), _scores(compressed, log_q)
+    if not bool((torch.minimum(log_p.amin(-1), log_q.amin(-1)) > UNDERFLOW).all()):
+        return _with_zeros(baseline.double(), compressed.double(), ours, theirs)
+    torch.exp(log_p, out=p)
+    torch.exp(log_q, out=q)
+    ratio = log_p.sub_(log_q)
     forward, backward = torch.linalg.vecdot(p, ratio), torch.linalg.vecdot(q, ratio)
-    smaller = torch.minimum(p, q, out=theirs.shifted)
-    more = torch.sub(p, q, out=buffers[4][: len(p)])
+    smaller = torch.minimum(p, q, out=log_q)
+    torch.sub(p, q, out=more)
     total = p.add_(q)
     excess = more.sum(-1)
     variation = more.abs_().sum(-1) / 2
@@ -159,8 +149,8 @@ def _distances(
         reverse_kl=(excess - backward).clamp_min_(0.0),
         jensen_shannon=shannon.clamp_min_(0.0),
         total_variation=variation,
-        baseline=ours.scores,
-        compressed=theirs.scores,
+        baseline=ours,
+        compressed=theirs,
     )
 
 

@@ -32,7 +32,8 @@ def main() -> None:
     for name in ("model", "compressed", "data"):
         parser.add_argument(name)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--questions", type=int, default=300, help="of ARC; MMLU: all there are")
+    parser.add_argument("--questions", type=int, default=300, help="of ARC")
+    parser.add_argument("--per-subject", type=int, help="of MMLU; all if left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
@@ -100,6 +101,7 @@ def in_process(child: str, name: str, folder: str, options: argparse.Namespace) 
         *(sys.executable, __file__, options.model, options.compressed, options.data),
         *("--sets", name, "--questions", str(options.questions), "--dtype", options.dtype),
         *("--device", options.device, "--batch-size", str(options.batch_size)),
+        *(("--per-subject", str(options.per_subject)) if options.per_subject else ()),
         *("--child", child, "--folder", folder),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -117,7 +119,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
     logging.disable(logging.WARNING)
     (name,) = options.sets
-    questions = SETS[name](Path(options.data), options.questions)
+    count = options.per_subject if name.startswith("mmlu") else options.questions
+    questions = SETS[name](Path(options.data), count)
     requests = [
         Instance("loglikelihood", {}, (context, choice), i, metadata=(name, doc, 1))
         for doc, (context, choices) in enumerate(questions)
@@ -216,7 +219,7 @@ def arc_prompt(found: dict[str, Any]) -> str:
     return f"Question: {found['question']}\nAnswer:"
 
 
-def mmlu(data: Path, _: int) -> Questions:
+def mmlu(data: Path, count: int | None) -> Questions:
     """MMLU by subject with letters as choices; a subject's first questions serve as examples."""
     subjects: dict[str, list[dict[str, Any]]] = {}
     for found in lines(data / "mmlu.jsonl"):
@@ -230,7 +233,7 @@ def mmlu(data: Path, _: int) -> Questions:
         head += f"{subject.replace('_', ' ')}.\n\n{examples}"
         questions += [
             (head + mmlu_prompt(found), [f" {letter}" for letter in LETTERS])
-            for found in documents[SHOTS:]
+            for found in documents[SHOTS:][:count]
         ]
     return questions
 
@@ -247,7 +250,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 CHILDREN = ("plain", "baseline", "compressed", "itself")
-SETS: dict[str, Callable[[Path, int], Questions]] = {
+SETS: dict[str, Callable[[Path, Any], Questions]] = {
     "arc_0shot": lambda data, count: arc(data, count, 0),
     "arc_5shot": lambda data, count: arc(data, count, SHOTS),
     "mmlu_5shot": mmlu,
