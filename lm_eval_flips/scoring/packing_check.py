@@ -20,7 +20,7 @@ from torch import Tensor
 from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError, out_of_memory
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, TokenRequest, plan
 
-TRIED = 4  # requests
+TRIED = 2  # requests; each is read by itself, which costs what packing saves
 POSITIONS = 16  # of each request, the last ones
 # Largest mean KL (nats) that rounding explains, between packed and plain and between two packs of
 # one shape: ten times what real models show. A context that is not seen costs 0.1 nats or more.
@@ -42,6 +42,7 @@ class PackingCheck:
         self._longest = 0  # tokens of the longest request that was tried
         self._size = 0  # tokens of the largest pack that was tried
         self._reach = 0  # and of the furthest one behind a kept prefix, with that prefix
+        self._alone: dict[tuple[bytes, int], Tensor] = {}  # what requests predict by themselves
         self.refusal: str | None = None
         self.prefixes_can_be_kept = True
 
@@ -61,18 +62,21 @@ class PackingCheck:
         window = self._model.window
         beyond = window is not None and longest > window >= self._longest
         tried = _some(requests, longest=window is not None)
+        behind = root.furthest
+        near = [] if behind is None else _some([requests[index] for index in behind.requests])
+        if window is None and len(near) > 1:
+            tried = near  # one set serves both trials
         if self.refusal is not None or len(tried) < 2:
             return  # by itself, a request is read as it is
         if root.largest > self._size or beyond:
             self.refusal = self._try(tried, root.largest)
             self._size = max(self._size, root.largest)
-        behind = root.furthest
         if behind is not None and self.refusal is None:
             reach = behind.base + len(behind)
             if reach > self._reach or beyond:
-                tried = _some([requests[index] for index in behind.requests])
-                self.prefixes_can_be_kept &= self._keeps_prefix(tried, behind.base, reach)
+                self.prefixes_can_be_kept &= self._keeps_prefix(near, behind.base, reach)
                 self._reach = max(self._reach, reach)
+        self._alone.clear()
         self._longest = max(self._longest, longest)
 
     def _known_refusal(self, longest: int) -> str | None:
@@ -114,10 +118,12 @@ class PackingCheck:
 
     def _plain(self, tried: Sequence[TokenRequest]) -> list[Tensor]:
         """What each predicts, read by itself."""
-        return [
-            self._distributions(self._model.of_batch([request])[0, request.first_scored :])
-            for request in tried
-        ]
+        for request in tried:
+            key = request.fed.tobytes(), request.scored
+            if key not in self._alone:
+                hidden = self._model.of_batch([request])[0, request.first_scored :]
+                self._alone[key] = self._distributions(hidden)
+        return [self._alone[request.fed.tobytes(), request.scored] for request in tried]
 
     def _packed(self, tried: Sequence[TokenRequest], pack: Pack) -> list[Tensor]:
         """What each predicts in the pack, behind the prefix that it needs."""
