@@ -11,6 +11,7 @@ sample a cluster of its own that is the ordinary standard error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan, nan, sqrt
 from typing import NamedTuple
 
@@ -96,6 +97,24 @@ def mcnemar(*, lost: int, won: int) -> float:
         return nan
     # at 1/2 both tails are alike
     return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of several p-values (1979, Scand. J. Stat. 6).
+
+    Each may be held against the level of a single test. nan stays nan and counts for nothing.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if not isnan(p))
+    adjusted = [nan] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        adjusted[place] = largest
+    return adjusted
 
 
 def standard_error(

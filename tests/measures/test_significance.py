@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from lm_eval_flips.measures.significance import (
+    holm,
     mcnemar,
     mean_interval,
     paired_share_interval,
@@ -487,3 +489,15 @@ def test_quantile_interval_can_be_infinite(device: str) -> None:
 def test_quantile_interval_of_equal_values_is_that_value(device: str) -> None:
     """Ties are no trouble: all values equal give that value at both ends."""
     assert quantile_interval(torch.zeros(40, device=device), 0.5) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_statsmodels_own(seed: int) -> None:
+    """In any order; nan stays nan and takes no part."""
+    p_values = np.random.default_rng(seed).random(7) ** 3
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values.tolist()) == pytest.approx(list(expected))
+    with_nan = holm([*p_values[:3].tolist(), nan, *p_values[3:].tolist()])
+    assert isnan(with_nan.pop(3))
+    assert with_nan == pytest.approx(list(expected))
+    assert holm([]) == []

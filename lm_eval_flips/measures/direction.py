@@ -1,0 +1,133 @@
+"""Which way the answers moved, apart from how many did.
+
+KL and flips measure the volume of what moved, not its direction (ByteShape, arXiv 2606.19558). A
+flip is a loss (correct to incorrect) or a win. Two lines tell what their ratio means: one half,
+where losses and wins are alike and the score stays; and what answers that change at random would
+give. From a correct answer every change is a loss; from an incorrect one, among k choices, one
+change in k - 1 is a win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+import torch
+from scipy import special
+from torch import Tensor
+
+from lm_eval_flips.measures.significance import Interval, mcnemar, wilson
+from lm_eval_flips.shapes import Bool, Float, Int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """Losses and wins among flips.
+
+    ``random_wins`` is the number of wins if every incorrect answer of the baseline changed to
+    another choice at random; nan where the number of choices is not known. ``margin_change`` is the
+    mean change of the signed top margin; nan where there are no choices.
+    """
+
+    lost: int
+    won: int
+    baseline_correct: int
+    random_wins: float
+    margin_change: float
+
+    @property
+    def loss_share(self) -> float:
+        """Losses as a share of flips; nan for none."""
+        return self.lost / (self.lost + self.won) if self.lost + self.won else nan
+
+    @property
+    def random_loss_share(self) -> float:
+        """The same if every answer were as likely to change, and to any other choice."""
+        total = self.baseline_correct + self.random_wins
+        return self.baseline_correct / total if total else nan
+
+    @property
+    def negative_flip_rate(self) -> float:
+        """Share of the baseline's correct answers that were lost; nan for none."""
+        return self.lost / self.baseline_correct if self.baseline_correct else nan
+
+    def loss_share_interval(self, *, level: float = 0.95) -> Interval:
+        """Wilson's interval of the share of losses, for samples that are independent."""
+        return wilson(self.lost, self.lost + self.won, level=level)
+
+    def negative_flip_interval(self, *, level: float = 0.95) -> Interval:
+        """Wilson's interval of the negative flip rate, for samples that are independent."""
+        return wilson(self.lost, self.baseline_correct, level=level)
+
+    def p_no_preference(self) -> float:
+        """Exact two-sided p (McNemar) that losses are as likely as wins; nan without flips."""
+        return mcnemar(lost=self.lost, won=self.won)
+
+    def p_random(self) -> float:
+        """Exact two-sided binomial p that answers changed at random: twice the smaller tail.
+
+        nan without flips, or where the number of choices is not known.
+        """
+        flips, share = self.lost + self.won, self.random_loss_share
+        if not flips or not 0 < share < 1:
+            return nan
+        below = float(special.bdtr(self.lost, flips, share))
+        above = 1.0 if self.lost == 0 else float(special.bdtrc(self.lost - 1, flips, share))
+        return min(1.0, 2 * min(below, above))
+
+
+def signed_margin(
+    loglikelihoods: Float[Tensor, "samples choices"], answer: Int[Tensor, " samples"]
+) -> Float[Tensor, " samples"]:
+    """Probability of one choice minus that of the best other one, -1..1.
+
+    In the baseline, at its own answer, this is the top margin; in the compressed run, at the
+    baseline's answer, it is negative where the answer changed. 1 for a sample with a single choice.
+
+    Example:
+        >>> p = torch.tensor([[0.6, 0.3, 0.1]])
+        >>> signed_margin(p.log(), torch.tensor([1]))
+        tensor([-0.3000], dtype=torch.float64)
+    """
+    p = loglikelihoods.double().softmax(-1)
+    own = p.gather(-1, answer[:, None])
+    others = p.scatter(-1, answer[:, None], 0.0).amax(-1)
+    return own[:, 0] - others
+
+
+def direction(
+    *,
+    baseline_correct: Bool[Tensor, " samples"],
+    compressed_correct: Bool[Tensor, " samples"],
+    choices: Int[Tensor, " samples"] | None = None,
+    margin_change: Float[Tensor, " measured"] | None = None,
+) -> Direction:
+    """Count losses and wins, and what chance would give.
+
+    Args:
+        baseline_correct: whether the baseline's answer is right.
+        compressed_correct: the same of the compressed run, same order.
+        choices: number of choices of each sample; None where there are none. A sample with one
+            choice cannot change.
+        margin_change: change of the signed margin of those samples that have choices.
+
+    Example:
+        >>> found = direction(
+        ...     baseline_correct=torch.tensor([True, True, False, False]),
+        ...     compressed_correct=torch.tensor([False, True, True, False]),
+        ...     choices=torch.tensor([4, 4, 4, 4]),
+        ... )
+        >>> found.loss_share, found.random_loss_share, found.negative_flip_rate
+        (0.5, 0.75, 0.5)
+    """
+    wins = nan
+    if choices is not None:
+        others = (choices[~baseline_correct] - 1).double()
+        wins = float(torch.where(others > 0, 1 / others, 0.0).sum())
+    return Direction(
+        lost=int((baseline_correct & ~compressed_correct).sum()),
+        won=int((~baseline_correct & compressed_correct).sum()),
+        baseline_correct=int(baseline_correct.sum()),
+        random_wins=wins,
+        margin_change=nan if margin_change is None else float(margin_change.mean()),
+    )
