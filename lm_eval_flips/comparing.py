@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.measures.correlation import Spearman, spearman
 from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
 from lm_eval_flips.pairing import Dropped, Pairs, pair
+from lm_eval_flips.ranking import overlap_of, rank_runs
 from lm_eval_flips.reading import read_samples
 from lm_eval_flips.result import (
     Comparison,
@@ -38,6 +39,8 @@ def compare(
     on_mismatch: Literal["error", "intersect"] = "error",
     on_nan: Literal["error", "exclude"] = "error",
     allow_identical: bool = False,
+    noise_floor: str | Path | Run | None = None,
+    equivalence_margin: float | None = None,
     device: str | torch.device = "cpu",
     read: Read = read_samples,
 ) -> Comparison:
@@ -52,12 +55,17 @@ def compare(
         on_mismatch: "intersect" leaves out the samples that differ, and records them.
         on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
         allow_identical: accept two runs that agree in every log-likelihood.
+        noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
+            every compressed run is held against what moved there.
+        equivalence_margin: how far two scores may differ and still be equivalent, 0..1; None leaves
+            that out.
         device: where the tensors are; "cuda" for millions of samples.
         read: reads a task's samples; a ``SampleReader`` does it in processes of its own.
 
     Raises:
         FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
-            ``pair``. The device cannot be used.
+            ``pair``. The device cannot be used, the margin is none, or the noise floor is no second
+            run of the baseline.
 
     Example:
         >>> comparison = compare("runs/baseline", "runs/int4")  # doctest: +SKIP
@@ -67,41 +75,108 @@ def compare(
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
     _refuse_device(device)
-    base = baseline if isinstance(baseline, Run) else load_run(baseline)
-    runs = [run if isinstance(run, Run) else load_run(run) for run in compressed]
+    _refuse_margin(equivalence_margin)
+    base = _loaded(baseline)
+    floor = None if noise_floor is None else _loaded(noise_floor)
+    if floor is not None:
+        _refuse_other_model(base, floor)
+    runs = [_loaded(run) for run in compressed]
+    every = runs if floor is None else [floor, *runs]
     kept = base.select(tasks)
-    compared: list[tuple[Run, list[Pairs]]] = [(run, []) for run in runs]
+
+    def paired(ours: Samples, theirs: Samples) -> Pairs:
+        return pair(ours, theirs, on_mismatch=on_mismatch, on_nan=on_nan, device=device)
+
+    found = list(_pairs(base, every, kept, read, paired, filter))
+    rows = _Rows(margin=equivalence_margin, floor={})
+    second = None
+    if floor is not None:
+        second = _compare_run(base, floor, *found.pop(0), kept, metric=metric, rows=rows)
+        rows = replace(rows, floor={_key(own): own for own in second.metrics})
+    results = []
+    for run, (pairs, left_out) in zip(runs, found, strict=True):
+        _refuse_identical(base, run, pairs, allowed=allow_identical)
+        results.append(_compare_run(base, run, pairs, left_out, kept, metric=metric, rows=rows))
+    return Comparison(
+        baseline=RunSummary(path=str(base.path), model=base.model),
+        noise_floor=second,
+        settings_that_differ=tuple(d for run in every for d in setting_differences(base, run)),
+        compressed=tuple(results),
+        across_runs=_across_runs(results, _choice_kl),
+        across_runs_token_kl=_across_runs(results, _token_kl),
+        ranking=rank_runs([_primaries(run.metrics) for run in results]),
+        overlap=overlap_of([_primaries(run.metrics) for run in results]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Measures rows, with a margin and beside a noise floor where these are asked for."""
+
+    margin: float | None
+    floor: Mapping[tuple[str, str, str], PairedMetric]
+
+    def row(self, metrics: Sequence[PairedMetric], *, name: str) -> Row:
+        floors = [self.floor[_key(m)] for m in metrics if _key(m) in self.floor]
+        whole = floors if len(floors) == len(metrics) else ()
+        return measure(metrics, name=name, margin=self.margin, floors=whole)
+
+
+def _key(metric: PairedMetric) -> tuple[str, str, str]:
+    return metric.pairs.task, metric.pairs.filter, metric.metric
+
+
+def _loaded(run: str | Path | Run) -> Run:
+    return run if isinstance(run, Run) else load_run(run)
+
+
+def _pairs(
+    base: Run,
+    runs: Sequence[Run],
+    kept: Sequence[str],
+    read: Read,
+    paired: Callable[[Samples, Samples], Pairs],
+    wanted: str | None,
+) -> Iterator[tuple[list[Pairs], str | None]]:
+    """Each run's pairs with the baseline, task by task; and why distances were left out, if any."""
+    found: list[list[Pairs]] = [[] for _ in runs]
     for name in kept:
         ours: dict[str, Samples] | None = None
-        for run, pairs in compared:
+        for run, pairs in zip(runs, found, strict=True):
             if name not in run.tasks:
                 continue
             ours = ours or read(base.tasks[name])
             theirs = read(run.tasks[name])
-            for label in _filters(ours, theirs, name, wanted=filter):
-                pairs.append(
-                    pair(
-                        ours[label],
-                        theirs[label],
-                        on_mismatch=on_mismatch,
-                        on_nan=on_nan,
-                        device=device,
-                    )
-                )
-    results = []
-    for run, pairs in compared:
-        measured, left_out = _with_tokens(run, pairs)
-        found = _compare_run(
-            base, run, measured, kept, metric=metric, allow_identical=allow_identical
+            for label in _filters(ours, theirs, name, wanted=wanted):
+                pairs.append(paired(ours[label], theirs[label]))
+    for run, pairs in zip(runs, found, strict=True):
+        yield _with_tokens(run, pairs)
+
+
+def _refuse_margin(margin: float | None) -> None:
+    if margin is not None and not 0 < margin < 1:
+        raise FlipsError(
+            f"the equivalence margin {margin} is no change of a score; give one between 0 and 1, "
+            "such as 0.01"
         )
-        results.append(replace(found, tokens_left_out=left_out))
-    return Comparison(
-        baseline=RunSummary(path=str(base.path), model=base.model),
-        settings_that_differ=tuple(d for run in runs for d in setting_differences(base, run)),
-        compressed=tuple(results),
-        across_runs=_across_runs(results, _choice_kl),
-        across_runs_token_kl=_across_runs(results, _token_kl),
-    )
+
+
+def _refuse_other_model(base: Run, floor: Run) -> None:
+    """A noise floor is a second run of the same model."""
+    if base.path.resolve() == floor.path.resolve():
+        raise FlipsError(
+            f"the noise floor '{floor.path}' is the baseline itself; run the baseline a second "
+            "time, with another --batch_size"
+        )
+    for name in ("model", "revision", "peft", "delta"):
+        ours, theirs = (
+            run.model if name == "model" else run.model_args.get(name) for run in (base, floor)
+        )
+        if ours != theirs:
+            raise FlipsError(
+                f"the noise floor '{floor.path}' is no second run of the baseline: its {name} is "
+                f"{theirs}, not {ours}"
+            )
 
 
 def _refuse_device(device: str | torch.device) -> None:
@@ -151,10 +226,11 @@ def _compare_run(
     base: Run,
     run: Run,
     pairs: list[Pairs],
+    left_out: str | None,
     kept: Sequence[str],
     *,
     metric: str | None,
-    allow_identical: bool,
+    rows: _Rows,
 ) -> RunComparison:
     shared = [name for name in kept if name in run.tasks]
     if not shared:
@@ -164,21 +240,20 @@ def _compare_run(
         )
     if not pairs:
         raise FlipsError("no task logged the filter asked for; drop --filter to see them all")
-    _refuse_identical(base, run, pairs, allowed=allow_identical)
     every = [paired for found in pairs for paired in paired_metrics(found)]
     metrics = [paired for paired in every if metric in (None, paired.metric)]
     if not metrics:
         have = sorted({paired.metric for paired in every})
         raise FlipsError(f"no task logged the metric '{metric}'; there are {named(have, shown=20)}")
-    rows = tuple(measure([paired], name=paired.pairs.task) for paired in metrics)
+    measured = tuple(rows.row([paired], name=paired.pairs.task) for paired in metrics)
     return RunComparison(
         path=str(run.path),
         model=run.model,
-        tasks=rows,
-        groups=tuple(_groups(base, metrics)),
-        pooled=_pooled(metrics, rows),
+        tasks=measured,
+        groups=tuple(_groups(base, metrics, rows)),
+        pooled=_pooled(metrics, measured, rows),
         dropped=tuple(_dropped(pairs)),
-        tokens_left_out=None,
+        tokens_left_out=left_out,
         not_compared=tuple(
             sorted((set(kept) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
         ),
@@ -215,14 +290,14 @@ def _primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
     return binary or [paired for paired in chosen.values() if paired.metric == first]
 
 
-def _pooled(metrics: Sequence[PairedMetric], rows: Sequence[Row]) -> Row:
+def _pooled(metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: _Rows) -> Row:
     chosen = _primaries(metrics)
     if len(chosen) == 1:
-        return replace(rows[metrics.index(chosen[0])], name="pooled")
-    return measure(chosen, name="pooled")
+        return replace(measured[metrics.index(chosen[0])], name="pooled")
+    return rows.row(chosen, name="pooled")
 
 
-def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:
+def _groups(base: Run, metrics: Sequence[PairedMetric], rows: _Rows) -> Iterable[Row]:
     by_key: dict[tuple[str, str], dict[str, PairedMetric]] = {}
     for paired in metrics:
         key = (paired.pairs.filter, paired.metric)
@@ -233,7 +308,7 @@ def _groups(base: Run, metrics: Sequence[PairedMetric]) -> Iterable[Row]:
         if not whole and set(leaves) <= set(primaries):
             whole = [primaries]
         for found in whole:
-            yield measure([found[leaf] for leaf in leaves], name=group)
+            yield rows.row([found[leaf] for leaf in leaves], name=group)
 
 
 def _with_tokens(run: Run, pairs: list[Pairs]) -> tuple[list[Pairs], str | None]:

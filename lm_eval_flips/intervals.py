@@ -25,6 +25,7 @@ from lm_eval_flips.measures.significance import (
     share_interval,
     standard_error,
     t_test,
+    wilson,
 )
 from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.paired_metric import PairedMetric
@@ -91,9 +92,9 @@ def intervals(
     """The 95 % interval of every number of a row, by the number's name."""
     if perplexity is not None:
         return _of_perplexity(perplexity, errors.metrics[0].metric)
-    found = {"score_change": _of_score(errors, flips)}
+    found = {"score_change": score_interval(errors, flips)}
     if flips is not None:
-        found |= _of_flips(errors, flips)
+        found |= _of_flips(errors, flips) | _of_direction(errors)
     if distances is not None:
         found |= _of_distances(errors.metrics, distances)
     return found
@@ -136,18 +137,19 @@ def _by_document(metric: PairedMetric) -> Tensor:
     return net.index_add_(0, metric.clusters, change)
 
 
-def _of_score(errors: Errors, flips: Flips | None) -> Interval:
+def score_interval(errors: Errors, flips: Flips | None, *, level: float = 0.95) -> Interval:
+    """Interval of the change of a score that is a mean over samples."""
     change = [m.compressed_value - m.baseline_value for m in errors.metrics]
     whole = torch.cat(change)
     error, freedom = errors.of(change)
     if flips is None:
-        return mean_interval(float(whole.mean()), error, freedom)
+        return mean_interval(float(whole.mean()), error, freedom, level=level)
     if errors.independent or error == 0:
         # no flip at all, or the same in every cluster, is no certainty either
         share = errors.documents / flips.n
         lost, won = (round(share * int(moved.sum())) for moved in (whole < 0, whole > 0))
-        return paired_share_interval(lost=lost, won=won, n=errors.documents)
-    low, high = mean_interval(float(whole.mean()), error, freedom)
+        return paired_share_interval(lost=lost, won=won, n=errors.documents, level=level)
+    low, high = mean_interval(float(whole.mean()), error, freedom, level=level)
     return Interval(_cut(low, -1.0, 1.0), _cut(high, -1.0, 1.0))
 
 
@@ -179,6 +181,35 @@ def _of_flips(errors: Errors, flips: Flips) -> dict[str, Interval]:
         n = errors.documents if error == 0 else flips.n
         found[name] = share_interval(flips.share(count), n, error, freedom)
     return found
+
+
+def _of_direction(errors: Errors) -> dict[str, Interval]:
+    columns = [indicators(m) for m in errors.metrics]
+    lost = [own["correct_to_incorrect"] for own in columns]
+    flipped = [own["flips"] for own in columns]
+    correct = [m.baseline_correct for m in errors.metrics if m.baseline_correct is not None]
+    found = {
+        "loss_share": _of_part(errors, lost, flipped),
+        "negative_flip_rate": _of_part(errors, lost, correct),
+    }
+    measured = [m for m in errors.metrics if m.margin_change is not None]
+    if measured:
+        changes = [m.margin_change for m in measured if m.margin_change is not None]
+        mean = float(torch.cat(changes).mean())
+        found["margin_change"] = mean_interval(mean, *Errors(measured).of(changes))
+    return found
+
+
+def _of_part(errors: Errors, part: Sequence[Tensor], whole: Sequence[Tensor]) -> Interval:
+    """A share of those samples that are in the whole: a ratio of two counts (delta method)."""
+    count, total = (sum(int(own.sum()) for own in values) for values in (part, whole))
+    if errors.independent or not total:
+        return wilson(count, total)
+    share = count / total
+    residuals = [p.double() - share * w.double() for p, w in zip(part, whole, strict=True)]
+    error, freedom = errors.of(residuals)
+    seen = total * errors.documents // errors.n if error == 0 else total
+    return share_interval(share, seen, error * errors.n / total, freedom)
 
 
 def indicators(metric: PairedMetric) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lm_eval_flips.columns import PERPLEXITIES
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.measures.direction import signed_margin
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.tokens import request_means, sample_means
@@ -50,7 +51,8 @@ class PairedMetric:
     ``correct`` is None for a metric that is not binary; ``changed`` None where the log names no
     answer; ``divergence`` and ``margin`` None where there are no choices; ``units`` None where the
     metric is not a perplexity. ``answer`` is the place of the choice, where there are choices;
-    ``tokens`` the distances over the vocabulary, None where none were measured.
+    ``tokens`` the distances over the vocabulary, None where none were measured. ``margin_change``
+    is the change of the signed margin of the baseline's answer, None where there is none.
     """
 
     pairs: Pairs
@@ -65,6 +67,7 @@ class PairedMetric:
     changed: Tensor | None
     divergence: Divergence | None
     margin: Tensor | None
+    margin_change: Tensor | None
     units: Tensor | None
     clusters: Tensor
     tokens: TokenValues | None
@@ -82,6 +85,19 @@ class PairedMetric:
             self.tokens.samples,
             samples=len(self.rows),
         ).to(self.baseline_value.device)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is a better one; not so for perplexities and rates of errors."""
+        lower = self.metric in self.pairs.baseline.task.lower_is_better
+        return not lower and self.units is None
+
+    @property
+    def choices(self) -> Tensor | None:
+        """Number of choices of each sample; None where there are none."""
+        if self.baseline_answer is None:
+            return None
+        return self.pairs.choices[torch.from_numpy(self.rows).to(self.pairs.choices.device)]
 
     @property
     def doc_ids(self) -> NDArray[np.int64]:
@@ -149,6 +165,9 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         if ours is None or theirs is None
         else choice_divergence(baseline=ours, compressed=theirs),
         margin=None if ours is None else top_margin(ours),
+        margin_change=None
+        if ours is None or theirs is None or answers[0] is None
+        else signed_margin(theirs, answers[0]) - signed_margin(ours, answers[0]),
         units=_units(pairs, metric, pick),
         clusters=_renumbered(pick(pairs.clusters), everything=everything),
         tokens=pairs.tokens

@@ -12,11 +12,14 @@ from math import isnan
 from typing import Any
 
 from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.direction import Direction
 from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.margin import Margins
+from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.measures.significance import Interval, normal_quantile
 from lm_eval_flips.measures.tokens import TokenSummary
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.pairing import Dropped
@@ -70,14 +73,41 @@ class SampleCorrelation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """A distance beside its noise floor, over the ``n`` samples that both have.
+
+    ``floor`` is what a second run of the baseline gives; ``interval`` is the 95 % interval of the
+    excess, paired sample by sample.
+    """
+
+    value: float
+    floor: float
+    interval: Interval
+    n: int
+
+    @property
+    def excess(self) -> float:
+        """What the compressed run moves beyond the floor."""
+        return self.value - self.floor
+
+    @property
+    def within_floor(self) -> bool:
+        """Whether the excess may be nothing: its interval is not wholly above 0."""
+        return not self.interval.low > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One metric of a task, of a group, or of all tasks pooled.
 
-    ``score`` is what the harness reports: a mean, or a perplexity. ``flips`` is None for a metric
-    that is not binary, ``distances`` where no sample has choices, ``tokens`` where no distance
-    over the vocabulary was measured, ``perplexity`` unless it is one.
-    ``intervals`` hold each number's 95 % interval under its name; ``error_method`` says which
-    samples their errors take as independent.
+    ``score`` is what the harness reports: a mean, or a perplexity; ``higher_is_better`` says which
+    way is better. ``flips`` and ``direction`` are
+    None for a metric that is not binary, ``distances`` where no sample has choices, ``tokens``
+    where no distance over the vocabulary was measured, ``perplexity`` unless it is one,
+    ``equivalence`` where no margin was given or the score is a perplexity. ``excess`` holds each
+    distance's excess over the noise floor, nothing without one. ``intervals`` hold each
+    number's 95 % interval under its name; ``error_method`` says which samples their errors take as
+    independent.
     """
 
     name: str
@@ -87,15 +117,29 @@ class Row:
     baseline_score: float
     compressed_score: float
     score_change: float
+    higher_is_better: bool
     flips: Flips | None
+    direction: Direction | None
     distances: Distances | None
     tokens: TokenDistances | None
     margins: Margins | None
     correlation: SampleCorrelation | None
     perplexity: PerplexityChange | None
+    equivalence: Equivalence | None
+    excess: Mapping[str, Excess]
     intervals: Mapping[str, Interval]
     error_method: str
     p_value: float
+
+    def minimal_detectable_change(self, *, power: float = 0.8) -> float:
+        """The score change that a test at 5 % would find with this power; nan without an interval.
+
+        From the standard error of this row (the interval's half width): a change that was not
+        found may be as large as this.
+        """
+        low, high = self.intervals["score_change"]
+        sure = normal_quantile(0.95)
+        return (high - low) / 2 * (sure + normal_quantile(2 * power - 1)) / sure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +181,37 @@ class RunComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Compressed runs by their pooled score over the ``n`` samples that all of them have.
+
+    Runs are numbered as in ``Comparison.compressed``. ``order`` begins with the best; ``groups``
+    are the longest stretches of it of which no two runs can be told apart at 5 %. ``p_values`` are
+    those of each two runs, by (lower, higher) number, adjusted by Holm.
+    """
+
+    n: int
+    scores: tuple[float, ...]
+    order: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
+    p_values: Mapping[tuple[int, int], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A baseline and every compressed run compared with it.
 
     ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
     flips, for each task and, under "pooled", for all; empty for fewer than three runs.
-    ``across_runs_token_kl`` is the same for token_kl.
+    ``across_runs_token_kl`` is the same for token_kl. ``noise_floor`` is a second run of the
+    baseline, compared with it in the same way; None if none was given. ``ranking`` and ``overlap``
+    hold the compressed runs against each other; None for one.
     """
 
     baseline: RunSummary
+    noise_floor: RunComparison | None
     settings_that_differ: tuple[SettingDifference, ...]
     compressed: tuple[RunComparison, ...]
     across_runs: Mapping[str, Spearman]
     across_runs_token_kl: Mapping[str, Spearman]
+    ranking: Ranking | None
+    overlap: Overlap | None

@@ -9,9 +9,11 @@ from math import log, nan
 import torch
 from torch import Tensor
 
-from lm_eval_flips.intervals import Errors, intervals, p_value, token_intervals
+from lm_eval_flips.intervals import Errors, intervals, p_value, score_interval, token_intervals
 from lm_eval_flips.measures.correlation import auroc, spearman
+from lm_eval_flips.measures.direction import Direction, direction
 from lm_eval_flips.measures.divergence import summarise
+from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips, count_flips
 from lm_eval_flips.measures.margin import Margins, margins
 from lm_eval_flips.measures.perplexity import (
@@ -20,18 +22,27 @@ from lm_eval_flips.measures.perplexity import (
     perplexity_change,
 )
 from lm_eval_flips.measures.tokens import TokenSummary, summarise_tokens
+from lm_eval_flips.noise import excesses
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Distances, Row, SampleCorrelation, TokenDistances
 
 MIXED = "mixed"
 
 
-def measure(metrics: Sequence[PairedMetric], *, name: str) -> Row:
+def measure(
+    metrics: Sequence[PairedMetric],
+    *,
+    name: str,
+    margin: float | None = None,
+    floors: Sequence[PairedMetric] = (),
+) -> Row:
     """Measure one metric of one task, or pool the metrics of several tasks.
 
     Args:
         metrics: one for a task; the tasks' own for a group or the pool, every sample counting once.
         name: the row's name.
+        margin: how far scores may differ and be equivalent; None if that is not asked.
+        floors: the same metrics of the baseline's second run, in the same order; none without one.
     """
     errors = Errors(metrics)
     flips = _flips(metrics)
@@ -47,12 +58,18 @@ def measure(metrics: Sequence[PairedMetric], *, name: str) -> Row:
         baseline_score=before,
         compressed_score=after,
         score_change=after - before,
+        higher_is_better=all(m.higher_is_better for m in metrics),
         flips=flips,
+        direction=None if flips is None else _direction(metrics),
         distances=distances,
         tokens=tokens,
         margins=_margins(metrics),
         correlation=_correlation(metrics),
         perplexity=perplexity,
+        equivalence=None
+        if margin is None or perplexity is not None
+        else _equivalence(errors, flips, after - before, margin),
+        excess=excesses(metrics, floors) if floors else {},
         intervals=intervals(errors, flips, distances, perplexity) | token_intervals(metrics),
         error_method=errors.method,
         p_value=p_value(errors, flips, perplexity),
@@ -86,6 +103,28 @@ def _flips(metrics: Sequence[PairedMetric]) -> Flips | None:
         compressed_correct=torch.cat(after),
         changed=torch.cat(changed) if len(changed) == len(metrics) else None,
         closed=all(m.baseline_answer is not None for m in metrics),
+    )
+
+
+def _equivalence(errors: Errors, flips: Flips | None, change: float, margin: float) -> Equivalence:
+    return Equivalence(
+        margin=margin,
+        change=change,
+        inner=score_interval(errors, flips, level=0.9),
+        outer=score_interval(errors, flips),
+    )
+
+
+def _direction(metrics: Sequence[PairedMetric]) -> Direction:
+    before = [m.baseline_correct for m in metrics if m.baseline_correct is not None]
+    after = [m.compressed_correct for m in metrics if m.compressed_correct is not None]
+    choices = [m.choices for m in metrics if m.choices is not None]
+    changes = [m.margin_change for m in metrics if m.margin_change is not None]
+    return direction(
+        baseline_correct=torch.cat(before),
+        compressed_correct=torch.cat(after),
+        choices=torch.cat(choices) if len(choices) == len(metrics) else None,
+        margin_change=torch.cat(changes) if changes else None,
     )
 
 

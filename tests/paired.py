@@ -184,6 +184,17 @@ class Questions:
         )
 
     @property
+    def margin_change(self) -> Floats:
+        """Change of what the baseline's answer is ahead of the best other one, in probability."""
+        found = []
+        for p, q in zip(self.baseline, self.compressed, strict=True):
+            answer = p.argmax()
+            sides = [softmax(scores) for scores in (p, q)]
+            ahead = [side[answer] - np.delete(side, answer).max() for side in sides]
+            found.append(ahead[1] - ahead[0])
+        return np.array(found)
+
+    @property
     def indicators(self) -> dict[str, Floats]:
         """What is counted, by the name of its interval: 1 for a sample that counts."""
         before, after = self.correct

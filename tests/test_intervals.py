@@ -143,6 +143,12 @@ def test_intervals_of_independent_samples_match_scipy_and_statsmodels(device: st
         ends: Any = stats.quantile_test(asked.kl, p=share).confidence_interval(0.95)
         expected = (ends.low, ends.high)
         assert intervals.pop(name) == pytest.approx(expected, rel=1e-9, nan_ok=True), name
+    correct = int(asked.correct[0].sum())
+    for name, whole in (("loss_share", lost + won), ("negative_flip_rate", correct)):
+        expected = proportion_confint(lost, whole, method="wilson")
+        assert intervals.pop(name) == pytest.approx(expected, rel=1e-9), name
+    ends = stats.ttest_1samp(asked.margin_change, 0).confidence_interval(0.95)
+    assert intervals.pop("margin_change") == pytest.approx((ends.low, ends.high), rel=1e-9)
     assert not intervals
 
 
@@ -162,6 +168,17 @@ def test_samples_of_one_document_are_one_cluster(device: str) -> None:
     for name, values in asked.indicators.items():
         fit = paired.regression(values, documents)
         expected = paired.effective_wilson(values.mean(), 120, fit.bse[0], 29)
+        assert found.intervals[name] == expected, name
+    fit = paired.regression(asked.margin_change, documents)
+    assert found.intervals["margin_change"] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-8)
+    lost = asked.indicators["correct_to_incorrect"]
+    wholes = {
+        "loss_share": asked.indicators["flips"],
+        "negative_flip_rate": asked.correct[0].astype(float),
+    }
+    for name, whole in wholes.items():
+        fit = paired.regression(lost, documents, x=whole)
+        expected = paired.effective_wilson(fit.params[0], int(whole.sum()), fit.bse[0], 29)
         assert found.intervals[name] == expected, name
 
 

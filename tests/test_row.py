@@ -369,6 +369,8 @@ def test_generated_text_counts_flips_and_changed_answers() -> None:
         "incorrect_to_correct",
         "flips",
         "answers_changed",
+        "loss_share",
+        "negative_flip_rate",
     }
 
 
@@ -471,3 +473,16 @@ def test_unconditional_that_is_not_finite_can_be_left_out(unusable: float) -> No
     mutual = measure([found["acc_mutual_info"]], name="mutual")
     assert mutual.flips is not None
     assert mutual.flips.correct_to_incorrect == 1
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_the_minimal_detectable_change_is_found_with_its_power(power: float) -> None:
+    """By the textbook: normal quantiles times the error; and as large as the half width at 50 %."""
+    row = measure([paired.questions(2, 400).paired()], name="questions")
+    low, high = row.intervals["score_change"]
+    error = (high - low) / 2 / stats.norm.ppf(0.975)
+    expected = (stats.norm.ppf(0.975) + stats.norm.ppf(power)) * error
+    assert row.minimal_detectable_change(power=power) == pytest.approx(expected)
+    found = np.random.default_rng(1).normal(expected, error, 20_000)
+    shown = np.mean(np.abs(found) > stats.norm.ppf(0.975) * error)
+    assert shown == pytest.approx(power, abs=0.01)

@@ -14,12 +14,16 @@ from typing import Any
 import msgspec
 
 from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.direction import Direction
 from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.margin import Margins, Rate
+from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.result import (
     Comparison,
     Distances,
+    Ranking,
     Row,
     RunComparison,
     SampleCorrelation,
@@ -40,8 +44,11 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         {
             "version": VERSION,
             "baseline": asdict(comparison.baseline),
+            "noise_floor": comparison.noise_floor and _run(comparison.noise_floor),
             "settings_that_differ": [asdict(d) for d in comparison.settings_that_differ],
             "compressed": [_run(run) for run in comparison.compressed],
+            "ranking": comparison.ranking and _ranking(comparison.ranking),
+            "overlap": comparison.overlap and _overlap(comparison.overlap),
             "correlation": {
                 "per_sample": {
                     run.path: _correlation(run.pooled.correlation) for run in comparison.compressed
@@ -80,6 +87,28 @@ def _run(run: RunComparison) -> dict[str, Any]:
     }
 
 
+def _ranking(found: Ranking) -> dict[str, Any]:
+    return {
+        "n": found.n,
+        "scores": list(found.scores),
+        "order": list(found.order),
+        "groups": [list(group) for group in found.groups],
+        "p_values": [{"runs": list(pair), "p": p} for pair, p in found.p_values.items()],
+    }
+
+
+def _overlap(found: Overlap) -> dict[str, Any]:
+    runs = range(len(found.common))
+    return {
+        "n": found.n,
+        "changed_by_all": found.by_all,
+        "changed_by_any": found.by_any,
+        "common": [list(row) for row in found.common],
+        "coefficient": [[found.coefficient(i, j) for j in runs] for i in runs],
+        "jaccard": [[found.jaccard(i, j) for j in runs] for i in runs],
+    }
+
+
 def _row(row: Row) -> dict[str, Any]:
     flips, distances = row.flips, row.distances
     return {
@@ -89,20 +118,46 @@ def _row(row: Row) -> dict[str, Any]:
         "baseline_score": row.baseline_score,
         "compressed_score": row.compressed_score,
         "score_change": row.score_change,
+        "higher_is_better": row.higher_is_better,
         "correct_to_incorrect": flips and flips.correct_to_incorrect,
         "incorrect_to_correct": flips and flips.incorrect_to_correct,
         "wrong_to_wrong": flips and flips.wrong_to_wrong,
         "flips": flips.flips if flips else nan,
         "all_flips": flips.all_flips if flips else nan,
         "answers_changed": flips.share(flips.answers_changed) if flips else nan,
+        "direction": row.direction and _direction(row.direction),
         **_distances(distances),
         **_tokens(row.tokens),
         "top_margin": row.margins and _margins(row.margins),
         "correlation": _correlation(row.correlation),
         "perplexity": row.perplexity and _perplexity(row.perplexity),
+        "excess": {
+            name: {
+                "value": found.value,
+                "floor": found.floor,
+                "excess": found.excess,
+                "interval": list(found.interval),
+                "n": found.n,
+                "within_floor": found.within_floor,
+            }
+            for name, found in row.excess.items()
+        },
+        "equivalence": row.equivalence and _equivalence(row.equivalence),
         "intervals": {name: list(interval) for name, interval in row.intervals.items()},
         "error_method": row.error_method,
         "p_value": row.p_value,
+        "minimal_detectable_change": row.minimal_detectable_change(),
+    }
+
+
+def _direction(found: Direction) -> dict[str, Any]:
+    return {
+        "loss_share": found.loss_share,
+        "random_loss_share": found.random_loss_share,
+        "p_no_preference": found.p_no_preference(),
+        "p_random": found.p_random(),
+        "negative_flip_rate": found.negative_flip_rate,
+        "margin_change": found.margin_change,
     }
 
 
@@ -183,6 +238,14 @@ def _perplexity(found: PerplexityChange) -> dict[str, Any]:
         "ratio_interval": list(found.ratio_interval()),
         "bits_change": found.bits_change,
         "bits_interval": list(found.bits_interval()),
+    }
+
+
+def _equivalence(found: Equivalence) -> dict[str, Any]:
+    return {
+        "margin": found.margin,
+        "verdict": found.verdict,
+        "interval_90": list(found.inner),
     }
 
 

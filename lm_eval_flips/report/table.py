@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_eval_flips.errors import named
+from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.result import Comparison, Row, RunComparison, RunSummary, TokenDistances
 
 MISSING = "–"
+PAIRED = 5  # runs of which each two are told apart in words; the JSON has them all
 NARROWEST = 5  # cells of a name in a narrow terminal
 WIDEST = 10_000
 # Where the cells of a narrow table may be broken, the first of these that makes it fit.
@@ -73,10 +75,12 @@ def tables(comparison: Comparison) -> Group:
     models = [comparison.baseline.model, *(run.model for run in comparison.compressed)]
     alike = len(set(models)) < len(models)
     parts: list[RenderableType] = [_heading("baseline", comparison.baseline, path=alike)]
+    if comparison.noise_floor is not None:
+        parts.append(Text(_floor_line(comparison.noise_floor)))
     for run in comparison.compressed:
         parts += [Text(), _heading("compressed", run, path=alike), *_run(comparison, run)]
     parts += [Text(), Text(LEGEND, style="dim")]
-    return Group(*parts, *_across(comparison))
+    return Group(*parts, *_across(comparison), *_several(comparison))
 
 
 def _heading(role: str, run: RunSummary | RunComparison, *, path: bool) -> Text:
@@ -118,6 +122,10 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
             )
     if tokens is not None:
         yield Text(_token_line(tokens))
+    if (line := _direction_line(run.pooled)) is not None:
+        yield Text(line)
+    yield from map(Text, _excess_lines(run))
+    yield from map(Text, _equivalence_lines(run))
 
 
 def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
@@ -196,6 +204,90 @@ def _token_line(tokens: TokenDistances) -> str:
     return ", ".join([*parts, f"same top token {_percent(same)}"])
 
 
+def _direction_line(row: Row) -> str | None:
+    """Losses among flips, beside what no preference and chance would give."""
+    found = row.direction
+    if found is None or not found.lost + found.won:
+        return None
+    parts = [
+        f"direction: {found.lost} of {found.lost + found.won} flips are losses, "
+        f"{_percent(found.loss_share)}{_shares(row.intervals['loss_share'])}"
+    ]
+    if not isnan(found.random_loss_share):
+        parts.append(f"at random {_percent(found.random_loss_share)}")
+    rate = f"{_percent(found.negative_flip_rate)}{_shares(row.intervals['negative_flip_rate'])}"
+    parts.append(f"{rate} of the baseline's correct answers lost")
+    if not isnan(found.margin_change):
+        low, high = row.intervals["margin_change"]
+        parts.append(
+            f"its answers' margin {_signed(found.margin_change)} [{_signed(low)}, {_signed(high)}]"
+        )
+    return ", ".join(parts)
+
+
+def _shares(interval: Interval) -> str:
+    return "" if isnan(interval.low) else f" [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def _floor_line(floor: RunComparison) -> str:
+    """What a second run of the baseline moved."""
+    row = floor.pooled
+    parts = [f"{'noise floor':<12}{floor.path}: {row.n} samples"]
+    if row.flips is not None:
+        parts.append(f"flips {_percent(row.flips.flips)}")
+        parts.append(f"all flips {_percent(row.flips.all_flips)}")
+    if row.distances is not None:
+        parts.append(f"choice KL {_nats(row.distances.choice_kl.mean)}")
+    if row.tokens is not None:
+        parts.append(f"token KL {_nats(row.tokens.typical_kl)}")
+    return ", ".join(parts)
+
+
+def _excess_lines(run: RunComparison) -> Iterator[str]:
+    """What the pool moved beyond the noise floor, and the tasks that stayed within it."""
+    parts = []
+    for name, found in run.pooled.excess.items():
+        share = name.endswith("flips")
+        low, high = (_points(end) if share else f"{end:+.2e}" for end in found.interval)
+        excess = _points(found.excess) if share else f"{found.excess:+.2e}"
+        words = ", within the noise floor" if found.within_floor else ""
+        parts.append(
+            f"{name.replace('_', ' ').replace('kl', 'KL')} {excess} [{low}, {high}]{words}"
+        )
+    if parts:
+        yield f"beyond the noise floor: {'; '.join(parts)}"
+    quiet = [
+        f"{row.name} {row.metric}"
+        for row in run.tasks
+        if row.excess and all(found.within_floor for found in row.excess.values())
+    ]
+    if quiet and len(run.tasks) > 1:
+        yield f"  within the noise floor: {named(quiet)}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f} %"
+
+
+def _equivalence_lines(run: RunComparison) -> Iterator[str]:
+    """The pool's verdict in a sentence, and the tasks of each verdict."""
+    found = run.pooled.equivalence
+    if found is None:
+        return
+    low, high = found.inner
+    yield (
+        f"equivalence within ±{found.margin:g}: {found.sentence} (90 % interval "
+        f"[{_signed(low)}, {_signed(high)}])"
+    )
+    verdicts: dict[str, list[str]] = {}
+    for row in run.tasks:
+        if row.equivalence is not None:
+            verdicts.setdefault(row.equivalence.verdict, []).append(f"{row.name} {row.metric}")
+    if len(run.tasks) > 1:
+        for verdict, names in verdicts.items():
+            yield f"  {verdict}: {named(names)}"
+
+
 def _across(comparison: Comparison) -> Iterator[Text]:
     for name, by_task in (
         ("choice KL", comparison.across_runs),
@@ -208,6 +300,37 @@ def _across(comparison: Comparison) -> Iterator[Text]:
                 f"{name} and flips over {found.n} compressed runs: Spearman "
                 f"{_number(found.statistic)}{interval}"
             )
+
+
+def _several(comparison: Comparison) -> Iterator[Text]:
+    """The compressed runs against each other: who can be told apart, and who changes the same."""
+    names = _distinct_names(comparison)
+    ranking, overlap = comparison.ranking, comparison.overlap
+    if ranking is not None:
+        groups = " > ".join(
+            ", ".join(f"{names[i]} {_number(ranking.scores[i])}" for i in group)
+            for group in ranking.groups
+        )
+        alike = " (within a group not to be told apart at 5 %, Holm)"
+        yield Text(f"score over {ranking.n} samples: {groups}{alike}")
+    if overlap is not None:
+        for i, first in enumerate(names if len(names) <= PAIRED else ()):
+            for j in range(i + 1, len(names)):
+                yield Text(
+                    f"changed by {first} and {names[j]}: {overlap.common[i][j]} of "
+                    f"{overlap.common[i][i]} and {overlap.common[j][j]}, by chance "
+                    f"{overlap.expected(i, j):.1f}; overlap {_number(overlap.coefficient(i, j))}, "
+                    f"Jaccard {_number(overlap.jaccard(i, j))}"
+                )
+        if len(names) > 2:
+            yield Text(f"changed by all: {overlap.by_all}, by any: {overlap.by_any}")
+
+
+def _distinct_names(comparison: Comparison) -> list[str]:
+    """Each run's model by its last name, or its path where models are alike."""
+    names = [run.model.rstrip("/").rsplit("/", 1)[-1] for run in comparison.compressed]
+    paths = [run.path for run in comparison.compressed]
+    return names if len(set(names)) == len(names) else paths
 
 
 def _number(value: float) -> str:

@@ -17,6 +17,7 @@ ROW = {
     *("task", "filter", "metric", "n", "baseline_score", "compressed_score", "score_change"),
     *("correct_to_incorrect", "incorrect_to_correct", "wrong_to_wrong", "flips", "all_flips"),
     *("choice_kl", "token_kl", "intervals", "p_value"),
+    *("direction", "equivalence"),
 }
 
 
@@ -62,6 +63,19 @@ def test_choices_carry_numbers(document: dict[str, Any]) -> None:
     low, high = row["intervals"]["flips"]
     assert low < row["flips"] < high
     assert 0 < row["p_value"] <= 1
+
+
+def test_direction_is_told_apart_from_volume(document: dict[str, Any]) -> None:
+    """All three flips are losses, half of the baseline's six right answers; none was won."""
+    row = next(row for row in document["compressed"][0]["tasks"] if row["metric"] == "acc")
+    found = row["direction"]
+    assert (found["loss_share"], found["negative_flip_rate"]) == (1.0, 0.5)
+    assert found["random_loss_share"] == 1.0  # nothing was wrong that could have been won
+    assert found["margin_change"] < 0
+    assert (
+        row["intervals"]["negative_flip_rate"][0] < 0.5 < row["intervals"]["negative_flip_rate"][1]
+    )
+    assert row["equivalence"] is None
 
 
 def test_the_undefined_is_null(document: dict[str, Any]) -> None:
