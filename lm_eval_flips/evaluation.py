@@ -26,6 +26,8 @@ from lm_eval_flips.runs import RESULTS_NAME
 
 STATE = "evaluation.json"
 BASELINE = "baseline"
+NOISE_FLOOR = "noise-floor"
+OTHER_PACK = 384  # tokens that flips-hf reads at once for the noise floor; by default it is more
 OWN_MODEL = "flips-hf"
 # Both models' answers in one cache would be the first one's.
 REFUSED = {
@@ -100,8 +102,15 @@ class Plan:
     """All evaluations of one `run`, the baseline first, which may be another command's."""
 
     baseline: Evaluation
+    noise_floor: Evaluation | None
     compressed: tuple[Evaluation, ...]
     note: str | None
+
+    @property
+    def runs(self) -> tuple[Evaluation, ...]:
+        """Every run, in order."""
+        floor = () if self.noise_floor is None else (self.noise_floor,)
+        return (self.baseline, *floor, *self.compressed)
 
 
 def plan_run(
@@ -113,6 +122,7 @@ def plan_run(
     model: str = OWN_MODEL,
     positions: str = "all",
     top: int | None = None,
+    noise_floor: bool = False,
     arguments: Sequence[str] = (),
 ) -> Plan:
     """What is to be evaluated, and where.
@@ -125,6 +135,7 @@ def plan_run(
         model: the harness's model type; only `flips-hf` measures over the vocabulary.
         positions: "all" scored positions, or the "last" of each context only.
         top: record this many of the most likely tokens instead of hidden states.
+        noise_floor: evaluate the baseline a second time, in other batches.
         arguments: all other flags, as for the harness.
 
     Raises:
@@ -160,22 +171,43 @@ def plan_run(
         extra: dict[str, Any] = {"record": str(folder), "positions": positions}
         extra |= {} if top is None else {"top": top}
         first = Evaluation(folder=folder, asked=asked(baseline), extra=extra if measured else {})
+
+    def against_first(name: str, model_args: str) -> Evaluation:
+        folder = output_path / name
+        extra = {"reference": str(first.folder), "distances": str(folder)}
+        return Evaluation(
+            folder=folder,
+            asked=asked(model_args, first.asked if measured else None),
+            extra=extra if measured else {},
+        )
+
+    pairs = zip(_names(compressed), compressed, strict=True)
+    second = against_first(NOISE_FLOOR, first.asked.model_args) if noise_floor else None
     return Plan(
         baseline=first,
-        compressed=tuple(
-            Evaluation(
-                folder=output_path / name,
-                asked=asked(model_args, first.asked if measured else None),
-                extra={"reference": str(first.folder), "distances": str(output_path / name)}
-                if measured
-                else {},
-            )
-            for name, model_args in zip(_names(compressed), compressed, strict=True)
-        ),
+        noise_floor=None if second is None else _in_other_batches(second),
+        compressed=tuple(against_first(name, model_args) for name, model_args in pairs),
         note=None
         if measured
         else f"--model {model} gives no distances over the vocabulary: no token KL",
     )
+
+
+def _in_other_batches(run: Evaluation) -> Evaluation:
+    """The same evaluation with other batches, which round otherwise."""
+    arguments = list(run.asked.arguments)
+    size = 1
+    for place, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--batch_size", "-b"):
+            given = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            size = int(given) if given.isdecimal() else size
+            del arguments[place : place + (1 if value else 2)]
+            break
+    other = max(1, size // 2) if size > 1 else 2
+    extra = {**run.extra, "pack_tokens": OTHER_PACK} if run.extra else run.extra
+    asked = msgspec.structs.replace(run.asked, arguments=[*arguments, "--batch_size", str(other)])
+    return Evaluation(folder=run.folder, asked=asked, extra=extra)
 
 
 def _refuse_flags(arguments: Sequence[str]) -> None:
@@ -200,10 +232,9 @@ def run_all(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
     Raises:
         FlipsError: a folder holds another run, or an evaluation failed.
     """
-    runs = (plan.baseline, *plan.compressed)
-    for run in runs:
+    for run in plan.runs:
         _refuse_others(run, overwrite=overwrite)
-    for run in runs:
+    for run in plan.runs:
         if run.finished:
             yield f"{run.folder}: finished before, kept"
             continue
@@ -337,7 +368,7 @@ def _names(compressed: Sequence[str]) -> list[str]:
     found: list[str] = []
     for model_args in compressed:
         name = _name(model_args)
-        taken = {BASELINE, *found}
+        taken = {BASELINE, NOISE_FLOOR, *found}
         number = 2
         unique = name
         while unique in taken:

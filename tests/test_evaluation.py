@@ -387,3 +387,46 @@ def test_a_baseline_s_folder_that_is_no_finished_run_is_told(tmp_path: Path) -> 
     (first / "org__model" / RESULTS).unlink()
     with pytest.raises(FlipsError, match="is not finished; give its own command again"):
         planned(tmp_path / "runs", baseline=str(first))
+
+
+@pytest.mark.parametrize(
+    ("given", "batches"),
+    [
+        ((), ["--batch_size", "2"]),
+        (("--batch_size", "8"), ["--batch_size", "4"]),
+        (("--batch_size=8",), ["--batch_size", "4"]),
+        (("-b", "1"), ["--batch_size", "2"]),
+        (("--batch_size", "auto"), ["--batch_size", "2"]),
+    ],
+)
+def test_a_noise_floor_is_the_baseline_in_other_batches(
+    given: tuple[str, ...], batches: list[str], tmp_path: Path
+) -> None:
+    """Second in order, measured from the baseline's reference, and otherwise asked the same."""
+    plan = planned(tmp_path, noise_floor=True, arguments=[*FLAGS, *given])
+    floor = plan.noise_floor
+    assert floor is not None
+    assert plan.runs == (plan.baseline, floor, *plan.compressed)
+    assert floor.asked.model_args == plan.baseline.asked.model_args
+    assert floor.asked.arguments == [*FLAGS, *batches]
+    assert floor.folder == tmp_path / "noise-floor"
+    assert model_args(floor) == (
+        f"pretrained=org/base,reference={tmp_path / 'baseline'},"
+        f"distances={tmp_path / 'noise-floor'},pack_tokens=384"
+    )
+
+
+def test_a_noise_floor_through_another_model_type_differs_in_its_batches_only(
+    tmp_path: Path,
+) -> None:
+    """Nothing of ours is asked of the harness's own models."""
+    plan = planned(tmp_path, noise_floor=True, model="hf")
+    assert plan.noise_floor is not None
+    assert model_args(plan.noise_floor) == "pretrained=org/base"
+
+
+def test_no_noise_floor_is_run_unless_asked(tmp_path: Path) -> None:
+    """It costs a whole evaluation; and a model of that name gets another folder."""
+    plan = planned(tmp_path, compressed=["pretrained=org/noise-floor"])
+    assert plan.noise_floor is None
+    assert plan.compressed[0].folder == tmp_path / "noise-floor-2"

@@ -805,3 +805,26 @@ def test_the_folders_hold_one_run_each(main: Done) -> None:
         assert set(found.tasks) == set(LEAVES)
         assert RESULTS_NAME.fullmatch(found.path.name)
         assert {p.name for p in folder.iterdir()} == {found.path.parent.name, STATE, tensors}
+
+
+def test_a_noise_floor_is_evaluated_and_held_against_the_compressed_model(
+    flips: Run, tiny_model: Path, perturbed_model: Path, tmp_path: Path
+) -> None:
+    """A third run, of the baseline in other batches; its distances are nothing beside the others."""
+    done = flips(
+        tmp_path / "runs",
+        as_model(tiny_model),
+        as_model(perturbed_model),
+        tasks="tiny_choice",
+        **{"noise-floor": "", "equivalence-margin": "0.05"},
+    )
+    assert done.code == 0, done.printed
+    assert "noise floor" in done.printed
+    assert "beyond the noise floor: flips" in done.printed
+    assert "equivalence within ±0.05" in done.printed
+    floor = done.document["noise_floor"]["pooled"]
+    assert 0 <= floor["token_kl"]["max"] < 1e-6
+    (row, *_) = done.document["compressed"][0]["tasks"]
+    assert row["excess"]["token_kl"]["n"] == row["n"]
+    assert row["excess"]["token_kl"]["within_floor"] is False
+    assert row["excess"]["choice_kl"]["floor"] < 1e-6 < row["excess"]["choice_kl"]["value"]
