@@ -56,6 +56,7 @@ evaluate() {
     --compressed "pretrained=$model-int4,dtype=bfloat16" \
     --include_path "$folder/tasks" --tasks quickstart \
     --device cpu --batch_size 32 ${QUICKSTART_LIMIT:+--limit "$QUICKSTART_LIMIT"} \
+    --noise-floor --equivalence-margin 0.02 \
     --output_path runs --json comparison.json --overwrite
 }
 
@@ -66,10 +67,12 @@ step "making the models" \
 step "writing the tasks" \
   "$venv/bin/python" "$repository/examples/questions.py" --wheels "$wheels" --output "$folder/tasks"
 cd "$folder"
-step "evaluating three models" evaluate
+step "evaluating three models, one twice" evaluate
 
-printf '\n$ lm-eval-flips compare runs/baseline runs/*-int8 runs/*-int4\n\n'
-"$venv/bin/lm-eval-flips" compare runs/baseline runs/*-int8 runs/*-int4
+printf '\n$ lm-eval-flips compare runs/baseline runs/*-int8 runs/*-int4 '
+printf -- '--noise-floor runs/noise-floor --equivalence-margin 0.02\n\n'
+"$venv/bin/lm-eval-flips" compare runs/baseline runs/*-int8 runs/*-int4 \
+  --noise-floor runs/noise-floor --equivalence-margin 0.02
 
 cat <<'END'
 

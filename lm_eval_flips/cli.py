@@ -64,6 +64,13 @@ class OnNan(str, Enum):
     exclude = "exclude"
 
 
+class JudgeBy(str, Enum):
+    """What a threshold is held against."""
+
+    interval = "interval"
+    point = "point"
+
+
 class Positions(str, Enum):
     """Which scored positions a reference keeps."""
 
@@ -102,6 +109,14 @@ def compare(
     allow_identical: Annotated[
         bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
     ] = False,
+    noise_floor: Annotated[
+        Path | None,
+        typer.Option(help="A second run of the baseline, to tell what rounding alone moves."),
+    ] = None,
+    equivalence_margin: Annotated[
+        float | None,
+        typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output files that exist.")
     ] = False,
@@ -113,7 +128,8 @@ def compare(
     from lm_eval_flips.runs import load_run
 
     runs = [load_run(path) for path in (baseline, *compressed)]
-    with _reader(runs, tasks) as read:
+    floor = None if noise_floor is None else load_run(noise_floor)
+    with _reader([*runs, *([] if floor is None else [floor])], tasks) as read:
         # only now, while the files are being read: this import takes as long as reading them
         from lm_eval_flips.comparing import compare as compare_runs
         from lm_eval_flips.report.table import tables
@@ -126,6 +142,8 @@ def compare(
             on_mismatch=on_mismatch.value,
             on_nan=on_nan.value,
             allow_identical=allow_identical,
+            noise_floor=floor,
+            equivalence_margin=equivalence_margin,
             device=device,
             read=read,
         )
@@ -147,6 +165,96 @@ def compare(
 
         with _writing(per_sample):
             pyarrow.parquet.write_table(to_table(result), per_sample)
+
+
+@app.command(epilog="[bold]Example:[/bold] lm-eval-flips gate runs/base runs/int8 --max-flips 0.03")
+def gate(
+    baseline: Annotated[Path, typer.Argument(help="The baseline's run.")],
+    compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
+    max_flips: Annotated[float | None, typer.Option(help="Largest share of flips.")] = None,
+    max_all_flips: Annotated[
+        float | None, typer.Option(help="Largest share of flips and changed wrong answers.")
+    ] = None,
+    max_negative_flip_rate: Annotated[
+        float | None, typer.Option(help="Largest share of correct answers that may be lost.")
+    ] = None,
+    max_choice_kl: Annotated[
+        float | None, typer.Option(help="Largest mean KL over the choices, in nats.")
+    ] = None,
+    max_token_kl: Annotated[
+        float | None, typer.Option(help="Largest mean KL over the vocabulary, in nats.")
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(help="Largest drop of the score.")] = None,
+    equivalence_margin: Annotated[
+        float | None, typer.Option(help="Largest change of the score in either direction.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with thresholds, also of single tasks.")
+    ] = None,
+    judge_by: Annotated[
+        JudgeBy | None,
+        typer.Option("--judge", help="Hold thresholds against the 95 % interval or the point."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")] = None,
+    tasks: Annotated[str, typer.Option(help="Glob of tasks, or a group, to compare.")] = "*",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")
+    ] = None,
+    on_nan: Annotated[
+        OnNan, typer.Option(help="Samples with a nan or +inf: an error, or left out.")
+    ] = OnNan.error,
+    allow_identical: Annotated[
+        bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output files that exist.")
+    ] = False,
+) -> None:
+    """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
+    for file in (json_file, junit):
+        _refuse_existing(file, overwrite=overwrite)
+    from lm_eval_flips import gating
+
+    thresholds = gating.Thresholds(
+        max_flips=max_flips,
+        max_all_flips=max_all_flips,
+        max_negative_flip_rate=max_negative_flip_rate,
+        max_choice_kl=max_choice_kl,
+        max_token_kl=max_token_kl,
+        max_loss=max_loss,
+        equivalence_margin=equivalence_margin,
+    )
+    read = gating.GateConfig() if config is None else gating.load_gate(config)
+    asked = gating.with_thresholds(read, thresholds)
+    if judge_by is not None:
+        asked = gating.judged_by(asked, judge_by.value)
+    gating.refuse_no_rule(asked)
+    from lm_eval_flips.comparing import compare as compare_runs
+    from lm_eval_flips.report import gate as report
+
+    result = compare_runs(
+        baseline,
+        *compressed,
+        metric=metric,
+        tasks=tasks,
+        on_nan=on_nan.value,
+        allow_identical=allow_identical,
+        equivalence_margin=gating.margin_of(asked),
+    )
+    gates = gating.judge(result, asked)
+    for line in report.gate_lines(gates):
+        typer.echo(line)
+    if json_file:
+        _write(json_file, report.gate_json(gates))
+    if junit:
+        _write(junit, report.gate_junit(gates))
+    if markdown:
+        with _writing(markdown), markdown.open("a", encoding="utf-8") as summary:
+            summary.write(report.gate_markdown(gates))
+    codes = [found.exit_code for found in gates]
+    raise typer.Exit(1 if 1 in codes else max(codes))
 
 
 @app.command(
@@ -188,6 +296,16 @@ def run(
         int | None,
         typer.Option(min=1, help="Record the K likeliest tokens only: lower bounds, less disk."),
     ] = None,
+    noise_floor: Annotated[
+        bool,
+        typer.Option(
+            "--noise-floor", help="Evaluate the baseline twice, to tell what noise moves."
+        ),
+    ] = False,
+    equivalence_margin: Annotated[
+        float | None,
+        typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
@@ -210,6 +328,7 @@ def run(
         model=model,
         positions=positions.value,
         top=top,
+        noise_floor=noise_floor,
         arguments=context.args,
     )
     if plan.note:
@@ -220,7 +339,12 @@ def run(
     from lm_eval_flips.report.document import to_json
     from lm_eval_flips.report.table import tables
 
-    result = compare_runs(plan.baseline.folder, *(one.folder for one in plan.compressed))
+    result = compare_runs(
+        plan.baseline.folder,
+        *(one.folder for one in plan.compressed),
+        noise_floor=None if plan.noise_floor is None else plan.noise_floor.folder,
+        equivalence_margin=equivalence_margin,
+    )
     _console().print(tables(result), crop=False)
     _write(json_file or output_path / "comparison.json", to_json(result))
 

@@ -152,3 +152,51 @@ def test_help_loads_nothing_heavy() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+def test_a_gate_passes_fails_or_cannot_judge(folders: list[str], tmp_path: Path) -> None:
+    """Exit 0, 1 and 2; the files say the same as the lines."""
+    base, int8, _ = folders
+    passed = command("gate", base, int8, "--max-flips", "0.6", folder=tmp_path)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert passed.stdout.startswith("PASS")
+    failed = command(
+        *("gate", *folders, "--max-flips", "0.3", "--judge", "point", "--json", "gate.json"),
+        *("--junit", "gate.xml", "--markdown", "gate.md"),
+        folder=tmp_path,
+    )
+    assert failed.returncode == 1, failed.stderr
+    outcomes = [own["outcome"] for own in json.loads((tmp_path / "gate.json").read_text())["gates"]]
+    assert outcomes == ["pass", "fail"]
+    assert (tmp_path / "gate.xml").read_bytes().startswith(b"<?xml")
+    assert "### ❌ fail" in (tmp_path / "gate.md").read_text()
+    undecided = command("gate", base, int8, "--max-flips", "0.3", folder=tmp_path)
+    assert undecided.returncode == 2
+    assert "more samples are needed" in undecided.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no threshold is given"),
+        (["--max-flips", "5"], "the threshold --max-flips 5.0 is out of range"),
+        (["--max-flips", "nan"], "the threshold --max-flips nan is out of range"),
+        (["--config", "none.toml"], "'none.toml' cannot be read"),
+    ],
+)
+def test_a_gate_that_cannot_be_judged_exits_with_2(
+    folders: list[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    """Never a pass: one line, and no comparison is printed."""
+    done = command("gate", *folders[:2], *arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_margin_is_an_option_of_compare(folders: list[str]) -> None:
+    """The verdict stands below the table."""
+    done = command("compare", *folders[:2], "--equivalence-margin", "0.01")
+    assert done.returncode == 0
+    assert "equivalence within ±0.01: Too few samples to tell" in done.stdout
