@@ -71,8 +71,8 @@ def mean_over_requests(items: Sequence[tuple[float, int]]) -> float:
     """Mean over all requests of a task, from each sample's ``(mean, requests)``.
 
     Example:
-        >>> mean_over_requests([(0.1, 4), (0.4, 2)])
-        0.2
+        >>> mean_over_requests([(0.25, 4), (1.0, 2)])
+        0.5
     """
     return fsum(mean * count for mean, count in items) / sum(count for _, count in items)
 
