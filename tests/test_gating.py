@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -217,3 +220,37 @@ def test_a_perplexity_that_rises_is_a_loss(tmp_path: Path) -> None:
     (better,) = judge(compare(*paths[::-1], metric="word_perplexity"), config)
     assert worse.rulings[0].value == -better.rulings[0].value > 0.5
     assert (worse.outcome, better.outcome) == ("fail", "pass")
+
+
+@pytest.mark.parametrize(("lost", "outcome"), [(0, "1 passed"), (40, "1 failed")])
+def test_the_recipe_for_pytest_fails_with_one_line_a_rule(
+    lost: int, outcome: str, tmp_path: Path
+) -> None:
+    """The example's own test, on two runs: the lines stand where a traceback would."""
+    runs = {}
+    for role, moved in (("BASELINE", 0), ("COMPRESSED", lost)):
+        shift = 0.01 if role == "COMPRESSED" else 0.0
+        records = [
+            logs.choice(i, [x - shift * k for k, x in enumerate(WRONG if i < moved else RIGHT)])
+            for i in range(N)
+        ]
+        runs[role] = str(logs.write_run(tmp_path / role, {"task": records}, model=role))
+    example = Path(__file__).resolve().parents[1] / "examples" / "test_degradation.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)],
+        env={**os.environ, **runs},
+        capture_output=True,
+        text=True,
+        cwd=example.parents[1],
+        check=False,
+    )
+    assert outcome in done.stdout, done.stdout + done.stderr
+    assert ("FAIL      pooled flips" in done.stdout) == bool(lost)
+    assert "Traceback" not in done.stdout
+
+
+def test_the_recipe_s_file_can_be_read() -> None:
+    """Every rule in it exists."""
+    config = load_gate(Path(__file__).resolve().parents[1] / "examples" / "gate.toml")
+    assert config.pooled.given
+    assert config.tasks
