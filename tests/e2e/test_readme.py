@@ -47,7 +47,7 @@ def test_every_command_runs(command: str, quickstart: Quickstart) -> None:
         (beside / "quickstart").symlink_to(quickstart.folder)
     for made in ("comparison.json", "samples.parquet"):
         (beside / made).unlink(missing_ok=True)
-    evaluates = command.startswith(("lm_eval run", "lm-eval-flips run"))
+    evaluates = command.startswith(("lm_eval run", "lm-eval-flips run", "lm-eval-flips eval"))
     limited = f"{command} --limit {LIMIT}" if evaluates else command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
