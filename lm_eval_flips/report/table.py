@@ -166,15 +166,13 @@ def _gap(breaks: Mapping[str, str]) -> int:
 
 def _cells(row: Row) -> list[str]:
     flips, distances = row.flips, row.distances
-    plain = row.filter in ("none", row.metric)  # the latter where tasks of several kinds are pooled
-    metric = row.metric if plain else f"{row.metric},{row.filter}"
     interval = row.intervals["score_change"]
     change = _signed(row.score_change)
     if not isnan(interval.low):
         change += f" [{_signed(interval.low)}, {_signed(interval.high)}]"
     return [
         row.name,
-        metric,
+        _metric(row),
         str(row.n),
         f"{_number(row.baseline_score)} → {_number(row.compressed_score)}",
         change,
@@ -187,6 +185,11 @@ def _cells(row: Row) -> list[str]:
         _nats(distances.choice_kl.mean) if distances else MISSING,
         MISSING if row.tokens is None else _nats(row.tokens.typical_kl),
     ]
+
+
+def _metric(row: Row) -> str:
+    plain = row.filter in ("none", row.metric)  # the latter where tasks of several kinds are pooled
+    return row.metric if plain else f"{row.metric},{row.filter}"
 
 
 def _token_line(tokens: TokenDistances) -> str:
@@ -232,7 +235,7 @@ def _shares(interval: Interval) -> str:
 def _floor_line(floor: RunComparison) -> str:
     """What a second run of the baseline moved."""
     row = floor.pooled
-    parts = [f"{'noise floor':<12}{floor.path}: {row.n} samples"]
+    parts = [f"{'noise floor':<12}{row.n} samples"]
     if row.flips is not None:
         parts.append(f"flips {_percent(row.flips.flips)}")
         parts.append(f"all flips {_percent(row.flips.all_flips)}")
@@ -257,7 +260,7 @@ def _excess_lines(run: RunComparison) -> Iterator[str]:
     if parts:
         yield f"beyond the noise floor: {'; '.join(parts)}"
     quiet = [
-        f"{row.name} {row.metric}"
+        f"{row.name} {_metric(row)}"
         for row in run.tasks
         if row.excess and all(found.within_floor for found in row.excess.values())
     ]
@@ -282,7 +285,7 @@ def _equivalence_lines(run: RunComparison) -> Iterator[str]:
     verdicts: dict[str, list[str]] = {}
     for row in run.tasks:
         if row.equivalence is not None:
-            verdicts.setdefault(row.equivalence.verdict, []).append(f"{row.name} {row.metric}")
+            verdicts.setdefault(row.equivalence.verdict, []).append(f"{row.name} {_metric(row)}")
     if len(run.tasks) > 1:
         for verdict, names in verdicts.items():
             yield f"  {verdict}: {named(names)}"
