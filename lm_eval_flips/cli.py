@@ -78,6 +78,24 @@ class Positions(str, Enum):
     last = "last"
 
 
+# options that several verbs share
+MetricOption = Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")]
+TasksOption = Annotated[str, typer.Option(help="Glob of tasks, or a group, to compare.")]
+OnNanOption = Annotated[
+    OnNan, typer.Option(help="Samples with a nan or +inf: an error, or left out.")
+]
+IdenticalOption = Annotated[
+    bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace output files that exist.")
+]
+MarginOption = Annotated[
+    float | None,
+    typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),
+]
+
+
 @app.command(
     epilog="[bold]Example:[/bold] lm-eval-flips compare runs/base runs/int4 --show-flips 3"
 )
@@ -86,11 +104,11 @@ def compare(
         Path, typer.Argument(help="The baseline's run: a folder or file of lm_eval.")
     ],
     compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
-    metric: Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")] = None,
+    metric: MetricOption = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="Only this filter, such as strict-match.")
     ] = None,
-    tasks: Annotated[str, typer.Option(help="Glob of tasks, or a group, to compare.")] = "*",
+    tasks: TasksOption = "*",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole result as JSON.")
     ] = None,
@@ -103,23 +121,14 @@ def compare(
     on_mismatch: Annotated[
         OnMismatch, typer.Option(help="Samples that differ: an error, or left out.")
     ] = OnMismatch.error,
-    on_nan: Annotated[
-        OnNan, typer.Option(help="Samples with a nan or +inf: an error, or left out.")
-    ] = OnNan.error,
-    allow_identical: Annotated[
-        bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
-    ] = False,
+    on_nan: OnNanOption = OnNan.error,
+    allow_identical: IdenticalOption = False,
     noise_floor: Annotated[
         Path | None,
         typer.Option(help="A second run of the baseline, to tell what rounding alone moves."),
     ] = None,
-    equivalence_margin: Annotated[
-        float | None,
-        typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output files that exist.")
-    ] = False,
+    equivalence_margin: MarginOption = None,
+    overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="Device of the computation: cpu, cuda.")] = "cpu",
 ) -> None:
     """Compare compressed runs with their baseline, sample by sample."""
@@ -195,22 +204,16 @@ def gate(
         JudgeBy | None,
         typer.Option("--judge", help="Hold thresholds against the 95 % interval or the point."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Only this metric, such as acc_norm.")] = None,
-    tasks: Annotated[str, typer.Option(help="Glob of tasks, or a group, to compare.")] = "*",
+    metric: MetricOption = None,
+    tasks: TasksOption = "*",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")
     ] = None,
-    on_nan: Annotated[
-        OnNan, typer.Option(help="Samples with a nan or +inf: an error, or left out.")
-    ] = OnNan.error,
-    allow_identical: Annotated[
-        bool, typer.Option("--allow-identical", help="Accept two runs that agree in everything.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output files that exist.")
-    ] = False,
+    on_nan: OnNanOption = OnNan.error,
+    allow_identical: IdenticalOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
     for file in (json_file, junit):
@@ -302,10 +305,7 @@ def run(
             "--noise-floor", help="Evaluate the baseline twice, to tell what noise moves."
         ),
     ] = False,
-    equivalence_margin: Annotated[
-        float | None,
-        typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),
-    ] = None,
+    equivalence_margin: MarginOption = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
@@ -372,9 +372,7 @@ def make(
             "--include_path", "--include-path", help="Further task YAMLs, as for lm_eval."
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output files that exist.")
-    ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a flips_NAME group for any task, group, tag or glob of the catalogue."""
     from lm_eval_flips.harness.catalogue import group_files

@@ -195,16 +195,13 @@ def plan_run(
 
 def _in_other_batches(run: Evaluation) -> Evaluation:
     """The same evaluation with other batches, which round otherwise."""
-    arguments = list(run.asked.arguments)
-    size = 1
-    for place, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
+    given, arguments = "", []
+    for flag, values in _flags(run.asked.arguments):
         if flag in ("--batch_size", "-b"):
-            given = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
-            size = int(given) if given.isdecimal() else size
-            del arguments[place : place + (1 if value else 2)]
-            break
-    other = max(1, size // 2) if size > 1 else 2
+            given = " ".join(values)
+        else:
+            arguments += [flag, *values]
+    other = int(given) // 2 if given.isdecimal() and int(given) > 1 else 2
     extra = {**run.extra, "pack_tokens": OTHER_PACK} if run.extra else run.extra
     asked = msgspec.structs.replace(run.asked, arguments=[*arguments, "--batch_size", str(other)])
     return Evaluation(folder=run.folder, asked=asked, extra=extra)
@@ -351,16 +348,24 @@ def _settings(asked: Asked) -> dict[str, str]:
     }
     if asked.top is not None:
         found["--top"] = str(asked.top)
-    flag = ""
-    for argument in asked.arguments:
-        if re.match("--?[a-zA-Z]", argument):
-            flag, _, value = argument.partition("=")
-            found[flag] = value
-        else:
-            found[flag] = f"{found.get(flag, '')} {argument}".strip()
+    found |= {flag: " ".join(values) for flag, values in _flags(asked.arguments)}
     if "--device" in found:
         found["--device"] = found["--device"].split(":")[0]
     return {flag: value for flag, value in found.items() if flag not in IRRELEVANT}
+
+
+def _flags(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each flag with the values that follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if re.match("--?[a-zA-Z]", argument):
+            flag, _, value = argument.partition("=")
+            found.append((flag, [value] if value else []))
+        elif found:
+            found[-1][1].append(argument)
+        else:
+            found.append((argument, []))
+    return found
 
 
 def _names(compressed: Sequence[str]) -> list[str]:

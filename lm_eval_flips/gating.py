@@ -133,7 +133,7 @@ def load_gate(path: Path) -> GateConfig:
 
 
 def with_thresholds(config: GateConfig, pooled: Thresholds) -> GateConfig:
-    """The configuration with other thresholds for the pool, where these are given."""
+    """The configuration with other thresholds for the pool, those that are given."""
     return msgspec.structs.replace(
         config, pooled=msgspec.structs.replace(config.pooled, **pooled.given)
     )

@@ -140,13 +140,20 @@ def _by_document(metric: PairedMetric) -> Tensor:
 def score_interval(errors: Errors, flips: Flips | None, *, level: float = 0.95) -> Interval:
     """Interval of the change of a score that is a mean over samples."""
     change = [m.compressed_value - m.baseline_value for m in errors.metrics]
-    whole = torch.cat(change)
-    error, freedom = errors.of(change)
-    if flips is None:
+    return difference_interval(errors, change, binary=flips is not None, level=level)
+
+
+def difference_interval(
+    errors: Errors, differences: Sequence[Tensor], *, binary: bool, level: float = 0.95
+) -> Interval:
+    """Interval of the mean of paired differences; of shares where they are -1, 0 and 1."""
+    whole = torch.cat(list(differences))
+    error, freedom = errors.of(differences)
+    if not binary:
         return mean_interval(float(whole.mean()), error, freedom, level=level)
     if errors.independent or error == 0:
-        # no flip at all, or the same in every cluster, is no certainty either
-        share = errors.documents / flips.n
+        # nothing moved, or the same in every cluster, is no certainty either
+        share = errors.documents / errors.n
         lost, won = (round(share * int(moved.sum())) for moved in (whole < 0, whole > 0))
         return paired_share_interval(lost=lost, won=won, n=errors.documents, level=level)
     low, high = mean_interval(float(whole.mean()), error, freedom, level=level)

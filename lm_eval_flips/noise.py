@@ -8,14 +8,13 @@ that of the baseline's second run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.intervals import Errors, indicators
-from lm_eval_flips.measures.significance import Interval, mean_interval, paired_share_interval
+from lm_eval_flips.intervals import Errors, difference_interval, indicators
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Excess
 
@@ -64,9 +63,8 @@ def _aligned(metric: PairedMetric, floor: PairedMetric, column: Columns) -> _Ali
     if not len(ours):
         return None
     rows = torch.from_numpy(ours).to(values.device)
-    clusters = torch.unique(metric.clusters[rows], return_inverse=True)[1]
     return _Aligned(
-        metric=replace(metric, rows=metric.rows[ours], clusters=clusters),
+        metric=metric.at(rows),
         values=values[rows].double(),
         floor=noise[torch.from_numpy(theirs).to(noise.device)].double(),
         binary=values.dtype == torch.bool,
@@ -75,15 +73,13 @@ def _aligned(metric: PairedMetric, floor: PairedMetric, column: Columns) -> _Ali
 
 def _excess(aligned: Sequence[_Aligned]) -> Excess:
     errors = Errors([own.metric for own in aligned])
-    differences = [own.values - own.floor for own in aligned]
-    whole = torch.cat(differences)
-    value = float(torch.cat([own.values for own in aligned]).mean())
-    floor = float(torch.cat([own.floor for own in aligned]).mean())
-    error, freedom = errors.of(differences)
-    interval = mean_interval(value - floor, error, freedom)
-    if all(own.binary for own in aligned) and (errors.independent or error == 0):
-        # few flips, or none, are no certainty
-        share = errors.documents / len(whole)
-        less, more = (round(share * int(moved.sum())) for moved in (whole < 0, whole > 0))
-        interval = paired_share_interval(lost=less, won=more, n=errors.documents)
-    return Excess(value=value, floor=floor, interval=Interval(*interval), n=len(whole))
+    return Excess(
+        value=float(torch.cat([own.values for own in aligned]).mean()),
+        floor=float(torch.cat([own.floor for own in aligned]).mean()),
+        interval=difference_interval(
+            errors,
+            [own.values - own.floor for own in aligned],
+            binary=all(own.binary for own in aligned),
+        ),
+        n=errors.n,
+    )

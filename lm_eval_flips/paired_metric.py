@@ -8,7 +8,7 @@ are the harness's (lm_eval 0.4.13, api/task.py:1500-1570), ties going to the fir
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,6 +104,11 @@ class PairedMetric:
         """The samples' doc_ids."""
         return self.pairs.doc_ids[self.rows]
 
+    def at(self, rows: Tensor) -> PairedMetric:
+        """The same with only these rows' documents and clusters, for errors of their values."""
+        clusters = torch.unique(self.clusters[rows], return_inverse=True)[1]
+        return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=clusters)
+
     @property
     def flipped(self) -> Tensor | None:
         """Whether the correctness changed; None for a metric that is not binary."""
@@ -165,15 +170,21 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         if ours is None or theirs is None
         else choice_divergence(baseline=ours, compressed=theirs),
         margin=None if ours is None else top_margin(ours),
-        margin_change=None
-        if ours is None or theirs is None or answers[0] is None
-        else signed_margin(theirs, answers[0]) - signed_margin(ours, answers[0]),
+        margin_change=_margin_change(ours, theirs, answers[0]),
         units=_units(pairs, metric, pick),
         clusters=_renumbered(pick(pairs.clusters), everything=everything),
         tokens=pairs.tokens
         if pairs.tokens is None or everything
         else pairs.tokens.of_samples(rows.cpu()),
     )
+
+
+def _margin_change(
+    ours: Tensor | None, theirs: Tensor | None, answered: Tensor | None
+) -> Tensor | None:
+    if ours is None or theirs is None or answered is None:
+        return None
+    return signed_margin(theirs, answered) - signed_margin(ours, answered)
 
 
 def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isnan
 
 import numpy as np
@@ -101,10 +101,8 @@ def _task(metrics: Sequence[PairedMetric]) -> _Task:
     changed = [
         m.changed[row] for m, row in zip(metrics, rows, strict=True) if m.changed is not None
     ]
-    first = metrics[0]
-    clusters = torch.unique(first.clusters[rows[0]], return_inverse=True)[1]
     return _Task(
-        metric=replace(first, rows=first.rows[rows[0].numpy()], clusters=clusters),
+        metric=metrics[0].at(rows[0]),
         scores=[m.compressed_value[row] for m, row in zip(metrics, rows, strict=True)],
         changed=changed if len(changed) == len(metrics) else None,
         binary=all(m.compressed_correct is not None for m in metrics),

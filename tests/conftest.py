@@ -29,6 +29,20 @@ WORDS = (
 )
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that tensors may lie on; CUDA is skipped, visibly, where there is none."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded source of random numbers."""
+    return torch.Generator().manual_seed(20240713)
+
+
 class LocalRuns(NamedTuple):
     """Output folders of the stock `lm_eval run`, one model each, all of ``LOCAL_TASKS``."""
 

@@ -134,11 +134,6 @@ class Branch:
         behind = (pack for pack in self.packs() if pack.base > self.base)
         return max(behind, key=lambda pack: pack.base + len(pack), default=None)
 
-    @property
-    def keeps_prefixes(self) -> bool:
-        """Whether a prefix is run by itself anywhere below."""
-        return any(isinstance(step, Branch) for step in self.steps)
-
 
 def plan(
     requests: Sequence[TokenRequest],

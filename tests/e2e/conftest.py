@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -51,6 +52,33 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=600,
         check=False,
     )
+
+
+def run_two_ranks(module: str, *arguments: object, folder: Path) -> None:
+    """Run a module of the tests as two gloo ranks, and wait for both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env={
+                **harness_environment(folder),
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "PYTHONPATH": os.getcwd(),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        printed, _ = rank.communicate(timeout=300)
+        assert rank.returncode == 0, printed
 
 
 def as_metadata(**values: str) -> list[str]:

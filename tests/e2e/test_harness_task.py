@@ -7,10 +7,6 @@ run with FlipsTask: one was logged with nothing of ours installed in the task.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from math import isnan, sqrt
 from pathlib import Path
@@ -19,8 +15,8 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
-from tests.conftest import LocalRuns, harness_environment
-from tests.e2e.conftest import GROUPS, FlipsRun, as_metadata, lm_eval_command, run
+from tests.conftest import LocalRuns
+from tests.e2e.conftest import GROUPS, FlipsRun, as_metadata, lm_eval_command, run, run_two_ranks
 
 pytestmark = pytest.mark.e2e
 
@@ -333,31 +329,9 @@ def test_two_ranks_report_what_one_does(
     tmp_path: Path,
 ) -> None:
     """Traps 8 and 9: values arrive rank by rank and requests are padded; nothing changes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     names = "flips_tiny_outer,flips_tiny_cloze,flips_tiny_rolling"
-    arguments = [str(perturbed_model), str(flips_folder), names, str(local_runs.baseline)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.two_ranks", *arguments, str(tmp_path / "out.json")],
-            env={
-                **harness_environment(tmp_path),
-                "RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "PYTHONPATH": os.getcwd(),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        printed, _ = rank.communicate(timeout=300)
-        assert rank.returncode == 0, printed
+    arguments = [perturbed_model, flips_folder, names, local_runs.baseline, tmp_path / "out.json"]
+    run_two_ranks("tests.e2e.two_ranks", *arguments, folder=tmp_path)
     both = json.loads((tmp_path / "out.json").read_text())
     order = [sample["doc_id"] for sample in both["samples"]["tiny_choice"]]
     assert order != sorted(order), "the ranks' lists are expected one after the other"

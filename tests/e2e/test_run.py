@@ -7,10 +7,7 @@ float64 over the vocabulary of two transformers models.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from math import isfinite
@@ -27,8 +24,8 @@ from lm_eval_flips.evaluation import STATE, plan_run
 from lm_eval_flips.runs import RESULTS_NAME, load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
-from tests.conftest import GENERATED, LEAVES, LOCAL_TASKS, LocalRuns, harness_environment
-from tests.e2e.conftest import as_metadata, results_of, run
+from tests.conftest import GENERATED, LEAVES, LOCAL_TASKS, LocalRuns
+from tests.e2e.conftest import as_metadata, results_of, run, run_two_ranks
 
 pytestmark = pytest.mark.e2e
 
@@ -750,32 +747,10 @@ def test_two_ranks_measure_what_one_does(
     tmp_path: Path,
 ) -> None:
     """Each records in a folder of its own, reads both, and the harness gathers the metric."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     arguments = [tiny_model, perturbed_model, flips_folder, FLIPS_GROUPS, main.folder / "baseline"]
-    module = [sys.executable, "-m", "tests.e2e.two_ranks_measured"]
-    ranks = [
-        subprocess.Popen(
-            [*module, *map(str, arguments), str(tmp_path / "run")],
-            env={
-                **harness_environment(tmp_path),
-                "RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "PYTHONPATH": os.getcwd(),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        printed, _ = rank.communicate(timeout=300)
-        assert rank.returncode == 0, printed
     folder = tmp_path / "run"
+    module = "tests.e2e.two_ranks_measured"
+    run_two_ranks(module, *arguments, folder, folder=tmp_path)
     for name in ("reference", "token_distances"):
         assert (folder / name / "rank-1" / "manifest.json").exists()
     both = json.loads((folder / "out.json").read_text())

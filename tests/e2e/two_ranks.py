@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,12 +20,16 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 
-class RankedLM(HFLM):  # type: ignore[misc]  # lm_eval ships no types
-    """The hf backend as one of several ranks."""
+class Ranked:
+    """A model of the harness as one of several ranks."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
+    @property
+    def rank(self) -> int:
+        return dist.get_rank()
+
+    @property
+    def world_size(self) -> int:
+        return dist.get_world_size()
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
         parts = [torch.zeros_like(tensor.reshape(-1)) for _ in range(self.world_size)]
@@ -35,6 +38,10 @@ class RankedLM(HFLM):  # type: ignore[misc]  # lm_eval ships no types
 
     def barrier(self) -> None:
         dist.barrier()
+
+
+class RankedLM(Ranked, HFLM):  # type: ignore[misc]  # lm_eval ships no types
+    """The hf backend as one of several ranks."""
 
 
 def main(model: str, tasks: str, groups: str, baseline: str, output: str) -> None:

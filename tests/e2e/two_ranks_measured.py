@@ -14,33 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from lm_eval_flips.harness.model import FlipsHF
+from tests.e2e.two_ranks import Ranked
 
 
-class RankedFlipsHF(FlipsHF):
+class RankedFlipsHF(Ranked, FlipsHF):
     """flips-hf as one of several ranks."""
-
-    @property
-    def rank(self) -> int:
-        return dist.get_rank()
-
-    @property
-    def world_size(self) -> int:
-        return dist.get_world_size()
-
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        parts = [torch.zeros_like(tensor.reshape(-1)) for _ in range(self.world_size)]
-        dist.all_gather(parts, tensor.reshape(-1))
-        return torch.cat(parts)
-
-    def barrier(self) -> None:
-        dist.barrier()
 
 
 def main(baseline: str, compressed: str, tasks: str, groups: str, run: str, output: str) -> None:

@@ -220,8 +220,8 @@ def test_choices_of_questions_with_shared_examples_counted_by_hand() -> None:
     assert sum(len(request.fed) for request in made(cases)) == 184
     together, apart = (plan(made(cases), budget=budget) for budget in (96, 20))
     assert planned_tokens(together) == planned_tokens(apart) == 54
-    assert (together.largest, together.keeps_prefixes) == (54, False)
-    assert (apart.largest, apart.keeps_prefixes) == (14, True)
+    assert (together.largest, together.furthest is not None) == (54, False)
+    assert (apart.largest, apart.furthest is not None) == (14, True)
     (kept,) = branches(apart)
     assert (kept.base, kept.tokens.tolist()) == (0, examples)
     assert [(pack.base, len(pack)) for _, pack in packs(apart)] == [(40, 14)]
@@ -242,10 +242,10 @@ def test_without_kept_prefixes_nothing_is_run_by_itself(seed: int) -> None:
     """The plan has packs only, all at the base; with them, the same requests have branches."""
     requests = made(cases_of(seed))
     without = plan(requests, budget=100, keep_prefixes=False)
-    assert not without.keeps_prefixes
+    assert without.furthest is None
     assert all(isinstance(step, Pack) and step.base == 0 for step in without.steps)
     kept = plan(requests, budget=100)
-    assert kept.keeps_prefixes
+    assert kept.furthest is not None
     assert all(len(branch.tokens) >= WORTH_KEEPING for branch in branches(kept))
     assert planned_tokens(kept) < planned_tokens(without)
 
@@ -296,7 +296,7 @@ def test_nothing_to_plan_is_an_empty_plan() -> None:
     """No requests at all, or none among them."""
     requests = made([Case([1], [2])])
     for root in (plan([], budget=9), plan(requests, budget=9, among=[])):
-        assert (root.steps, root.largest, root.keeps_prefixes) == ((), 0, False)
+        assert (root.steps, root.largest, root.furthest) == ((), 0, None)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_packs_of_a_plan_and_the_largest_and_furthest_of_them(seed: int) -> None
         furthest = branch.furthest
         assert (furthest is None) == (ends == [])
         assert furthest is None or furthest.base + len(furthest) == max(ends)
-        assert branch.keeps_prefixes == bool([*branches(branch)])
+        assert (branch.furthest is not None) == bool([*branches(branch)])
 
 
 Corruption = Callable[[Pack], Pack]

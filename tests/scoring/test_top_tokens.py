@@ -19,12 +19,6 @@ ROUNDING = 5e-7  # nats, of a distance in float32
 COUNTS = (1, 2, 5, 20, 100, 400, 1000)
 
 
-@pytest.fixture
-def generator() -> torch.Generator:
-    """A seeded source of random numbers."""
-    return torch.Generator().manual_seed(20240713)
-
-
 def pair(
     generator: torch.Generator, *, scale: float = 3.0, noise: float = 0.3
 ) -> tuple[Tensor, Tensor]:

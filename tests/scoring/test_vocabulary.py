@@ -25,20 +25,6 @@ NAMES = ("kl", "reverse_kl", "jensen_shannon", "total_variation")
 LARGE = 50_257
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """Every device that logits may lie on; CUDA is skipped, visibly, where there is none."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    return str(request.param)
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    """A seeded source of random numbers."""
-    return torch.Generator().manual_seed(20240713)
-
-
 def pair(
     generator: torch.Generator, *shape: int, scale: float = 3.0, noise: float = 0.3
 ) -> tuple[Tensor, Tensor]:
