@@ -122,10 +122,11 @@ def test_long_files_are_read_in_processes_of_their_own(
 ) -> None:
     """The reader of long files gives the same table as the short way."""
     from lm_eval_flips import cli
+    from lm_eval_flips.cli import reader
 
     tables = []
-    for long in (cli.LONG_READ, 1):
-        monkeypatch.setattr(cli, "LONG_READ", long)
+    for long in (reader.LONG_READ, 1):
+        monkeypatch.setattr(reader, "LONG_READ", long)
         monkeypatch.setattr(sys, "argv", ["lm-eval-flips", "compare", *folders])
         with pytest.raises(SystemExit, match="0"):
             cli.main()

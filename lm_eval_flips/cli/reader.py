@@ -1,0 +1,40 @@
+"""Reading samples with a progress bar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lm_eval_flips.runs import Run, TaskLog
+    from lm_eval_flips.samples import Samples
+
+LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress bar
+
+
+@contextmanager
+def reader(runs: list[Run], tasks: str) -> Iterator[Callable[[TaskLog], dict[str, Samples]]]:
+    """Reads samples: long files in processes of their own, with a progress bar at a terminal."""
+    from lm_eval_flips.reading import SampleReader, read_samples
+
+    chosen = set(runs[0].select(tasks))
+    logs = [run.tasks[name] for name in runs[0].tasks for run in runs if name in run.tasks]
+    logs = [log for log in logs if log.name in chosen]
+    total = sum(log.path.stat().st_size for log in logs)
+    if total < LONG_READ:
+        yield read_samples
+        return
+    with SampleReader(workers=min(len(logs), os.cpu_count() or 1)) as read:
+        read.prefetch(logs)
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("reading samples", total=total)
+            read.progress = lambda size: bar.advance(task, size)
+            yield read

@@ -1,0 +1,104 @@
+"""`run` and `eval`: evaluate models by the harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.options import (
+    MarginOption,
+    Positions,
+)
+from lm_eval_flips.cli.output import console, write
+
+
+@app.command(
+    name="eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def evaluate(context: typer.Context) -> None:
+    """lm_eval's own run command, with the model flips-hf and the flip metrics registered."""
+    from lm_eval_flips.harness.command import evaluate as evaluate_by_harness
+
+    evaluate_by_harness(context.args)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="[bold]Example:[/bold] lm-eval-flips run --baseline pretrained=B --compressed "
+    "pretrained=Q --tasks mmlu --output_path runs --limit 100",
+)
+def run(
+    context: typer.Context,
+    baseline: Annotated[
+        str, typer.Option(help="Model arguments of the baseline, or a folder with its run.")
+    ],
+    compressed: Annotated[
+        list[str], typer.Option(help="Model arguments of a compressed model; may be repeated.")
+    ],
+    tasks: Annotated[str, typer.Option(help="Tasks, as for lm_eval.")],
+    output_path: Annotated[
+        Path, typer.Option("--output_path", "--output-path", help="Folder for the runs.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="lm_eval's model type; only flips-hf measures token KL.")
+    ] = "flips-hf",
+    positions: Annotated[
+        Positions, typer.Option(help="Record all scored positions, or a context's last one.")
+    ] = Positions.all,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Record the K likeliest tokens only: lower bounds, less disk."),
+    ] = None,
+    noise_floor: Annotated[
+        bool,
+        typer.Option(
+            "--noise-floor", help="Evaluate the baseline twice, to tell what noise moves."
+        ),
+    ] = False,
+    equivalence_margin: MarginOption = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace runs of other settings.")
+    ] = False,
+) -> None:
+    """Evaluate a baseline and its compressed models, and compare them.
+
+    Every other flag is lm_eval's own and is passed to all evaluations.
+    """
+    from lm_eval_flips.evaluation import plan_run, run_all
+
+    plan = plan_run(
+        baseline=baseline,
+        compressed=compressed,
+        tasks=tasks,
+        output_path=output_path,
+        model=model,
+        positions=positions.value,
+        top=top,
+        noise_floor=noise_floor,
+        arguments=context.args,
+    )
+    if plan.note:
+        typer.echo(plan.note)
+    for line in run_all(plan, overwrite=overwrite):
+        typer.echo(line)
+    from lm_eval_flips.comparing import compare as compare_runs
+    from lm_eval_flips.report.document import to_json
+    from lm_eval_flips.report.table import tables
+
+    result = compare_runs(
+        plan.baseline.folder,
+        *(one.folder for one in plan.compressed),
+        noise_floor=None if plan.noise_floor is None else plan.noise_floor.folder,
+        equivalence_margin=equivalence_margin,
+    )
+    console().print(tables(result), crop=False)
+    write(json_file or output_path / "comparison.json", to_json(result))
