@@ -1,9 +1,4 @@
-"""The intervals and p-values of a row, from errors that know which samples are independent.
-
-Within a task, samples of the same document are one cluster. Over ten or more tasks, as in MMLU's
-subjects, the tasks are the clusters. Over fewer a cluster-robust error is not to be trusted; the
-tasks are then strata: the errors within each are added up, and the result speaks of these tasks.
-"""
+"""The 95 % interval of every number of a row, from errors that know what is independent."""
 
 from __future__ import annotations
 
@@ -13,74 +8,22 @@ from math import inf, isnan, nan, sqrt
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.divergence import quantile
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import (
     Interval,
-    mcnemar,
     mean_interval,
     paired_share_interval,
     quantile_interval,
     share_interval,
-    standard_error,
-    t_test,
     wilson,
 )
 from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Distances
-
-ENOUGH_CLUSTERS = 10
-
-
-class Errors:
-    """Standard errors of means over the samples of some paired metrics.
-
-    ``documents`` is the number of samples that count where none was seen to move: that tells
-    nothing of how alike the samples of a cluster are, so copies of a document count once.
-    """
-
-    def __init__(self, metrics: Sequence[PairedMetric]) -> None:
-        self.metrics = metrics
-        self.n = sum(len(m.rows) for m in metrics)
-        self.documents = documents = sum(int(m.clusters.max()) + 1 for m in metrics)
-        if len(metrics) >= ENOUGH_CLUSTERS:
-            self.method = f"clustered by task ({len(metrics)})"
-        elif len(metrics) > 1:
-            self.method = f"stratified by task ({len(metrics)})"
-        elif documents < self.n:
-            self.method = f"clustered by document ({documents} of {self.n} samples)"
-        else:
-            self.method = "independent samples"
-
-    @property
-    def clustered_by_task(self) -> bool:
-        """Whether the tasks are the clusters."""
-        return len(self.metrics) >= ENOUGH_CLUSTERS
-
-    @property
-    def independent(self) -> bool:
-        """Whether every sample counts by itself."""
-        return self.method == "independent samples"
-
-    def of(self, values: Sequence[Tensor]) -> tuple[float, int]:
-        """Standard error and degrees of freedom of the mean of the tasks' values together."""
-        if len(values) >= ENOUGH_CLUSTERS:
-            place = torch.repeat_interleave(
-                torch.arange(len(values)), torch.tensor([len(v) for v in values])
-            )
-            whole = torch.cat(list(values)).double()
-            return standard_error(whole, place.to(whole.device))
-        parts = [
-            (len(v), *standard_error(v.double(), m.clusters))
-            for v, m in zip(values, self.metrics, strict=True)
-        ]
-        total = sum(n for n, _, _ in parts)
-        return (
-            sqrt(sum((n * error) ** 2 for n, error, _ in parts)) / total,
-            sum(freedom for _, _, freedom in parts),
-        )
+from lm_eval_flips.standard_errors import Errors
 
 
 def intervals(
@@ -88,53 +31,20 @@ def intervals(
     flips: Flips | None,
     distances: Distances | None,
     perplexity: PerplexityChange | None,
+    bootstrap: Bootstrap | None = None,
 ) -> dict[str, Interval]:
-    """The 95 % interval of every number of a row, by the number's name."""
+    """The 95 % interval of every number of a row, by the number's name.
+
+    ``bootstrap`` gives those of the distances' means and quantiles; None the usual ones.
+    """
     if perplexity is not None:
         return _of_perplexity(perplexity, errors.metrics[0].metric)
     found = {"score_change": score_interval(errors, flips)}
     if flips is not None:
         found |= _of_flips(errors, flips) | _of_direction(errors)
     if distances is not None:
-        found |= _of_distances(errors.metrics, distances)
+        found |= _of_distances(errors.metrics, distances, bootstrap)
     return found
-
-
-def p_value(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None) -> float:
-    """Two-sided p of no change: exact McNemar of the documents, or t where the tasks are clusters.
-
-    A document that stands in several samples is one pair, lost or won by its net change.
-    """
-    if flips is not None and not errors.clustered_by_task:
-        nets = [_by_document(m) for m in errors.metrics]
-        return mcnemar(
-            lost=sum(int((net < 0).sum()) for net in nets),
-            won=sum(int((net > 0).sum()) for net in nets),
-        )
-    if perplexity is not None:
-        change, error = perplexity.loss_change, perplexity.standard_error
-        freedom = perplexity.freedom
-    else:
-        values = _changes(errors.metrics)
-        change = float(torch.cat(values).mean())
-        error, freedom = errors.of(values)
-    return t_test(change, error, freedom)
-
-
-def _changes(metrics: Sequence[PairedMetric]) -> list[Tensor]:
-    """Change of correctness, or of the value of a metric that is not binary, of each sample."""
-    return [
-        m.compressed_value - m.baseline_value
-        if m.baseline_correct is None or m.compressed_correct is None
-        else m.compressed_correct.double() - m.baseline_correct.double()
-        for m in metrics
-    ]
-
-
-def _by_document(metric: PairedMetric) -> Tensor:
-    (change,) = _changes([metric])
-    net = torch.zeros(int(metric.clusters.max()) + 1, dtype=change.dtype, device=change.device)
-    return net.index_add_(0, metric.clusters, change)
 
 
 def score_interval(errors: Errors, flips: Flips | None, *, level: float = 0.95) -> Interval:
@@ -236,10 +146,19 @@ def indicators(metric: PairedMetric) -> dict[str, Tensor]:
     return found
 
 
-def _of_distances(metrics: Sequence[PairedMetric], distances: Distances) -> dict[str, Interval]:
+def _of_distances(
+    metrics: Sequence[PairedMetric], distances: Distances, bootstrap: Bootstrap | None
+) -> dict[str, Interval]:
     with_choices = [m for m in metrics if m.divergence is not None]
     errors = Errors(with_choices)
     kls = [m.divergence.kl for m in with_choices if m.divergence is not None]
+    if bootstrap is not None:
+        strata = errors.strata(kls)
+        return {
+            "choice_kl": bootstrap.mean_interval(strata),
+            "choice_kl_median": bootstrap.quantile_interval(strata, 0.5),
+            "choice_kl_p99": bootstrap.quantile_interval(strata, 0.99),
+        }
     return {
         "choice_kl": mean_interval(distances.choice_kl.mean, *errors.of(kls)),
         "choice_kl_median": _of_quantile(errors, kls, 0.5),
@@ -247,7 +166,9 @@ def _of_distances(metrics: Sequence[PairedMetric], distances: Distances) -> dict
     }
 
 
-def token_intervals(metrics: Sequence[PairedMetric]) -> dict[str, Interval]:
+def token_intervals(
+    metrics: Sequence[PairedMetric], bootstrap: Bootstrap | None = None
+) -> dict[str, Interval]:
     """Intervals of the distances over the vocabulary, whose requests go with their samples."""
     measured = [m for m in metrics if m.tokens is not None]
     tokens = [m.tokens for m in measured if m.tokens is not None]
@@ -255,10 +176,16 @@ def token_intervals(metrics: Sequence[PairedMetric]) -> dict[str, Interval]:
         return {}
     errors, owners = Errors(measured), [own.samples for own in tokens]
     firsts = [first_values(own.values["kl"], own.counts).double() for own in tokens]
-    found = {"token_kl_first_position": _of_requests(errors, owners, firsts)}
+
+    def interval(values: Sequence[Tensor]) -> Interval:
+        if bootstrap is not None:
+            return bootstrap.mean_interval(errors.strata(values, owners))
+        return _of_requests(errors, owners, values)
+
+    found = {"token_kl_first_position": interval(firsts)}
     if not any(own.first_only for own in tokens):
         means = [request_means(own.values["kl"], own.counts) for own in tokens]
-        found["token_kl"] = _of_requests(errors, owners, means)
+        found["token_kl"] = interval(means)
     return found
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.intervals import Errors, difference_interval, indicators
+from lm_eval_flips.intervals import difference_interval, indicators
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Excess
+from lm_eval_flips.standard_errors import Errors
 
 Columns = Callable[[PairedMetric], Tensor | None]
 

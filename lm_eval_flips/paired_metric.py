@@ -106,8 +106,7 @@ class PairedMetric:
 
     def at(self, rows: Tensor) -> PairedMetric:
         """The same with only these rows' documents and clusters, for errors of their values."""
-        clusters = torch.unique(self.clusters[rows], return_inverse=True)[1]
-        return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=clusters)
+        return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=self.clusters[rows])
 
     @property
     def flipped(self) -> Tensor | None:
@@ -172,7 +171,7 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=_units(pairs, metric, pick),
-        clusters=_renumbered(pick(pairs.clusters), everything=everything),
+        clusters=pick(pairs.clusters),
         tokens=pairs.tokens
         if pairs.tokens is None or everything
         else pairs.tokens.of_samples(rows.cpu()),
@@ -269,7 +268,3 @@ def _changed(
         return (left != right).any(-1)
     # a cloze answer is only known as right or wrong
     return values[0] != values[1] if pairs.kind == "cloze" else None
-
-
-def _renumbered(clusters: Tensor, *, everything: bool) -> Tensor:
-    return clusters if everything else torch.unique(clusters, return_inverse=True)[1]

@@ -70,7 +70,8 @@ class Pairs:
     """The same samples in both runs, row by row, sorted by doc_id.
 
     ``gold`` marks the right choices, no mark in a row where the log does not tell; ``chars`` and
-    ``bytes`` are the choices' lengths, nan where unknown. Equal documents share a cluster.
+    ``bytes`` are the choices' lengths, nan where unknown. Equal documents share a cluster, or those
+    of an equal ``cluster_field`` where one was asked for, over all tasks.
     ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did.
     """
 
@@ -87,6 +88,7 @@ class Pairs:
     clusters: Tensor
     dropped: Dropped
     tokens: TokenValues | None = None
+    cluster_field: str | None = None
 
     @property
     def identical(self) -> bool | None:

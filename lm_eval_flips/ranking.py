@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_eval_flips.intervals import Errors
 from lm_eval_flips.measures.overlap import Overlap, overlap
 from lm_eval_flips.measures.significance import holm, mcnemar, t_test
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Ranking
+from lm_eval_flips.standard_errors import Errors
 
 LEVEL = 0.05
 
@@ -122,7 +122,7 @@ def _p_value(tasks: Sequence[_Task], i: int, j: int) -> float:
     differences = [(task.scores[j] - task.scores[i]).double() for task in tasks]
     whole = torch.cat(differences)
     errors = Errors([task.metric for task in tasks])
-    if all(task.binary for task in tasks) and errors.documents == errors.n:
+    if all(task.binary for task in tasks) and errors.by_document and errors.documents == errors.n:
         found = mcnemar(lost=int((whole < 0).sum()), won=int((whole > 0).sum()))
     else:
         found = t_test(float(whole.mean()), *errors.of(differences))

@@ -68,6 +68,14 @@ def read_lines(task: TaskLog, lines: set[int]) -> dict[int, dict[str, Any]]:
     return wanted
 
 
+def read_documents(task: TaskLog) -> Iterator[dict[str, Any]]:
+    """Every line's document, as its task read it from the data set."""
+    for block in _blocks(task.path, None):
+        for line in block.splitlines():
+            document = json.loads(line).get("doc")
+            yield document if isinstance(document, dict) else {}
+
+
 class SampleReader:
     """Reads samples files ahead in processes of its own, while the caller does something else.
 

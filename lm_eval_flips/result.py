@@ -12,6 +12,7 @@ from math import isnan
 from typing import Any
 
 from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.direction import Direction
 from lm_eval_flips.measures.divergence import Summary
 from lm_eval_flips.measures.equivalence import Equivalence
@@ -107,7 +108,9 @@ class Row:
     ``equivalence`` where no margin was given or the score is a perplexity. ``excess`` holds each
     distance's excess over the noise floor, nothing without one. ``intervals`` hold each
     number's 95 % interval under its name; ``error_method`` says which samples their errors take as
-    independent.
+    independent. ``p_value`` is that of no change by ``test``, ``p_loss`` one-sided of no loss;
+    ``p_holm`` is p_value adjusted over the run's tasks, nan for a group, the pool, and a metric
+    that does not stand for its task.
     """
 
     name: str
@@ -129,7 +132,10 @@ class Row:
     excess: Mapping[str, Excess]
     intervals: Mapping[str, Interval]
     error_method: str
+    test: str
     p_value: float
+    p_loss: float
+    p_holm: float
 
     def minimal_detectable_change(self, *, power: float = 0.8) -> float:
         """The score change that a test at 5 % would find with this power; nan without an interval.
@@ -166,7 +172,8 @@ class RunComparison:
 
     ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks
     that only one of the runs holds; ``tokens_left_out`` says why distances over the vocabulary that
-    the run holds are not shown, None if they are or there are none.
+    the run holds are not shown, None if they are or there are none. ``decisions`` ask of all tasks
+    together whether the score got worse; None for a single task.
     """
 
     path: str
@@ -177,6 +184,7 @@ class RunComparison:
     dropped: tuple[Dropped, ...]
     not_compared: tuple[str, ...]
     tokens_left_out: str | None
+    decisions: PooledDecisions | None
     metrics: tuple[PairedMetric, ...] = field(repr=False)
 
 
@@ -197,12 +205,26 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Regime:
+    """How a distance relates to flips and to the net loss of the score, over compressed runs.
+
+    Over the runs whose mean ``distance`` is ``below`` that many nats; None for all of them.
+    """
+
+    distance: str
+    below: float | None
+    flips: Spearman
+    net_loss: Spearman
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A baseline and every compressed run compared with it.
 
     ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
     flips, for each task and, under "pooled", for all; empty for fewer than three runs.
-    ``across_runs_token_kl`` is the same for token_kl. ``noise_floor`` is a second run of the
+    ``across_runs_token_kl`` is the same for token_kl. ``regimes`` tells the runs near the baseline
+    apart from all, and flips from losses. ``noise_floor`` is a second run of the
     baseline, compared with it in the same way; None if none was given. ``ranking`` and ``overlap``
     hold the compressed runs against each other; None for one.
     """
@@ -213,5 +235,6 @@ class Comparison:
     compressed: tuple[RunComparison, ...]
     across_runs: Mapping[str, Spearman]
     across_runs_token_kl: Mapping[str, Spearman]
+    regimes: tuple[Regime, ...]
     ranking: Ranking | None
     overlap: Overlap | None

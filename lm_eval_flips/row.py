@@ -9,7 +9,8 @@ from math import log, nan
 import torch
 from torch import Tensor
 
-from lm_eval_flips.intervals import Errors, intervals, p_value, score_interval, token_intervals
+from lm_eval_flips.intervals import intervals, score_interval, token_intervals
+from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.correlation import auroc, spearman
 from lm_eval_flips.measures.direction import Direction, direction
 from lm_eval_flips.measures.divergence import summarise
@@ -23,8 +24,10 @@ from lm_eval_flips.measures.perplexity import (
 )
 from lm_eval_flips.measures.tokens import TokenSummary, summarise_tokens
 from lm_eval_flips.noise import excesses
+from lm_eval_flips.p_values import change_test
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Distances, Row, SampleCorrelation, TokenDistances
+from lm_eval_flips.standard_errors import Errors
 
 MIXED = "mixed"
 
@@ -35,6 +38,7 @@ def measure(
     name: str,
     margin: float | None = None,
     floors: Sequence[PairedMetric] = (),
+    bootstrap: Bootstrap | None = None,
 ) -> Row:
     """Measure one metric of one task, or pool the metrics of several tasks.
 
@@ -43,6 +47,7 @@ def measure(
         name: the row's name.
         margin: how far scores may differ and be equivalent; None if that is not asked.
         floors: the same metrics of the baseline's second run, in the same order; none without one.
+        bootstrap: how to draw for the intervals of distances; None for the usual intervals.
     """
     errors = Errors(metrics)
     flips = _flips(metrics)
@@ -50,6 +55,7 @@ def measure(
     tokens = _tokens(metrics)
     perplexity = _perplexity(metrics, errors)
     before, after = _scores(metrics, perplexity)
+    test = change_test(errors, flips, perplexity)
     return Row(
         name=name,
         filter=_common([m.pairs.filter for m in metrics]),
@@ -70,9 +76,13 @@ def measure(
         if margin is None or perplexity is not None
         else _equivalence(errors, flips, after - before, margin),
         excess=excesses(metrics, floors) if floors else {},
-        intervals=intervals(errors, flips, distances, perplexity) | token_intervals(metrics),
+        intervals=intervals(errors, flips, distances, perplexity, bootstrap)
+        | token_intervals(metrics, bootstrap),
         error_method=errors.method,
-        p_value=p_value(errors, flips, perplexity),
+        test=test.method,
+        p_value=test.two_sided,
+        p_loss=test.loss,
+        p_holm=nan,
     )
 
 

@@ -10,6 +10,8 @@ import typer
 
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import (
+    BootstrapOption,
+    ClusterOption,
     IdenticalOption,
     MarginOption,
     MetricOption,
@@ -60,6 +62,12 @@ def compare(
         typer.Option(help="A second run of the baseline, to tell what rounding alone moves."),
     ] = None,
     equivalence_margin: MarginOption = None,
+    cluster: ClusterOption = None,
+    bootstrap: BootstrapOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    near_kl: Annotated[
+        float, typer.Option(min=0, help="Runs with a smaller mean KL are near the baseline.")
+    ] = 0.02,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="Device of the computation: cpu, cuda.")] = "cpu",
 ) -> None:
@@ -73,6 +81,7 @@ def compare(
     with reader([*runs, *([] if floor is None else [floor])], tasks) as read:
         # only now, while the files are being read: this import takes as long as reading them
         from lm_eval_flips.comparing import compare as compare_runs
+        from lm_eval_flips.measures.bootstrap import Bootstrap
         from lm_eval_flips.report.table import tables
 
         result = compare_runs(
@@ -85,6 +94,9 @@ def compare(
             allow_identical=allow_identical,
             noise_floor=floor,
             equivalence_margin=equivalence_margin,
+            cluster=cluster,
+            bootstrap=None if bootstrap is None else Bootstrap(replicates=bootstrap, seed=seed),
+            near_kl=near_kl,
             device=device,
             read=read,
         )

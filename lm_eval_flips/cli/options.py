@@ -47,6 +47,16 @@ IdenticalOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace output files that exist.")
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Samples of the same value are not independent: task, group, or a document field."
+    ),
+]
+BootstrapOption = Annotated[
+    int | None,
+    typer.Option(min=200, help="Draw the intervals of KL means and quantiles this many times."),
+]
 MarginOption = Annotated[
     float | None,
     typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),

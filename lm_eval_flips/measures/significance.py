@@ -61,9 +61,21 @@ def t_test(change: float, error: float, freedom: int) -> float:
         >>> round(t_test(2.2281, 1.0, 10), 4)
         0.05
     """
+    return 2 * t_loss(-abs(change), error, freedom)
+
+
+def t_loss(change: float, error: float, freedom: int) -> float:
+    """One-sided p of the same: small where the change is below 0.
+
+    Example:
+        >>> round(t_loss(-1.8125, 1.0, 10), 4)
+        0.05
+    """
     if isnan(error) or isnan(change) or freedom < 1 or (error == 0 and change == 0):
         return nan
-    return 2 * float(special.stdtr(freedom, -abs(change) / error)) if error else 0.0
+    if not error:
+        return 0.0 if change < 0 else 1.0
+    return float(special.stdtr(freedom, change / error))
 
 
 def wilson(count: int, n: int, *, level: float = 0.95) -> Interval:
@@ -97,6 +109,20 @@ def mcnemar(*, lost: int, won: int) -> float:
         return nan
     # at 1/2 both tails are alike
     return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def mcnemar_loss(*, lost: int, won: int) -> float:
+    """One-sided exact McNemar p: small where more is lost than won (arXiv 2602.10144).
+
+    nan where no pair is discordant.
+
+    Example:
+        >>> round(mcnemar_loss(lost=9, won=1), 4)
+        0.0107
+    """
+    if lost + won == 0:
+        return nan
+    return float(special.bdtr(won, lost + won, 0.5))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

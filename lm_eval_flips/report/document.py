@@ -24,6 +24,7 @@ from lm_eval_flips.result import (
     Comparison,
     Distances,
     Ranking,
+    Regime,
     Row,
     RunComparison,
     SampleCorrelation,
@@ -60,6 +61,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
                     name: _spearman(found)
                     for name, found in comparison.across_runs_token_kl.items()
                 },
+                "regimes": [_regime(found) for found in comparison.regimes],
             },
         }
     )
@@ -78,6 +80,7 @@ def _run(run: RunComparison) -> dict[str, Any]:
         "tasks": [{"task": row.name, **_row(row)} for row in run.tasks],
         "groups": [{"group": row.name, **_row(row)} for row in run.groups],
         "pooled": _row(run.pooled),
+        "decisions": run.decisions and asdict(run.decisions),
         "dropped": [
             {"task": d.task, "filter": d.filter, "count": d.count, "reasons": dict(d.reasons)}
             for d in run.dropped
@@ -94,6 +97,15 @@ def _ranking(found: Ranking) -> dict[str, Any]:
         "order": list(found.order),
         "groups": [list(group) for group in found.groups],
         "p_values": [{"runs": list(pair), "p": p} for pair, p in found.p_values.items()],
+    }
+
+
+def _regime(found: Regime) -> dict[str, Any]:
+    return {
+        "distance": found.distance,
+        "below": found.below,
+        "flips": _spearman(found.flips),
+        "net_loss": _spearman(found.net_loss),
     }
 
 
@@ -145,7 +157,10 @@ def _row(row: Row) -> dict[str, Any]:
         "equivalence": row.equivalence and _equivalence(row.equivalence),
         "intervals": {name: list(interval) for name, interval in row.intervals.items()},
         "error_method": row.error_method,
+        "test": row.test,
         "p_value": row.p_value,
+        "p_loss": row.p_loss,
+        "p_holm": row.p_holm,
         "minimal_detectable_change": row.minimal_detectable_change(),
     }
 

@@ -52,6 +52,7 @@ def test_the_document_has_every_field_of_the_schema(document: dict[str, Any]) ->
         "per_sample",
         "across_runs",
         "across_runs_token_kl",
+        "regimes",
     }
 
 

@@ -195,6 +195,6 @@ def test_three_runs_are_correlated(tmp_path: Path) -> None:
     assert found.n == 3
     assert found.statistic == pytest.approx(1.0)
     text = printed(comparison)
-    assert "token KL and flips over 3 compressed runs: Spearman 1.0000" in text
+    assert "token KL over all runs (n = 3), Spearman with flips 1.0000" in text
     document = json.loads(to_json(comparison))
     assert document["correlation"]["across_runs_token_kl"]["pooled"]["n"] == 3
