@@ -153,12 +153,9 @@ def _of_distances(
     errors = Errors(with_choices)
     kls = [m.divergence.kl for m in with_choices if m.divergence is not None]
     if bootstrap is not None:
-        strata = errors.strata(kls)
-        return {
-            "choice_kl": bootstrap.mean_interval(strata),
-            "choice_kl_median": bootstrap.quantile_interval(strata, 0.5),
-            "choice_kl_p99": bootstrap.quantile_interval(strata, 0.99),
-        }
+        found = bootstrap.intervals(errors.strata(kls), [0.5, 0.99])
+        names = ("choice_kl", "choice_kl_median", "choice_kl_p99")
+        return dict(zip(names, (found.mean, *found.quantiles), strict=True))
     return {
         "choice_kl": mean_interval(distances.choice_kl.mean, *errors.of(kls)),
         "choice_kl_median": _of_quantile(errors, kls, 0.5),
@@ -179,7 +176,7 @@ def token_intervals(
 
     def interval(values: Sequence[Tensor]) -> Interval:
         if bootstrap is not None:
-            return bootstrap.mean_interval(errors.strata(values, owners))
+            return bootstrap.intervals(errors.strata(values, owners)).mean
         return _of_requests(errors, owners, values)
 
     found = {"token_kl_first_position": interval(firsts)}

@@ -1,27 +1,36 @@
 """Bootstrap intervals of means and quantiles: clusters are drawn again, with replacement.
 
 Means get the bootstrap-t interval (Efron and Tibshirani 1993, section 12.5), which follows the
-skewness that distances have and Student's t does not; quantiles the percentile interval (section
-13.3). Strata are drawn apart. Seeded, on the device of the tensors.
+skewness that distances have and Student's t does not; quantiles an expanded percentile interval.
+Strata are drawn apart. Seeded, on the device of the tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isnan, sqrt
+from math import isnan, isqrt, nan, sqrt
 
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_share, t_quantile
 from lm_eval_flips.shapes import Float, Int
 
 REPLICATES = 2_000
+FEWEST = 10  # values beyond a quantile that bound it
 STEP = 1 << 24  # counts drawn at once
 
 Stratum = tuple[Tensor, Tensor]  # values [items], cluster of each [items], numbered from 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrapped:
+    """Intervals of a mean, and of one quantile for each share that was asked for."""
+
+    mean: Interval
+    quantiles: tuple[Interval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,69 +44,166 @@ class Bootstrap:
     replicates: int = REPLICATES
     seed: int = 0
 
-    def mean_interval(self, strata: Sequence[Stratum], *, level: float = 0.95) -> Interval:
-        """Bootstrap-t interval of the mean of all values.
+    def intervals(
+        self, strata: Sequence[Stratum], shares: Sequence[float] = (), *, level: float = 0.95
+    ) -> Bootstrapped:
+        """Intervals of the mean of all values, and of the value below which each share lies.
+
+        Bootstrap-t for the mean. For quantiles percentiles of the draws, farther out for few
+        clusters as Student's t is than the normal (Hesterberg 2015, Am. Stat. 69, section 5.3).
+
+        Args:
+            strata: values and their clusters.
+            shares: 0..1, one for each quantile.
+            level: of the intervals, 0..1.
 
         Returns:
-            nan for a stratum of fewer than two clusters, or values that are all alike.
+            nan for a stratum of fewer than two clusters; for the mean of values that are all alike;
+            for a quantile at an end with fewer than ten values beyond it, which do not bound it.
 
         Example:
             >>> values = torch.arange(1.0, 101.0).sqrt()
-            >>> Bootstrap(replicates=1000).mean_interval([(values, torch.arange(100))])
-            Interval(low=6.2..., high=7.1...)
+            >>> found = Bootstrap(replicates=1000).intervals([(values, torch.arange(100))], [0.5])
+            >>> found.mean, found.quantiles
+            (Interval(low=6.2..., high=7.1...), (Interval(low=6.3..., high=7.7...),))
         """
-        total = sum(values.numel() for values, _ in strata)
-        mean = variance = 0.0
-        means, variances = torch.zeros(2, self.replicates, dtype=torch.float64)
-        generator = self._generator(strata)
-        for values, clusters in strata:
-            share, own = values.numel() / total, _Sums(values, clusters)
-            if own.groups < 2:
-                return NO_INTERVAL
-            mean += share * float(own.mean)
-            variance += share**2 * float(own.variance)
-            drawn = [own.of(counts) for counts in own.counts(self.replicates, generator)]
-            means += share * torch.cat([m for m, _ in drawn]).cpu()
-            variances += share**2 * torch.cat([v for _, v in drawn]).cpu()
+        every = [_Stratum(*_sorted(values, clusters)) for values, clusters in strata]
+        if not every or any(own.groups < 2 for own in every):
+            return Bootstrapped(mean=NO_INTERVAL, quantiles=(NO_INTERVAL,) * len(shares))
+        means, quantiles = _Means(every), _Quantiles(every, shares)
+        generator = torch.Generator(every[0].values.device).manual_seed(self.seed)
+        step = max(1, STEP // sum(own.values.numel() for own in every))
+        for first in range(0, self.replicates, step):
+            size = min(step, self.replicates - first)
+            counts = [own.draw(size, generator) for own in every]
+            means.add(counts)
+            quantiles.add(counts)
+        return Bootstrapped(mean=means.interval(level), quantiles=quantiles.intervals(level))
+
+
+def _sorted(values: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
+    """A stratum in order of its values, where every item is a cluster; which saves a look-up."""
+    if int(clusters.max()) + 1 < clusters.numel():
+        return values.double(), clusters
+    return values.double().sort().values, torch.arange(values.numel(), device=values.device)
+
+
+class _Stratum:
+    """A stratum's values, and how often each of its clusters is drawn."""
+
+    def __init__(self, values: Float[Tensor, " items"], clusters: Int[Tensor, " items"]) -> None:
+        self.values, self.clusters = values, clusters
+        self.groups = int(clusters.max()) + 1
+
+    def draw(self, replicates: int, generator: torch.Generator) -> Tensor:
+        """How often each cluster is drawn, ``[replicates, clusters]``."""
+        shape, device = (replicates, self.groups), self.values.device
+        drawn = torch.randint(self.groups, shape, generator=generator, device=device)
+        one = torch.ones(1, dtype=torch.float32, device=device)
+        return torch.zeros(shape, dtype=torch.float32, device=device).scatter_add_(
+            1, drawn, one.expand(shape)
+        )
+
+
+class _Means:
+    """Each draw's mean and its cluster-robust variance, from sums over clusters."""
+
+    def __init__(self, strata: Sequence[_Stratum]) -> None:
+        self._strata = strata
+        total = sum(own.values.numel() for own in strata)
+        self._shares = [own.values.numel() / total for own in strata]
+        self._products = [self._sums(own) for own in strata]
+        self._found: list[tuple[Tensor, Tensor]] = []
+
+    @staticmethod
+    def _sums(own: _Stratum) -> Tensor:
+        """Of each cluster what a draw's size, sum and squared residuals are added up from."""
+        sizes = torch.zeros(own.groups, dtype=torch.float64, device=own.values.device)
+        sums = torch.zeros_like(sizes).index_add_(0, own.clusters, own.values)
+        sizes.index_add_(0, own.clusters, torch.ones_like(own.values))
+        return torch.stack([sizes, sums, sums * sums, sums * sizes, sizes * sizes], dim=1)
+
+    def add(self, counts: Sequence[Tensor]) -> None:
+        """Keep some draws' means and variances."""
+        self._found.append(self._of(counts))
+
+    def _of(self, counts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        parts = []
+        for own, share, products, drawn in zip(
+            self._strata, self._shares, self._products, counts, strict=True
+        ):
+            n, total, squares, cross, sizes = (drawn.double() @ products).unbind(1)
+            mean = total / n
+            residuals = (squares - 2 * mean * cross + mean**2 * sizes).clamp(min=0)
+            correction = own.groups / (own.groups - 1)
+            parts.append((share * mean, share**2 * residuals * correction / n**2))
+        means, variances = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+        return means, variances
+
+    def interval(self, level: float) -> Interval:
+        """Bootstrap-t interval of the mean."""
+        device = self._strata[0].values.device
+        whole = [torch.ones((1, own.groups), device=device) for own in self._strata]
+        mean, variance = (float(found[0]) for found in self._of(whole))
         if not variance > 0 or isnan(mean):
             return NO_INTERVAL
+        means, variances = (torch.cat(column) for column in zip(*self._found, strict=True))
         # a draw of one cluster alone has no error to be divided by
         studentised = ((means - mean) / variances.sqrt()).nan_to_num(nan=0.0)
         low, high = _ends(studentised, level)
         return Interval(mean - high * sqrt(variance), mean - low * sqrt(variance))
 
-    def quantile_interval(
-        self, strata: Sequence[Stratum], share: float, *, level: float = 0.95
-    ) -> Interval:
-        """Percentile interval of the value below which this share (0..1) of all values lies.
 
-        Returns:
-            nan for a stratum of fewer than two clusters.
+class _Quantiles:
+    """Each draw's quantiles, found in the values' order."""
 
-        Example:
-            >>> every = [(torch.arange(100.0), torch.arange(100))]
-            >>> Bootstrap(replicates=1000).quantile_interval(every, 0.5)
-            Interval(low=39.0, high=59.0)
-        """
-        sums = [_Sums(values, clusters) for values, clusters in strata]
-        if not sums or any(own.groups < 2 for own in sums):
-            return NO_INTERVAL
-        ordered, order = torch.cat([values for values, _ in strata]).double().sort()
-        starts = [0, *accumulate(own.groups for own in sums)]
-        moved = [clusters + start for (_, clusters), start in zip(strata, starts, strict=False)]
+    def __init__(self, strata: Sequence[_Stratum], shares: Sequence[float]) -> None:
+        self._shares = shares
+        self._ordered, order = torch.cat([own.values for own in strata]).sort()
+        starts = [0, *accumulate(own.groups for own in strata)]
+        moved = [own.clusters + start for own, start in zip(strata, starts, strict=False)]
         owner = torch.cat(moved)[order]
-        generator, found = self._generator(strata), []
-        step = max(1, STEP // max(starts[-1], len(ordered)))
-        for first in range(0, self.replicates, step):
-            size = min(step, self.replicates - first)
-            counts = torch.cat([next(own.counts(size, generator)) for own in sums], dim=1)
-            below = counts[:, owner].cumsum(1)
-            place = (below < share * below[:, -1:]).sum(1)
-            found.append(ordered[place.clamp(max=len(ordered) - 1)])
-        return Interval(*_ends(torch.cat(found), level))
+        single = torch.equal(owner, torch.arange(len(owner), device=owner.device))
+        self._owner = None if single else owner
+        self._groups, self._freedom = starts[-1], starts[-1] - len(strata)
+        self._found: list[list[Tensor]] = [[] for _ in shares]
 
-    def _generator(self, strata: Sequence[Stratum]) -> torch.Generator:
-        return torch.Generator(strata[0][0].device).manual_seed(self.seed)
+    def add(self, counts: Sequence[Tensor]) -> None:
+        """Keep some draws' quantiles."""
+        if not self._shares:
+            return
+        drawn = torch.cat(list(counts), dim=1)
+        drawn = drawn if self._owner is None else drawn[:, self._owner]
+        for share, found in zip(self._shares, self._found, strict=True):
+            place = _place(drawn, share).clamp(max=len(self._ordered) - 1)
+            found.append(self._ordered[place])
+
+    def intervals(self, level: float) -> tuple[Interval, ...]:
+        """An expanded percentile interval for each share."""
+        far = sqrt(self._groups / self._freedom) * t_quantile(level, self._freedom)
+        wide = 2 * normal_share(far) - 1
+        every = []
+        for share, found in zip(self._shares, self._found, strict=True):
+            low, high = _ends(torch.cat(found), wide)
+            below, above = (round(part * len(self._ordered), 6) for part in (share, 1 - share))
+            every.append(
+                Interval(low if below >= FEWEST else nan, high if above >= FEWEST else nan)
+            )
+        return tuple(every)
+
+
+def _place(counts: Float[Tensor, "replicates items"], share: float) -> Int[Tensor, " replicates"]:
+    """Where each row's running total reaches a share of its whole; by blocks, then within one."""
+    rows, n = counts.shape
+    width = isqrt(n) + 1
+    blocks = torch.nn.functional.pad(counts, (0, -n % width)).reshape(rows, -1, width)
+    totals = blocks.sum(-1).cumsum(-1)
+    wanted = share * totals[:, -1:]
+    block = (totals < wanted).sum(-1).clamp(max=totals.shape[1] - 1)
+    row = torch.arange(rows, device=counts.device)
+    before = torch.nn.functional.pad(totals, (1, 0))[row, block]
+    inner = blocks[row, block].cumsum(-1) + before[:, None]
+    return block * width + (inner < wanted).sum(-1)
 
 
 def _ends(values: Tensor, level: float) -> tuple[float, float]:
@@ -105,39 +211,3 @@ def _ends(values: Tensor, level: float) -> tuple[float, float]:
     ordered = values.sort().values
     beyond = int((1 - level) / 2 * len(ordered))
     return float(ordered[beyond]), float(ordered[-1 - beyond])
-
-
-class _Sums:
-    """A stratum as sums and sizes of its clusters, of which any draw's mean and error are made."""
-
-    def __init__(self, values: Float[Tensor, " items"], clusters: Int[Tensor, " items"]) -> None:
-        self.groups = int(clusters.max()) + 1 if clusters.numel() else 0
-        sizes = torch.zeros(self.groups, dtype=torch.float64, device=values.device)
-        sizes.index_add_(0, clusters, torch.ones_like(values, dtype=torch.float64))
-        sums = torch.zeros_like(sizes).index_add_(0, clusters, values.double())
-        # products whose weighted sums give a draw's size, sum and squared residuals
-        self._products = torch.stack([sizes, sums, sums * sums, sums * sizes, sizes * sizes], dim=1)
-        self.mean, self.variance = (
-            own[0] for own in self.of(torch.ones((1, self.groups), device=values.device))
-        )
-
-    def counts(self, replicates: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """How often each cluster is drawn, ``[replicates, clusters]``, in steps."""
-        step = max(1, STEP // self.groups)
-        for first in range(0, replicates, step):
-            shape = (min(step, replicates - first), self.groups)
-            drawn = torch.randint(
-                self.groups, shape, generator=generator, device=self._products.device
-            )
-            counts = torch.zeros(shape, dtype=torch.float32, device=drawn.device)
-            yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
-
-    def of(
-        self, counts: Float[Tensor, "replicates clusters"]
-    ) -> tuple[Float[Tensor, " replicates"], Float[Tensor, " replicates"]]:
-        """Mean and cluster-robust variance of each draw."""
-        n, total, squares, cross, sizes = (counts.double() @ self._products).unbind(1)
-        mean = total / n
-        residuals = squares - 2 * mean * cross + mean**2 * sizes
-        correction = self.groups / (self.groups - 1) if self.groups > 1 else 1.0
-        return mean, residuals.clamp(min=0) * correction / n**2

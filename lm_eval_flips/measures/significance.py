@@ -42,6 +42,16 @@ def normal_quantile(level: float) -> float:
     return float(special.ndtri(0.5 + level / 2))
 
 
+def normal_share(quantile: float) -> float:
+    """Share of the normal distribution that lies below a number of standard errors.
+
+    Example:
+        >>> round(normal_share(1.96), 4)
+        0.975
+    """
+    return float(special.ndtr(quantile))
+
+
 def t_quantile(level: float, freedom: int) -> float:
     """Half the width of the middle ``level`` of Student's t distribution.
 

@@ -17,14 +17,20 @@ import numpy as np
 
 DATE = "2026-01-01T00-00-00.000000"
 TASK = "synthetic"
+RIGHT = ("acc", "acc_norm")
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_runs(folder: Path, *, samples: int, seed: int = 0) -> tuple[Path, Path]:
-    """Write both runs; the compressed one's log-likelihoods are the baseline's plus noise."""
+def write_runs(
+    folder: Path, *, samples: int, seed: int = 0, graded: bool = False
+) -> tuple[Path, Path]:
+    """Write both runs; the compressed one's log-likelihoods are the baseline's plus noise.
+
+    ``graded`` adds a metric that is not right or wrong: the right choice's probability.
+    """
     generator = np.random.default_rng(seed)
     words = np.array(["".join(generator.choice(list("etaoinshrdlu"), 6)) for _ in range(2000)])
     paths = folder / "baseline", folder / "compressed"
@@ -42,6 +48,9 @@ def write_runs(folder: Path, *, samples: int, seed: int = 0) -> tuple[Path, Path
         for side, values in enumerate((scores, noisy)):
             record = _record(doc_id, question, choices, gold, values)
             correct[side] += record["acc"], record["acc_norm"]
+            if graded:
+                odds = np.exp(values - values.max())
+                record |= {"metrics": [*RIGHT, "f1"], "f1": float(odds[gold] / odds.sum())}
             files[side].write(json.dumps(record) + "\n")
     for side, path in enumerate(paths):
         files[side].close()
@@ -56,7 +65,13 @@ def _record(
     doc_id: int, question: str, choices: list[str], gold: int, scores: np.ndarray
 ) -> dict[str, object]:
     context = f"Question: {question}\nAnswer:"
-    doc = {"id": f"q{doc_id}", "question": question, "choices": choices, "answer": gold}
+    doc = {
+        "id": f"q{doc_id}",
+        "passage": doc_id // 5,
+        "question": question,
+        "choices": choices,
+        "answer": gold,
+    }
     responses = [[str(float(score)), "False"] for score in scores]
     lengths = np.array([len(choice) for choice in choices])
     return {
@@ -70,7 +85,7 @@ def _record(
         "resps": [[response] for response in responses],
         "filtered_resps": responses,
         "filter": "none",
-        "metrics": ["acc", "acc_norm"],
+        "metrics": [*RIGHT],
         "doc_hash": _hash(json.dumps(doc)),
         "prompt_hash": _hash(context),
         "target_hash": _hash(str(gold)),
