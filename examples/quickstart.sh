@@ -4,7 +4,7 @@
 #   bash examples/quickstart.sh [FOLDER]
 #
 # Makes .venv and FOLDER (default: quickstart) in the repository, and has `lm-eval-flips run` evaluate
-# a baseline and its 8-bit and 4-bit versions and compare them. Needs Python >= 3.10, pip and about
+# a baseline and its 8-bit and 4-bit versions, compare them and write report.html. Needs Python >= 3.10, pip and about
 # 3 GB of disk; no GPU and no model hub. Run it again to go on where it stopped.
 #
 #   LM_EVAL_FLIPS_VENV    an environment to use instead of making one
@@ -41,7 +41,7 @@ install() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
   "$venv/bin/pip" install torch==2.13.0
-  "$venv/bin/pip" install -e "$repository" torchao==0.18.0 gguf==0.19.0
+  "$venv/bin/pip" install -e "$repository[report]" torchao==0.18.0 gguf==0.19.0
 }
 
 download() {
@@ -70,9 +70,9 @@ cd "$folder"
 step "evaluating three models, one twice" evaluate
 
 printf '\n$ lm-eval-flips compare runs/baseline runs/*-int8 runs/*-int4 '
-printf -- '--noise-floor runs/noise-floor --equivalence-margin 0.02\n\n'
+printf -- '--noise-floor runs/noise-floor --equivalence-margin 0.02 --report report.html\n\n'
 "$venv/bin/lm-eval-flips" compare runs/baseline runs/*-int8 runs/*-int4 \
-  --noise-floor runs/noise-floor --equivalence-margin 0.02
+  --noise-floor runs/noise-floor --equivalence-margin 0.02 --report report.html --overwrite
 
 cat <<'END'
 
@@ -81,3 +81,4 @@ flips" adds those that are wrong in a new way. "choice KL" says how far the choi
 moved, "token KL" those of the whole vocabulary, and over both models they should rise and fall with
 the flips.
 END
+printf '\nOpen this to see which answers changed: %s\n' "$folder/report.html"

@@ -72,9 +72,9 @@ class Clusters:
             lacking = values.count(MISSING)
             if lacking:
                 raise FlipsError(
-                    f"task '{task.name}': {lacking} of {len(values)} documents have no field "
-                    f"'{self.field}'; they have {named(list(first), shown=20)}. Name a field that "
-                    "all have, or choose tasks with --tasks"
+                    f"task '{task.name}': the documents of {lacking} of {len(values)} samples have "
+                    f"no field '{self.field}'; the first has {named(list(first), shown=20)}. Name "
+                    "a field that all have, or choose tasks with --tasks"
                 )
             self._values[task.name] = values
         return self._values[task.name]

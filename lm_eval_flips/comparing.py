@@ -31,7 +31,7 @@ from lm_eval_flips.pooling import (
     pooled_row,
     primaries,
 )
-from lm_eval_flips.ranking import overlap_of, rank_runs
+from lm_eval_flips.ranking import overlap_of, rank_runs, task_scores
 from lm_eval_flips.reading import read_samples
 from lm_eval_flips.result import (
     Comparison,
@@ -124,6 +124,7 @@ def compare(
     for run, (pairs, left_out) in zip(runs, found, strict=True):
         refuse_identical(base, run, pairs, allowed=allow_identical)
         results.append(_compare_run(base, run, pairs, left_out, kept, metric=metric, rows=rows))
+    scores = [task_scores(primaries(run.metrics)) for run in results]
     return Comparison(
         baseline=RunSummary(path=str(base.path), model=base.model),
         noise_floor=second,
@@ -132,8 +133,8 @@ def compare(
         across_runs=by_task(results, choice_kl),
         across_runs_token_kl=by_task(results, token_kl),
         regimes=regimes(results, near_kl=near_kl),
-        ranking=rank_runs([primaries(run.metrics) for run in results]),
-        overlap=overlap_of([primaries(run.metrics) for run in results]),
+        ranking=rank_runs(scores),
+        overlap=overlap_of(scores),
     )
 
 

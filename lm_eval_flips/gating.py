@@ -18,6 +18,7 @@ import msgspec
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.pooling import one_row_each
 from lm_eval_flips.result import Comparison, Row, RunComparison
 
 Judge = Literal["interval", "point"]
@@ -82,6 +83,8 @@ class Ruling:
         """The outcome in words."""
         if isnan(self.value):
             return "nothing was measured"
+        if self.outcome == "undecided" and all(map(isnan, self.interval)):
+            return "there is no interval to judge by"
         if self.outcome == "undecided":
             return "the interval holds the threshold: more samples are needed"
         return "kept" if self.outcome == "pass" else "broken"
@@ -180,7 +183,7 @@ def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
     for rule, threshold in config.pooled.given.items():
         yield _ruling(run.pooled, POOLED, rule, threshold, config.judge)
     for pattern, thresholds in config.tasks.items():
-        rows = _primary_rows(run)
+        rows = one_row_each((*run.tasks, *run.groups))
         found = [row for row in rows.values() if fnmatchcase(row.name, pattern)]
         if not found:
             have = named(list(rows), shown=10)
@@ -188,16 +191,6 @@ def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
         for row in found:
             for rule, threshold in thresholds.given.items():
                 yield _ruling(row, row.name, rule, threshold, config.judge)
-
-
-def _primary_rows(run: RunComparison) -> Mapping[str, Row]:
-    """One row for each task and group: that of its first binary metric, else of its first."""
-    found: dict[str, Row] = {}
-    for row in (*run.tasks, *run.groups):
-        now = found.setdefault(row.name, row)
-        if now.flips is None and row.flips is not None:
-            found[row.name] = row
-    return found
 
 
 def _ruling(row: Row, name: str, rule: str, threshold: float, how: Judge) -> Ruling:

@@ -74,6 +74,11 @@ def _cut(end: float, lowest: float, highest: float) -> float:
     return end if isnan(end) else min(max(end, lowest), highest)
 
 
+def _above_0(interval: Interval) -> Interval:
+    """A distance is never below 0."""
+    return Interval(_cut(interval.low, 0.0, inf), interval.high)
+
+
 def _of_perplexity(change: PerplexityChange, metric: str) -> dict[str, Interval]:
     ratio = change.ratio_interval()
     if metric == "bits_per_byte":
@@ -155,9 +160,9 @@ def _of_distances(
     if bootstrap is not None:
         found = bootstrap.intervals(errors.strata(kls), [0.5, 0.99])
         names = ("choice_kl", "choice_kl_median", "choice_kl_p99")
-        return dict(zip(names, (found.mean, *found.quantiles), strict=True))
+        return dict(zip(names, (_above_0(found.mean), *found.quantiles), strict=True))
     return {
-        "choice_kl": mean_interval(distances.choice_kl.mean, *errors.of(kls)),
+        "choice_kl": _above_0(mean_interval(distances.choice_kl.mean, *errors.of(kls))),
         "choice_kl_median": _of_quantile(errors, kls, 0.5),
         "choice_kl_p99": _of_quantile(errors, kls, 0.99),
     }
@@ -176,7 +181,7 @@ def token_intervals(
 
     def interval(values: Sequence[Tensor]) -> Interval:
         if bootstrap is not None:
-            return bootstrap.intervals(errors.strata(values, owners)).mean
+            return _above_0(bootstrap.intervals(errors.strata(values, owners)).mean)
         return _of_requests(errors, owners, values)
 
     found = {"token_kl_first_position": interval(firsts)}
@@ -196,8 +201,7 @@ def _of_requests(errors: Errors, owners: Sequence[Tensor], values: Sequence[Tens
         sums.index_add_(0, samples, own - mean)
         residuals.append(sums.to(metric.clusters.device))
     error, freedom = errors.of(residuals)
-    low, high = mean_interval(mean, error * errors.n / len(whole), freedom)
-    return Interval(_cut(low, 0.0, inf), high)
+    return _above_0(mean_interval(mean, error * errors.n / len(whole), freedom))
 
 
 def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:

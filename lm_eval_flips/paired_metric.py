@@ -104,6 +104,11 @@ class PairedMetric:
         """The samples' doc_ids."""
         return self.pairs.doc_ids[self.rows]
 
+    @property
+    def cluster_field(self) -> str | None:
+        """What was asked to make samples dependent; None where nothing was."""
+        return self.pairs.cluster_field
+
     def at(self, rows: Tensor) -> PairedMetric:
         """The same with only these rows' documents and clusters, for errors of their values."""
         return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=self.clusters[rows])

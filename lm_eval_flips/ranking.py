@@ -15,7 +15,7 @@ from lm_eval_flips.measures.overlap import Overlap, overlap
 from lm_eval_flips.measures.significance import holm, mcnemar, t_test
 from lm_eval_flips.paired_metric import PairedMetric
 from lm_eval_flips.result import Ranking
-from lm_eval_flips.standard_errors import Errors
+from lm_eval_flips.standard_errors import ErrorsOf
 
 LEVEL = 0.05
 
@@ -23,16 +23,59 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Task:
-    """One metric of one task in all runs, over the samples that all of them have."""
+class TaskScores:
+    """What is held against other runs of one metric of one task: as much as a cache must keep.
 
-    metric: PairedMetric
-    scores: list[Tensor]
-    changed: list[Tensor] | None
+    A row a sample, in no particular order; ``changed`` None where no answers are known.
+    """
+
+    task: str
+    filter: str
+    metric: str
+    doc_ids: NDArray[np.int64]
+    scores: Tensor
+    changed: Tensor | None
+    clusters: Tensor
+    cluster_field: str | None
+    binary: bool
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Task:
+    """One metric of one task in all runs, over the samples that all of them have.
+
+    ``scores`` and ``changed`` have a row a run; the clusters are the first run's.
+    """
+
+    first: TaskScores
+    scores: Tensor
+    changed: Tensor | None
+    clusters: Tensor
+    cluster_field: str | None
     binary: bool
 
 
-def rank_runs(runs: Sequence[Sequence[PairedMetric]]) -> Ranking | None:
+def task_scores(metrics: Sequence[PairedMetric]) -> list[TaskScores]:
+    """What the ranking needs of a run's metrics."""
+    return [
+        TaskScores(
+            task=m.pairs.task,
+            filter=m.pairs.filter,
+            metric=m.metric,
+            doc_ids=m.doc_ids,
+            scores=m.compressed_value.double(),
+            changed=m.changed,
+            clusters=m.clusters,
+            cluster_field=m.cluster_field,
+            binary=m.compressed_correct is not None,
+            higher_is_better=m.higher_is_better,
+        )
+        for m in metrics
+    ]
+
+
+def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
     """Order compressed runs by their score, in groups that cannot be told apart.
 
     Args:
@@ -44,14 +87,16 @@ def rank_runs(runs: Sequence[Sequence[PairedMetric]]) -> Ranking | None:
     tasks = _shared(runs)
     if len(runs) < 2 or not tasks:
         return None
-    scores = [float(torch.cat([task.scores[i] for task in tasks]).mean()) for i in range(len(runs))]
-    better = 1 if all(task.metric.higher_is_better for task in tasks) else -1
+    whole = torch.cat([task.scores for task in tasks], dim=1)
+    scores = whole.mean(1).tolist()
+    better = 1 if all(task.first.higher_is_better for task in tasks) else -1
     order = sorted(range(len(runs)), key=lambda i: -better * scores[i])
     pairs = [(i, j) for place, i in enumerate(order) for j in order[place + 1 :]]
-    adjusted = holm([_p_value(tasks, i, j) for i, j in pairs])
+    errors = ErrorsOf(tasks)
+    adjusted = holm([_p_value(errors, whole[j] - whole[i]) for i, j in pairs])
     p_values = dict(zip(pairs, adjusted, strict=True))
     return Ranking(
-        n=sum(len(task.scores[0]) for task in tasks),
+        n=whole.shape[1],
         scores=tuple(scores),
         order=tuple(order),
         groups=tuple(_groups(order, p_values)),
@@ -59,13 +104,21 @@ def rank_runs(runs: Sequence[Sequence[PairedMetric]]) -> Ranking | None:
     )
 
 
-def overlap_of(runs: Sequence[Sequence[PairedMetric]]) -> Overlap | None:
+def overlap_of(runs: Sequence[Sequence[TaskScores]]) -> Overlap | None:
     """The samples that several runs changed alike; None where no answers are known."""
     changed = [task.changed for task in _shared(runs) if task.changed is not None]
-    if len(runs) < 2 or not changed:
-        return None
-    rows = [torch.cat([task[i] for task in changed]) for i in range(len(runs))]
-    return overlap(torch.stack(rows))
+    return overlap(torch.cat(changed, dim=1)) if len(runs) > 1 and changed else None
+
+
+def shared_tasks(runs: Sequence[Sequence[TaskScores]]) -> list[Key]:
+    """The task, filter and metric of all that every run holds: what a ranking is over."""
+    keys = [{(own.task, own.filter, own.metric) for own in scores} for scores in runs]
+    first = runs[0] if runs else ()
+    return [
+        key
+        for own in first
+        if all((key := (own.task, own.filter, own.metric)) in held for held in keys)
+    ]
 
 
 def _groups(order: Sequence[int], p_values: dict[tuple[int, int], float]) -> list[tuple[int, ...]]:
@@ -84,46 +137,48 @@ def _groups(order: Sequence[int], p_values: dict[tuple[int, int], float]) -> lis
     return found
 
 
-def _shared(runs: Sequence[Sequence[PairedMetric]]) -> list[_Task]:
-    columns: list[dict[Key, PairedMetric]] = [
-        {(m.pairs.task, m.pairs.filter, m.metric): m for m in metrics} for metrics in runs
-    ]
-    keys = [key for key in columns[0] if all(key in own for own in columns)] if columns else []
-    tasks = [_task([own[key] for own in columns]) for key in keys]
-    return [task for task in tasks if len(task.scores[0])]
+def _shared(runs: Sequence[Sequence[TaskScores]]) -> list[_Task]:
+    columns = [{(own.task, own.filter, own.metric): own for own in scores} for scores in runs]
+    tasks = [_task([own[key] for own in columns]) for key in shared_tasks(runs)]
+    return [task for task in tasks if task.scores.shape[1]]
 
 
-def _task(metrics: Sequence[PairedMetric]) -> _Task:
-    documents = metrics[0].doc_ids
-    for metric in metrics[1:]:
-        documents = np.intersect1d(documents, metric.doc_ids)
-    rows = [_rows(metric.doc_ids, documents) for metric in metrics]
+def _task(runs: Sequence[TaskScores]) -> _Task:
+    first = runs[0]
+    documents = first.doc_ids
+    for own in runs[1:]:
+        if not np.array_equal(documents, own.doc_ids):
+            documents = np.intersect1d(documents, own.doc_ids)
+    rows = [_rows(own.doc_ids, documents) for own in runs]
     changed = [
-        m.changed[row] for m, row in zip(metrics, rows, strict=True) if m.changed is not None
+        own.changed[row] for own, row in zip(runs, rows, strict=True) if own.changed is not None
     ]
     return _Task(
-        metric=metrics[0].at(rows[0]),
-        scores=[m.compressed_value[row] for m, row in zip(metrics, rows, strict=True)],
-        changed=changed if len(changed) == len(metrics) else None,
-        binary=all(m.compressed_correct is not None for m in metrics),
+        first=first,
+        scores=torch.stack([own.scores[row] for own, row in zip(runs, rows, strict=True)]),
+        changed=torch.stack(changed) if len(changed) == len(runs) else None,
+        clusters=first.clusters[rows[0]],
+        cluster_field=first.cluster_field,
+        binary=all(own.binary for own in runs),
     )
 
 
 def _rows(own: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
+    if own is wanted:
+        return torch.arange(len(own))
     order = np.argsort(own, kind="stable")
     return torch.from_numpy(order[np.searchsorted(own[order], wanted)])
 
 
-def _p_value(tasks: Sequence[_Task], i: int, j: int) -> float:
+def _p_value(errors: ErrorsOf[_Task], difference: Tensor) -> float:
     """Exact McNemar where every sample is right or wrong and counts for itself, else t.
 
     Two runs that agree everywhere cannot be told apart: 1.
     """
-    differences = [(task.scores[j] - task.scores[i]).double() for task in tasks]
-    whole = torch.cat(differences)
-    errors = Errors([task.metric for task in tasks])
-    if all(task.binary for task in tasks) and errors.by_document and errors.documents == errors.n:
-        found = mcnemar(lost=int((whole < 0).sum()), won=int((whole > 0).sum()))
+    binary = all(task.binary for task in errors.metrics)
+    if binary and errors.by_document and errors.documents == errors.n:
+        found = mcnemar(lost=int((difference < 0).sum()), won=int((difference > 0).sum()))
     else:
-        found = t_test(float(whole.mean()), *errors.of(differences))
+        parts = torch.split(difference, [task.scores.shape[1] for task in errors.metrics])
+        found = t_test(float(difference.mean()), *errors.of(parts))
     return 1.0 if isnan(found) else found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent import futures
 from functools import lru_cache
 from itertools import chain, groupby
@@ -58,14 +58,39 @@ def read_samples(
     return {name: found.samples() for name, found in columns.items()}
 
 
-def read_lines(task: TaskLog, lines: set[int]) -> dict[int, dict[str, Any]]:
-    """The whole logged record of some lines, to show their text. Lines count from 0."""
-    wanted = {}
-    with task.path.open("rb") as file:
-        for number, line in enumerate(file):
-            if number in lines:
-                wanted[number] = json.loads(line)
-    return wanted
+def read_lines(task: TaskLog, lines: Set[int]) -> dict[int, dict[str, Any]]:
+    """The whole logged record of some lines, to show their text. Lines count from 0.
+
+    Raises:
+        FlipsError: as ``each_line``.
+    """
+    return dict(each_line(task, lines))
+
+
+def each_line(task: TaskLog, lines: Set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The whole logged record of some lines, one after the other: the file is read once.
+
+    Raises:
+        FlipsError: the file cannot be read, or lacks a line: it has changed since it was compared.
+    """
+    left = len(lines)
+    try:
+        with task.path.open("rb") as file:
+            for number, line in enumerate(file):
+                if number in lines:
+                    yield number, json.loads(line)
+                    left -= 1
+                    if not left:
+                        return
+    except (OSError, ValueError) as error:
+        raise FlipsError(
+            f"'{task.path}' cannot be read again for its samples' texts: {error}; compare again "
+            "with the run's files in place"
+        ) from None
+    if left:
+        raise FlipsError(
+            f"'{task.path}' is shorter than it was when it was compared; compare again"
+        )
 
 
 def read_documents(task: TaskLog) -> Iterator[dict[str, Any]]:

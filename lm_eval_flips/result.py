@@ -93,8 +93,11 @@ class Excess:
 
     @property
     def within_floor(self) -> bool:
-        """Whether the excess may be nothing: its interval is not wholly above 0."""
-        return not self.interval.low > 0
+        """Whether the excess may be nothing: its interval is not wholly above 0.
+
+        Not so without an interval, which shows nothing.
+        """
+        return self.interval.low <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,3 +241,9 @@ class Comparison:
     regimes: tuple[Regime, ...]
     ranking: Ranking | None
     overlap: Overlap | None
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The tables of `compare`, for Jupyter."""
+        from lm_eval_flips.report.notebook import comparison_html, comparison_text
+
+        return {"text/plain": comparison_text(self), "text/html": comparison_html(self)}

@@ -154,6 +154,22 @@ class Run:
             return args
         return dict(pair.split("=", 1) for pair in str(args).split(",") if "=" in pair)
 
+    @property
+    def parameters(self) -> int | None:
+        """Number of the model's parameters, as it was loaded; None if it was not logged."""
+        count = self.results.config.get("model_num_parameters")
+        return count if isinstance(count, int) and count > 0 else None
+
+    @property
+    def dtype(self) -> str | None:
+        """The model's dtype, such as "torch.bfloat16"; None if it was not logged."""
+        return self.results.config.get("model_dtype")
+
+    @property
+    def model_sha(self) -> str | None:
+        """The commit of the model on the hub; None for a local one."""
+        return self.results.config.get("model_sha") or None
+
     def select(self, glob: str) -> list[str]:
         """Names of the tasks that match a glob, or that belong to the group of that name.
 

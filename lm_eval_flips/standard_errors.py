@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from math import sqrt
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,17 +23,33 @@ ENOUGH_CLUSTERS = 10
 INDEPENDENT = "independent samples"
 
 
-class Errors:
-    """Standard errors of means over the samples of some paired metrics.
+@runtime_checkable
+class Clustered(Protocol):
+    """A task's samples, by what makes them dependent: the cluster of each."""
+
+    @property
+    def clusters(self) -> Tensor:
+        """One label a sample."""
+
+    @property
+    def cluster_field(self) -> str | None:
+        """What was asked to make samples dependent; None where nothing was."""
+
+
+M = TypeVar("M", bound=Clustered)
+
+
+class ErrorsOf(Generic[M]):
+    """Standard errors of means over the samples of some tasks.
 
     ``documents`` is the number of samples that count where none was seen to move: that tells
     nothing of how alike the samples of a cluster are, so copies of a document count once.
     """
 
-    def __init__(self, metrics: Sequence[PairedMetric]) -> None:
+    def __init__(self, metrics: Sequence[M]) -> None:
         self.metrics = metrics
-        self.n = sum(len(m.rows) for m in metrics)
-        self.field = metrics[0].pairs.cluster_field
+        self.n = sum(len(m.clusters) for m in metrics)
+        self.field = metrics[0].cluster_field
         if self.field is not None:
             self._clusters = [_numbered(torch.cat([m.clusters for m in metrics]))]
         else:
@@ -40,7 +57,7 @@ class Errors:
         self.documents = sum(int(own.max()) + 1 for own in self._clusters)
         self.method = self._method()
         if self.clustered_by_task:
-            sizes = torch.tensor([len(m.rows) for m in metrics])
+            sizes = torch.tensor([len(m.clusters) for m in metrics])
             tasks = torch.repeat_interleave(torch.arange(len(metrics)), sizes)
             self._clusters = [tasks.to(metrics[0].clusters.device)]
 
@@ -88,7 +105,7 @@ class Errors:
             return list(zip(values, own, strict=True))
         (clusters,) = self._clusters
         if owners is not None:
-            starts = accumulate((len(m.rows) for m in self.metrics), initial=0)
+            starts = accumulate((len(m.clusters) for m in self.metrics), initial=0)
             moved = [owner + start for owner, start in zip(owners, starts, strict=False)]
             clusters = clusters[torch.cat(moved).to(clusters.device)]
         return [(torch.cat(list(values)), clusters)]
@@ -112,6 +129,9 @@ class Errors:
             empty = torch.zeros(int(clusters.max()) + 1, dtype=own.dtype, device=own.device)
             found.append(empty.index_add_(0, clusters, own))
         return found
+
+
+Errors = ErrorsOf[PairedMetric]
 
 
 def _numbered(clusters: Tensor) -> Tensor:

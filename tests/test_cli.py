@@ -201,3 +201,21 @@ def test_the_margin_is_an_option_of_compare(folders: list[str]) -> None:
     done = command("compare", *folders[:2], "--equivalence-margin", "0.01")
     assert done.returncode == 0
     assert "equivalence within ±0.01: Too few samples to tell" in done.stdout
+
+
+def test_a_model_card_is_made_and_renewed(folders: list[str], tmp_path: Path) -> None:
+    """Only the block is replaced; a card whose marks are no pair is left as it is."""
+    card = tmp_path / "README.md"
+    card.write_text("# My model\n")
+    assert command("compare", *folders[:2], "--model-card", str(card)).returncode == 0
+    first = card.read_text()
+    assert first.startswith("# My model\n")
+    assert "int8" not in first.splitlines()[0]
+    assert "1 became incorrect" in first
+    assert command("compare", folders[0], folders[2], "--model-card", str(card)).returncode == 0
+    assert "3 became incorrect" in card.read_text()
+    assert "1 became incorrect" not in card.read_text()
+    card.write_text(first.replace("<!-- lm-eval-flips end -->", ""))
+    done = command("compare", *folders[:2], "--model-card", str(card))
+    assert done.returncode == 2
+    assert "not one beginning and one end" in done.stderr

@@ -467,30 +467,7 @@ def test_the_interval_of_pooled_scores_is_students(count: int) -> None:
     assert found.p_value != pytest.approx(stats.ttest_1samp(whole, 0).pvalue, rel=1e-3)
 
 
-# What errors are made of
-
-
-def test_errors_name_what_is_independent() -> None:
-    """Samples, documents, strata and, from ten tasks on, clusters of tasks: the words of a row."""
-    plain, documents = (
-        paired.questions(1, 12),
-        paired.questions(1, 12, documents=np.arange(12) // 3),
-    )
-    found = [
-        Errors([plain.paired()]),
-        Errors([documents.paired()]),
-        Errors([plain.paired(f"task{i}") for i in range(9)]),
-        Errors([plain.paired(f"task{i}") for i in range(10)]),
-    ]
-    assert [errors.method for errors in found] == [
-        "independent samples",
-        "clustered by document (4 of 12 samples)",
-        "stratified by task (9)",
-        "clustered by task (10)",
-    ]
-    assert [errors.independent for errors in found] == [True, False, False, False]
-    assert [errors.clustered_by_task for errors in found] == [False, False, False, True]
-    assert [errors.n for errors in found] == [12, 12, 108, 120]
+# What is counted
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from lm_eval_flips import Comparison, compare
-from lm_eval_flips.ranking import _groups, rank_runs
+from lm_eval_flips.ranking import _groups, rank_runs, task_scores
 from lm_eval_flips.report.document import to_json
 from tests import logs
 from tests.report.test_table import printed, row_of
@@ -102,7 +102,7 @@ def test_models_that_are_equally_good_are_seldom_ordered() -> None:
             Questions(base.baseline, base.baseline + rng.normal(0, 2, (60, 5)), base.gold)
             for _ in range(4)
         ]
-        ranking = rank_runs([[run.paired()] for run in runs])
+        ranking = rank_runs([task_scores([run.paired()]) for run in runs])
         assert ranking is not None
         ordered += len(ranking.groups) > 1
     assert ordered / 60 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)

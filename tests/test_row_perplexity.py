@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lm_eval_flips.pooling import primaries
 from lm_eval_flips.records import Request
 from lm_eval_flips.row import measure
 from tests import paired
@@ -127,20 +126,6 @@ def test_broken_model_does_not_crash_the_row() -> None:
     assert found.compressed_score == inf
     assert found.perplexity is not None
     assert found.perplexity.ratio == inf
-
-
-def test_order_of_unlike_perplexities_does_not_matter() -> None:
-    """Words and bytes do not add up: in either order the pool holds those of one metric alone."""
-    words = [paired.texts(70 + i).paired(f"words{i}") for i in range(2)]
-    bytes_ = [paired.texts(80 + i).paired(f"bytes{i}", "bits_per_byte") for i in range(2)]
-    for first, other in ((words, bytes_), (bytes_, words)):
-        assert primaries([*first, *other]) == first
-        assert primaries([first[0], *other, first[1]]) == first
-        row = measure(primaries([*first, *other]), name="pooled")
-        assert row.metric == first[0].metric
-        assert row.perplexity == measure(first, name="alone").perplexity
-    answers = paired.questions(72, 20).paired("arc")
-    assert primaries([*words, answers, *bytes_]) == [answers]
 
 
 def test_row_of_unlike_perplexities_is_no_perplexity() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.reading import SampleReader, read_lines, read_samples
+from lm_eval_flips.reading import SampleReader, read_documents, read_lines, read_samples
 from lm_eval_flips.records import Request, arguments_digest
 from lm_eval_flips.runs import TaskLog, load_run
 from lm_eval_flips.samples import Samples
@@ -520,6 +520,39 @@ def test_the_lines_of_samples_can_be_read_again(tmp_path: Path) -> None:
     lines = read_lines(task, set(found.line[1:].tolist()))
     assert lines == {0: records[0], 2: records[2]}
     assert [lines[line]["doc_id"] for line in found.line[1:].tolist()] == [4, 9]
+
+
+def test_documents_are_read_line_by_line(tmp_path: Path) -> None:
+    """Every line's document, in the order of the lines that the samples name; of both filters."""
+    records = [
+        logs.text(i, f"Größe {i}", filter=name) for name in ("strict", "loose") for i in (4, 2, 9)
+    ]
+    task = _task(tmp_path, records)
+    documents = list(read_documents(task))
+    assert documents == [found["doc"] for found in records]
+    for found in read_samples(task).values():
+        said = [documents[line]["question"] for line in found.line.tolist()]
+        assert said == [f"Problem {doc}" for doc in found.doc_id.tolist()]
+
+
+def test_documents_are_read_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is longer than a block, and a last one without its end: none is lost."""
+    records = [
+        logs.choice(i, [-1.0, -2.0], question=f"{i} " + "ü" * (i % 7 * 50)) for i in range(40)
+    ]
+    task = _task(tmp_path, records)
+    task.path.write_text(task.path.read_text(encoding="utf-8").rstrip("\n"), encoding="utf-8")
+    monkeypatch.setattr("lm_eval_flips.reading.STEP", 300)
+    assert list(read_documents(task)) == [found["doc"] for found in records]
+
+
+@pytest.mark.parametrize("doc", [None, "text", ["a"], 3])
+def test_a_document_that_has_no_fields_is_empty(tmp_path: Path, doc: Any) -> None:
+    """One that is no object, or is not logged: nothing to look a field up in."""
+    records = [logs.choice(i, [-1.0, -2.0]) for i in range(3)]
+    records[1]["doc"] = doc
+    del records[2]["doc"]
+    assert list(read_documents(_task(tmp_path, records))) == [records[0]["doc"], {}, {}]
 
 
 def _named(field: str) -> Callable[[logs.Record], None]:

@@ -11,7 +11,14 @@ import sys
 
 import typer
 
-from lm_eval_flips.cli import compare, gate, run, tasks  # noqa: F401  (each adds its verb)
+from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
+    compare,
+    gate,
+    leaderboard,
+    report,
+    run,
+    tasks,
+)
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.errors import FlipsError
 

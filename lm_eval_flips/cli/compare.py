@@ -19,10 +19,14 @@ from lm_eval_flips.cli.options import (
     OnNan,
     OnNanOption,
     OverwriteOption,
+    ReportOption,
+    SizeOption,
     TasksOption,
 )
+from lm_eval_flips.cli.model_card import renew
 from lm_eval_flips.cli.output import console, refuse_existing, write, writing
 from lm_eval_flips.cli.reader import reader
+from lm_eval_flips.cli.report import PageAhead
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +53,15 @@ def compare(
     per_sample: Annotated[
         Path | None, typer.Option(help="Write a Parquet file with one row per sample.")
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Write each chart as SVG and PNG into this folder.")
+    ] = None,
+    report: ReportOption = None,
+    size: SizeOption = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(help="Put a Markdown block into this model card, or renew the one there."),
+    ] = None,
     show_flips: Annotated[
         int, typer.Option(min=0, help="Print this many flipped samples of each run.")
     ] = 0,
@@ -74,6 +87,16 @@ def compare(
     """Compare compressed runs with their baseline, sample by sample."""
     for file in (json_file, per_sample):
         refuse_existing(file, overwrite=overwrite)
+    sizes = {}
+    if plots:
+        from lm_eval_flips.report.plots import refuse_plots
+
+        refuse_plots(plots, overwrite=overwrite)
+    if size:
+        from lm_eval_flips.model_sizes import parse_sizes
+
+        sizes = parse_sizes(size)
+    page = None if report is None else PageAhead(report, overwrite=overwrite)
     from lm_eval_flips.runs import load_run
 
     runs = [load_run(path) for path in (baseline, *compressed)]
@@ -107,6 +130,10 @@ def compare(
 
         for sample in flipped_samples(result, limit=show_flips):
             _print_flip(screen, sample)
+    if model_card:
+        from lm_eval_flips.report.model_card import model_card as block
+
+        renew(model_card, block(result, harness=runs[0].results.lm_eval_version))
     if json_file:
         from lm_eval_flips.report.document import to_json
 
@@ -118,6 +145,13 @@ def compare(
 
         with writing(per_sample):
             pyarrow.parquet.write_table(to_table(result), per_sample)
+    if plots:
+        from lm_eval_flips.report.plots import write_plots
+
+        if not write_plots(result, plots, overwrite=overwrite, sizes=sizes):
+            typer.echo(f"no chart has data here: nothing was written to '{plots}'", err=True)
+    if page is not None:
+        page.write(result, sizes=sizes)
 
 
 def _print_flip(console: Console, sample: FlippedSample) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import (
+    ClusterOption,
     IdenticalOption,
     JudgeBy,
     MetricOption,
@@ -50,6 +51,7 @@ def gate(
     ] = None,
     metric: MetricOption = None,
     tasks: TasksOption = "*",
+    cluster: ClusterOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[
@@ -89,6 +91,7 @@ def gate(
         on_nan=on_nan.value,
         allow_identical=allow_identical,
         equivalence_margin=gating.margin_of(asked),
+        cluster=cluster,
     )
     gates = gating.judge(result, asked)
     for line in report.gate_lines(gates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +57,16 @@ ClusterOption = Annotated[
 BootstrapOption = Annotated[
     int | None,
     typer.Option(min=200, help="Draw the intervals of KL means and quantiles this many times."),
+]
+SizeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODEL=BYTES",
+        help="Size of a model whose files are not here, such as my-model=3.9GB; repeatable.",
+    ),
+]
+ReportOption = Annotated[
+    Path | None, typer.Option(help="Write one HTML file to look at, which needs nothing else.")
 ]
 MarginOption = Annotated[
     float | None,

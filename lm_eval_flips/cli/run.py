@@ -11,8 +11,10 @@ from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import (
     MarginOption,
     Positions,
+    ReportOption,
 )
 from lm_eval_flips.cli.output import console, write
+from lm_eval_flips.cli.report import PageAhead
 
 
 @app.command(
@@ -65,6 +67,7 @@ def run(
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
     ] = None,
+    report: ReportOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace runs of other settings.")
     ] = False,
@@ -75,6 +78,10 @@ def run(
     """
     from lm_eval_flips.evaluation import plan_run, run_all
 
+    if report is not None:
+        from lm_eval_flips.report.bundles import refuse_missing
+
+        refuse_missing()  # not only after hours of evaluating
     plan = plan_run(
         baseline=baseline,
         compressed=compressed,
@@ -102,3 +109,5 @@ def run(
     )
     console().print(tables(result), crop=False)
     write(json_file or output_path / "comparison.json", to_json(result))
+    if report is not None:
+        PageAhead(report, overwrite=True).write(result)

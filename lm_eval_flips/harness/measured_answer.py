@@ -1,4 +1,4 @@
-"""What flips-hf answers where it measures: the harness's pair, carrying a number with it."""
+"""What the harness is given where flips-hf measures: its own values, each carrying a number."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ class MeasuredText(float):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MeasuredText, (float(self), self.token_kl)
+
+
+class MeanOfRequests(float):
+    """A mean over a sample's requests, which carries how many they are."""
+
+    requests: int
+
+    def __new__(cls, mean: float, requests: int) -> MeanOfRequests:
+        """Make a mean that carries a count."""
+        made = super().__new__(cls, mean)
+        made.requests = requests
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MeanOfRequests, (float(self), self.requests)
 
 
 def mean_token_kl(responses: Sequence[Any]) -> float:

@@ -26,6 +26,7 @@ from lm_eval.api.registry import (
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lm_eval_flips.harness.measured_answer import MeanOfRequests
 from lm_eval_flips.measures.correlation import spearman
 from lm_eval_flips.measures.divergence import choice_divergence
 from lm_eval_flips.measures.perplexity import PerplexityChange, perplexity_change
@@ -67,14 +68,14 @@ def change_of_bits_per_byte(items: Sequence[tuple[int, float, float, float]]) ->
     return _perplexity_change(items).bits_change
 
 
-def mean_over_requests(items: Sequence[tuple[float, int]]) -> float:
-    """Mean over all requests of a task, from each sample's ``(mean, requests)``.
+def mean_over_requests(items: Sequence[MeanOfRequests]) -> float:
+    """Mean over all requests of a task, from each sample's own mean and number of requests.
 
     Example:
-        >>> mean_over_requests([(0.25, 4), (1.0, 2)])
+        >>> mean_over_requests([MeanOfRequests(0.25, 4), MeanOfRequests(1.0, 2)])
         0.5
     """
-    return fsum(mean * count for mean, count in items) / sum(count for _, count in items)
+    return fsum(mean * mean.requests for mean in items) / sum(mean.requests for mean in items)
 
 
 def _padded(rows: list[list[float]]) -> Tensor:

@@ -28,8 +28,9 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError, HarnessError, named
-from lm_eval_flips.harness.measured_answer import mean_token_kl
+from lm_eval_flips.harness.measured_answer import MeanOfRequests, mean_token_kl
 from lm_eval_flips.harness.plugin import AGGREGATIONS
+from lm_eval_flips.harness.sample_columns import held_by_all, held_by_all_ranks, with_columns
 from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
 from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
 from lm_eval_flips.pairing import differences, mismatch, pair
@@ -68,6 +69,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         self._filter_keys: Iterator[str] = iter(())
         self._now: tuple[str | None, int] = (None, -1)
         self._values: dict[tuple[str | None, int], dict[str, Any]] = {}
+        self._held: frozenset[str] = frozenset()
         metadata = self.config.metadata or {}
         self._flips_metric = metadata.get("flips_metric")
         self._listed: list[int] | None = None
@@ -105,7 +107,14 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
             self._filter_keys = iter(keys)
             for key in keys:
                 self._compare(key, self._baseline[key])
+            self._held = held_by_all_ranks(held_by_all(self._values.values()))
         return result
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration as run; its metrics are the columns that loggers show of a sample."""
+        config: dict[str, Any] = super().dump_config()
+        listed = config.get("metric_list") or []
+        return {**config, "metric_list": with_columns(listed, self._held)}
 
     def doc_iterator(self, **kwargs: Any) -> Iterator[tuple[int, Any]]:
         """Walk the documents, remembering which document under which filter is being scored."""
@@ -235,13 +244,13 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
 
     def _token_kl(
         self, metrics: Mapping[str, Any], responses: list[Any]
-    ) -> dict[str, tuple[float, int]]:
+    ) -> dict[str, MeanOfRequests]:
         """The distance over the vocabulary and over how many requests, if flips-hf measured it."""
         # the second half asks for each choice without its context
         asked = len(responses) // 2 if "acc_mutual_info" in metrics else len(responses)
         found = mean_token_kl(responses[:asked])
         wanted = not self._named or "token_kl" in self._named
-        return {} if isnan(found) or not wanted else {"token_kl": (found, asked)}
+        return {} if isnan(found) or not wanted else {"token_kl": MeanOfRequests(found, asked)}
 
     def _record(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isnan, isqrt, nan, sqrt
+from math import ceil, floor, isfinite, isnan, isqrt, nan, sqrt
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_sh
 from lm_eval_flips.shapes import Float, Int
 
 REPLICATES = 2_000
-FEWEST = 10  # values beyond a quantile that bound it
+FEWEST = 10  # clusters with values beyond a quantile that bound it
 STEP = 1 << 24  # counts drawn at once
+ROUNDING = 1e-12  # of squares, below which what is left of them is none
 
 Stratum = tuple[Tensor, Tensor]  # values [items], cluster of each [items], numbered from 0
 
@@ -58,8 +59,9 @@ class Bootstrap:
             level: of the intervals, 0..1.
 
         Returns:
-            nan for a stratum of fewer than two clusters; for the mean of values that are all alike;
-            for a quantile at an end with fewer than ten values beyond it, which do not bound it.
+            nan for a stratum of fewer than two clusters; for the mean of values that are all alike,
+            and at an end that too many draws of nothing but alike values leave open; for a quantile
+            at an end with values of fewer than ten clusters beyond it, which do not bound it.
 
         Example:
             >>> values = torch.arange(1.0, 101.0).sqrt()
@@ -112,15 +114,20 @@ class _Means:
         self._strata = strata
         total = sum(own.values.numel() for own in strata)
         self._shares = [own.values.numel() / total for own in strata]
-        self._products = [self._sums(own) for own in strata]
+        # from here on: sums of squares far from 0 would lose their digits
+        self._middles = [float(own.values.median()) for own in strata]
+        self._products = [
+            self._sums(own, own.values - middle)
+            for own, middle in zip(strata, self._middles, strict=True)
+        ]
         self._found: list[tuple[Tensor, Tensor]] = []
 
     @staticmethod
-    def _sums(own: _Stratum) -> Tensor:
+    def _sums(own: _Stratum, values: Tensor) -> Tensor:
         """Of each cluster what a draw's size, sum and squared residuals are added up from."""
-        sizes = torch.zeros(own.groups, dtype=torch.float64, device=own.values.device)
-        sums = torch.zeros_like(sizes).index_add_(0, own.clusters, own.values)
-        sizes.index_add_(0, own.clusters, torch.ones_like(own.values))
+        sizes = torch.zeros(own.groups, dtype=torch.float64, device=values.device)
+        sums = torch.zeros_like(sizes).index_add_(0, own.clusters, values)
+        sizes.index_add_(0, own.clusters, torch.ones_like(values))
         return torch.stack([sizes, sums, sums * sums, sums * sizes, sizes * sizes], dim=1)
 
     def add(self, counts: Sequence[Tensor]) -> None:
@@ -129,14 +136,15 @@ class _Means:
 
     def _of(self, counts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         parts = []
-        for own, share, products, drawn in zip(
-            self._strata, self._shares, self._products, counts, strict=True
+        for own, share, middle, products, drawn in zip(
+            self._strata, self._shares, self._middles, self._products, counts, strict=True
         ):
             n, total, squares, cross, sizes = (drawn.double() @ products).unbind(1)
             mean = total / n
-            residuals = (squares - 2 * mean * cross + mean**2 * sizes).clamp(min=0)
+            residuals = squares - 2 * mean * cross + mean**2 * sizes
+            residuals = torch.where(residuals <= ROUNDING * squares, 0.0, residuals)
             correction = own.groups / (own.groups - 1)
-            parts.append((share * mean, share**2 * residuals * correction / n**2))
+            parts.append((share * (mean + middle), share**2 * residuals * correction / n**2))
         means, variances = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
         return means, variances
 
@@ -148,10 +156,11 @@ class _Means:
         if not variance > 0 or isnan(mean):
             return NO_INTERVAL
         means, variances = (torch.cat(column) for column in zip(*self._found, strict=True))
-        # a draw of one cluster alone has no error to be divided by
-        studentised = ((means - mean) / variances.sqrt()).nan_to_num(nan=0.0)
-        low, high = _ends(studentised, level)
-        return Interval(mean - high * sqrt(variance), mean - low * sqrt(variance))
+        # a draw of nothing but alike values has no error to be divided by, and bounds nothing
+        studentised = (means - mean) / variances.sqrt()
+        low, high = _ends(torch.where(studentised.isnan(), 0.0, studentised), level)
+        ends = (mean - high * sqrt(variance), mean - low * sqrt(variance))
+        return Interval(*(end if isfinite(end) else nan for end in ends))
 
 
 class _Quantiles:
@@ -185,11 +194,18 @@ class _Quantiles:
         every = []
         for share, found in zip(self._shares, self._found, strict=True):
             low, high = _ends(torch.cat(found), wide)
-            below, above = (round(part * len(self._ordered), 6) for part in (share, 1 - share))
+            place = round(share * len(self._ordered), 6)
+            below, above = self._clusters(0, floor(place)), self._clusters(ceil(place), None)
             every.append(
                 Interval(low if below >= FEWEST else nan, high if above >= FEWEST else nan)
             )
         return tuple(every)
+
+    def _clusters(self, start: int, stop: int | None) -> int:
+        """Number of clusters that have one of some values, by the values' order."""
+        if self._owner is None:
+            return len(self._ordered[start:stop])
+        return len(self._owner[start:stop].unique())
 
 
 def _place(counts: Float[Tensor, "replicates items"], share: float) -> Int[Tensor, " replicates"]:

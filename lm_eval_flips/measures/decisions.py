@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan, log, nan, prod, sqrt
+from math import expm1, inf, isnan, log, log1p, nan, sqrt
 
 import numpy as np
 from scipy import special
@@ -70,17 +70,22 @@ def largest_loss(counts: Mapping[str, tuple[int, int]]) -> tuple[float, str | No
     if not roots:
         return nan, None
     top = max(roots)
-    below = prod(_chance_below(lost + won, top) for lost, won in counts.values() if lost + won)
-    return max(0.0, 1.0 - below), roots[top]
+    reached = [_chance_of(lost + won, top) for lost, won in counts.values() if lost + won]
+    return _chance_of_any(reached), roots[top]
 
 
-def _chance_below(pairs: int, root: float) -> float:
-    """Chance that a fair coin's standardised excess over this many throws stays below a root."""
+def _chance_of(pairs: int, root: float) -> float:
+    """Chance that a fair coin's standardised excess over this many throws reaches a root."""
     lost = np.arange(pairs + 1)
     excess = (2 * lost - pairs) / sqrt(pairs)
-    # equal up to rounding is not below
-    smaller = int((excess < root - 1e-9).sum())
-    return float(special.bdtr(smaller - 1, pairs, 0.5)) if smaller else 0.0
+    # equal up to rounding reaches it
+    enough = int((excess >= root - 1e-9).sum())
+    return float(special.bdtr(enough - 1, pairs, 0.5)) if enough else 0.0
+
+
+def _chance_of_any(chances: Sequence[float]) -> float:
+    """Chance of at least one of independent events, to the last digit of small ones."""
+    return 1.0 if max(chances) >= 1 else -expm1(sum(log1p(-p) for p in chances))
 
 
 def smallest(p_values: Mapping[str, float]) -> tuple[float, str | None]:
@@ -96,7 +101,7 @@ def smallest(p_values: Mapping[str, float]) -> tuple[float, str | None]:
     if not known:
         return nan, None
     task = min(known, key=lambda name: known[name])
-    return 1.0 - (1.0 - known[task]) ** len(known), task
+    return _chance_of_any([known[task]] * len(known)), task
 
 
 def decide(
@@ -114,6 +119,7 @@ def decide(
             for itself; else None.
 
     Example:
+        >>> from lm_eval_flips.measures.significance import mcnemar_loss
         >>> found = decide(
         ...     pooled=mcnemar_loss(lost=12, won=4),
         ...     p_values={

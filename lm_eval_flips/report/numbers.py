@@ -16,6 +16,8 @@ def number(value: float) -> str:
 
 def signed(value: float) -> str:
     """The same with its sign."""
+    if isnan(value):
+        return MISSING
     return f"{value:+.4f}" if abs(value) < 1000 else f"{value:+.4g}"
 
 
@@ -33,6 +35,11 @@ def nats(value: float) -> str:
     return f"{value:.4f}" if value >= 0.01 else f"{value:.2e}"
 
 
+def signed_nats(value: float) -> str:
+    """A difference of distances, with its sign and three digits."""
+    return MISSING if isnan(value) else f"{value:+.2e}"
+
+
 def p_value(value: float) -> str:
     """A p-value with four decimals."""
     if isnan(value):
@@ -42,4 +49,4 @@ def p_value(value: float) -> str:
 
 def points(share: float) -> str:
     """A difference of shares (0..1) in per cent, with its sign."""
-    return f"{100 * share:+.2f} %"
+    return MISSING if isnan(share) else f"{100 * share:+.2f} %"

@@ -7,7 +7,15 @@ from math import isnan
 
 from lm_eval_flips.errors import named
 from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.report.numbers import nats, number, p_value, percent, points, signed
+from lm_eval_flips.report.numbers import (
+    nats,
+    number,
+    p_value,
+    percent,
+    points,
+    signed,
+    signed_nats,
+)
 from lm_eval_flips.result import Comparison, Regime, Row, RunComparison, TokenDistances
 
 LEVEL = 0.05
@@ -98,12 +106,12 @@ def _excess_lines(run: RunComparison) -> Iterator[str]:
     """What the pool moved beyond the noise floor, and the tasks that stayed within it."""
     parts = []
     for name, found in run.pooled.excess.items():
-        share = name.endswith("flips")
-        low, high = (points(end) if share else f"{end:+.2e}" for end in found.interval)
-        excess = points(found.excess) if share else f"{found.excess:+.2e}"
+        shown = points if name.endswith("flips") else signed_nats
+        low, high = map(shown, found.interval)
         words = ", within the noise floor" if found.within_floor else ""
         parts.append(
-            f"{name.replace('_', ' ').replace('kl', 'KL')} {excess} [{low}, {high}]{words}"
+            f"{name.replace('_', ' ').replace('kl', 'KL')} {shown(found.excess)} "
+            f"[{low}, {high}]{words}"
         )
     if parts:
         yield f"beyond the noise floor: {'; '.join(parts)}"
@@ -170,7 +178,7 @@ def _regime_line(regime: Regime) -> str:
         low, high = found.interval()
         ends = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
         parts.append(f"{what} {number(found.statistic)}{ends}")
-    return f"{name} over {runs} (n = {regime.flips.n}), Spearman with {', '.join(parts)}"
+    return f"{name} over {runs} (n = {regime.net_loss.n}), Spearman with {', '.join(parts)}"
 
 
 def several_lines(comparison: Comparison) -> Iterator[str]:

@@ -125,8 +125,8 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
 def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
     padding = (0, _gap(breaks), 0, 0)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=padding)
-    columns = (*COLUMNS, *_token_column(run))
-    rows = [_cells(row)[: len(columns)] for row in (*run.tasks, *run.groups, run.pooled)]
+    columns = columns_of(run)
+    rows = [row_cells(row)[: len(columns)] for row in (*run.tasks, *run.groups, run.pooled)]
     for old, new in breaks.items():
         rows = [[cell.replace(old, new) for cell in cells] for cells in rows]
     for place, name in enumerate(columns):
@@ -146,6 +146,11 @@ def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
     return table
 
 
+def columns_of(run: RunComparison) -> tuple[str, ...]:
+    """The columns of a run's table."""
+    return (*COLUMNS, *_token_column(run))
+
+
 def _token_column(run: RunComparison) -> tuple[str, ...]:
     """The column of the distance over the vocabulary, where it was measured anywhere."""
     found = [row.tokens for row in (*run.tasks, *run.groups, run.pooled) if row.tokens is not None]
@@ -158,7 +163,8 @@ def _gap(breaks: Mapping[str, str]) -> int:
     return 1 if breaks else 2
 
 
-def _cells(row: Row) -> list[str]:
+def row_cells(row: Row) -> list[str]:
+    """A row's cells, in the order of the columns; the last of a table without token KL is cut."""
     flips, distances = row.flips, row.distances
     interval = row.intervals["score_change"]
     change = signed(row.score_change)

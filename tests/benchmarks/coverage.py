@@ -31,6 +31,7 @@ from lm_eval_flips.row import measure
 from tests.paired import questions
 
 CHOICES = 4
+FLOOR = 0.03  # noise of a second run of the baseline
 TRUTH = 1_000_000  # samples that the true values are taken from
 
 
@@ -106,6 +107,15 @@ def as_paired(before: Tensor, after: Tensor, gold: Tensor, clusters: Tensor) -> 
     return paired_metric(pairs, "acc")
 
 
+def second_run(metric: PairedMetric, generator: torch.Generator) -> PairedMetric:
+    """The baseline against itself, rounded otherwise: a noise floor of the same samples."""
+    pairs = metric.pairs
+    before = pairs.baseline.loglikelihoods
+    noise = FLOOR * torch.randn(before.shape, generator=generator, dtype=torch.float64)
+    gold = pairs.gold.double().argmax(-1)
+    return as_paired(before, before + noise, gold, pairs.clusters)
+
+
 def numbers(row: Row) -> dict[str, float]:
     """The row's numbers that have intervals, by the intervals' names."""
     assert row.flips is not None
@@ -122,7 +132,14 @@ def numbers(row: Row) -> dict[str, float]:
         "choice_kl": row.distances.choice_kl.mean,
         "choice_kl_median": row.distances.choice_kl.median,
         "choice_kl_p99": row.distances.choice_kl.p99,
+        **{f"{name} beyond floor": own.excess for name, own in row.excess.items()},
     }
+
+
+def interval(row: Row, name: str) -> Interval:
+    """The interval of one of these numbers."""
+    held = name.removesuffix(" beyond floor")
+    return row.intervals[name] if held == name else row.excess[held].interval
 
 
 @dataclass(frozen=True)
@@ -154,16 +171,19 @@ def coverages(
 
     ``blind`` takes the samples of a cluster as independent.
     """
-    truth = numbers(measure([world.draw(TRUTH, torch.Generator().manual_seed(1))], name="truth"))
+    first = torch.Generator().manual_seed(1)
+    whole = world.draw(TRUTH, first)
+    truth = numbers(measure([whole], name="truth", floors=[second_run(whole, first)]))
     found: dict[str, list[Interval]] = {name: [] for name in truth}
     generator = torch.Generator().manual_seed(2)
     for _ in range(draws):
         parts = [world.draw(n // tasks, generator) for _ in range(tasks)]
         if blind:
             parts = [replace(part, clusters=torch.arange(len(part.rows))) for part in parts]
-        row = measure(parts, name="row", bootstrap=bootstrap)
+        floors = [second_run(part, generator) for part in parts]
+        row = measure(parts, name="row", bootstrap=bootstrap, floors=floors)
         for name in truth:
-            found[name].append(row.intervals[name])
+            found[name].append(interval(row, name))
     return [_coverage(name, truth[name], ends) for name, ends in found.items()]
 
 

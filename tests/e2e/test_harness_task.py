@@ -344,6 +344,23 @@ def test_two_ranks_report_what_one_does(
                 assert found == pytest.approx(value, rel=1e-5, abs=off, nan_ok=True), (task, key)
 
 
+def test_the_harness_s_loggers_find_the_flips_of_every_sample(flips_run: FlipsRun) -> None:
+    """The configuration lists as metrics what each logged sample holds as a number."""
+    place = next(flips_run.folder.rglob("results_*.json")).parent
+    for task, names in (
+        ("tiny_choice", {"flips", "all_flips", "choice_kl", "answers_changed"}),
+        ("tiny_generate", {"flips", "answers_changed"}),
+        ("tiny_rolling", set()),
+    ):
+        listed = {own["metric"] for own in flips_run.results["configs"][task]["metric_list"]}
+        assert names <= listed
+        assert ("flips" in listed) == ("flips" in names)
+        assert not {"flips_kl_correlation", "perplexity_ratio"} & listed
+        (samples,) = place.glob(f"samples_{task}_*.jsonl")
+        for line in samples.read_text().splitlines():
+            assert listed <= set(json.loads(line))
+
+
 def test_the_three_groups_of_generated_text_report_no_choice_measures(flips_run: FlipsRun) -> None:
     """Where there is no closed set of choices, all_flips and choice_kl are absent, not 0."""
     for name in ("tiny_generate", "tiny_repeats", "tiny_cloze"):

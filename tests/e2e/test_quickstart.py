@@ -36,6 +36,15 @@ def test_it_ends_in_a_table_of_both_compressed_models(quickstart: Quickstart) ->
     assert "Scores may be close" in quickstart.printed
 
 
+def test_it_ends_with_the_path_of_a_report(quickstart: Quickstart) -> None:
+    """The last line names a page, which holds both models and a question that changed."""
+    page = Path(quickstart.printed.strip().splitlines()[-1].rsplit(" ", 1)[-1])
+    assert page == quickstart.folder / "report.html"
+    content = page.read_text()
+    assert "SmolLM2-135M-Instruct-int4" in content
+    assert "truthfulqa_mc1" in content
+
+
 def test_four_bits_move_the_real_model_further_than_eight(document: dict[str, Any]) -> None:
     """On real questions both KLs of int4 exceed those of int8, and none is 0."""
     rows = [run["pooled"] for run in document["compressed"]]

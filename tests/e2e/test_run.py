@@ -372,7 +372,7 @@ def test_the_harness_logs_each_sample_s_token_kl(
     compared: Comparison, harness_results: dict[str, Any]
 ) -> None:
     """And the distances lie beside its samples, so that compare finds them there too."""
-    logged = [s["token_kl"][0] for s in samples_of(harness_results["folder"], "tiny_choice")]
+    logged = [s["token_kl"] for s in samples_of(harness_results["folder"], "tiny_choice")]
     paired = next(m for m in compared.compressed[0].metrics if m.pairs.task == "tiny_choice")
     assert paired.token_kl is not None
     assert logged == pytest.approx(paired.token_kl.tolist(), abs=1e-9)

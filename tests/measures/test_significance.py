@@ -21,11 +21,14 @@ from torch import Tensor
 from lm_eval_flips.measures.significance import (
     holm,
     mcnemar,
+    mcnemar_loss,
     mean_interval,
     paired_share_interval,
     quantile_interval,
     share_interval,
     standard_error,
+    t_loss,
+    t_test,
     wilson,
 )
 
@@ -112,6 +115,63 @@ def test_mcnemar_is_two_sided() -> None:
 def test_mcnemar_without_discordant_pairs_is_nan() -> None:
     """No pair differs, so there is nothing to test; 1 would look like evidence of equality."""
     assert isnan(mcnemar(lost=0, won=0))
+
+
+@pytest.mark.parametrize(
+    ("lost", "won"), [(9, 1), (1, 9), (1, 0), (0, 1), (20, 20), (31, 24), (600, 500), (400, 0)]
+)
+def test_mcnemar_of_a_loss_is_scipys_one_sided_test(lost: int, won: int) -> None:
+    """Of so many or more lost by fair coins; small where more is lost, also far below 1e-16."""
+    expected = stats.binomtest(lost, lost + won, 0.5, alternative="greater").pvalue
+    assert mcnemar_loss(lost=lost, won=won) == pytest.approx(expected, rel=1e-9)
+    # control: the other side is another test
+    other = stats.binomtest(lost, lost + won, 0.5, alternative="less").pvalue
+    assert lost == won or mcnemar_loss(lost=lost, won=won) != pytest.approx(other, rel=1e-2)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(9, 1), (3, 12), (1, 0), (40, 45)])
+def test_both_sides_of_mcnemar_share_the_counts_as_they_are(lost: int, won: int) -> None:
+    """Their sum is 1 and the chance of just these; twice the smaller is the two-sided p."""
+    loss, gain = mcnemar_loss(lost=lost, won=won), mcnemar_loss(lost=won, won=lost)
+    assert loss + gain == pytest.approx(1 + stats.binom.pmf(lost, lost + won, 0.5), rel=1e-12)
+    assert mcnemar(lost=lost, won=won) == pytest.approx(min(1, 2 * min(loss, gain)), rel=1e-12)
+
+
+def test_mcnemar_of_a_loss_counted_by_hand() -> None:
+    """Three lost: 1/8; two of three: 4/8; none of three: 1; without a pair: nan."""
+    found = [mcnemar_loss(lost=lost, won=3 - lost) for lost in (3, 2, 0)]
+    assert found == pytest.approx([1 / 8, 4 / 8, 1], rel=1e-12)
+    assert isnan(mcnemar_loss(lost=0, won=0))
+
+
+@pytest.mark.parametrize("change", [-0.31, -0.02, 0.0, 0.11])
+@pytest.mark.parametrize("freedom", [1, 9, 4000])
+def test_t_tests_are_scipys(change: float, freedom: int) -> None:
+    """Two-sided, and one-sided of no loss: scipy's distribution of Student's t."""
+    t = change / 0.1
+    assert t_loss(change, 0.1, freedom) == pytest.approx(stats.t.cdf(t, freedom), rel=1e-10)
+    assert t_test(change, 0.1, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-10)
+    assert t_loss(-change, 0.1, freedom) == pytest.approx(1 - stats.t.cdf(t, freedom), rel=1e-9)
+
+
+def test_t_tests_of_a_sample_are_scipys(generator: torch.Generator) -> None:
+    """With the standard error of 40 values they are those of scipy's one-sample test."""
+    values = torch.randn(40, generator=generator, dtype=torch.float64) - 0.2
+    found = float(values.mean()), *standard_error(values, torch.arange(40))
+    less = stats.ttest_1samp(values.numpy(), 0, alternative="less").pvalue
+    assert t_loss(*found) == pytest.approx(less, rel=1e-10)
+    both = stats.ttest_1samp(values.numpy(), 0).pvalue
+    assert t_test(*found) == pytest.approx(both, rel=1e-10)
+    assert less != pytest.approx(both, rel=0.1)
+
+
+def test_t_tests_without_an_error_have_nothing_to_test() -> None:
+    """One cluster, no change, or no degrees of freedom: nan. All alike and moved: certain."""
+    for change, error, freedom in ((0.1, nan, 9), (nan, 0.1, 9), (0.0, 0.0, 9), (0.1, 0.1, 0)):
+        assert isnan(t_loss(change, error, freedom))
+        assert isnan(t_test(change, error, freedom))
+    assert (t_loss(-0.1, 0.0, 9), t_test(-0.1, 0.0, 9)) == (0.0, 0.0)
+    assert (t_loss(0.1, 0.0, 9), t_test(0.1, 0.0, 9)) == (1.0, 0.0)
 
 
 def test_standard_error_of_independent_samples_is_scipys(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips import Comparison, compare
 from lm_eval_flips.report.table import tables
 from tests import logs
 from tests.conftest import LocalRuns
@@ -115,41 +115,3 @@ def test_a_local_model_is_shown_by_its_name_and_a_shared_name_by_its_run(tmp_pat
     alike = printed(compare(*runs), width=10_000)
     for name in ("one", "two", "three"):
         assert f"{tmp_path / name}/" in alike
-
-
-def test_direction_and_equivalence_are_told_below_the_table(tmp_path: Path) -> None:
-    """Losses among flips beside chance; a verdict in a sentence, with its 90 % interval."""
-    paths = [
-        logs.write_run(
-            tmp_path / name,
-            {
-                "lost": [logs.choice(i, row if i < 3 else [-1.0, -2.0]) for i in range(6)],
-                "kept": [
-                    logs.choice(i, [-1.0, -2.0 - 0.1 * len(name)], question=f"k{i}")
-                    for i in range(6)
-                ],
-            },
-            model=name,
-        )
-        for name, row in (("base", [-1.0, -2.0]), ("int4", [-2.0, -1.0]), ("int44", [-2.0, -1.1]))
-    ]
-    one = printed(compare(*paths[:2], metric="acc", tasks="lost"), width=10_000)
-    line = row_of(one, "direction:")
-    assert "3 of 3 flips are losses, 100.00 % [43.85, 100.00]" in line
-    assert "50.00 % [18.76, 81.24] of the baseline's correct answers lost" in line
-    assert "its answers' margin -0.4621 [-" in line
-    text = printed(compare(*paths[:2], metric="acc", equivalence_margin=0.01), width=10_000)
-    line = row_of(text, "equivalence within ±0.01")
-    assert "The scores differ, and the change may exceed the margin." in line
-    assert "(90 % interval [-0.4526, -0.0474])" in line
-    assert row_of(text, "  undecided:").strip() == "undecided: kept acc, lost acc"
-    silent = printed(compare(*paths[:2], metric="acc"), width=10_000)
-    assert "equivalence" not in silent
-
-
-@pytest.mark.parametrize("margin", [0.0, -0.01, 1.0, float("nan")])
-def test_a_margin_that_is_none_is_refused(tmp_path: Path, margin: float) -> None:
-    """At or below nothing, at or above everything, or not a number."""
-    run = logs.write_run(tmp_path, {"task": [logs.choice(0, [-1.0, -2.0])]})
-    with pytest.raises(FlipsError, match="is no change of a score; give one between 0 and 1"):
-        compare(run, run, equivalence_margin=margin)

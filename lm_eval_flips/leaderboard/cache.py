@@ -1,0 +1,118 @@
+"""Entries that need not be computed again, beside the runs in `.lm-eval-flips-cache`.
+
+A file holds the SHA-256 of what follows it, the key and the entry. The key is a hash of everything
+that the entry depends on: name, size and time of change of each file of both runs, the options,
+and this package's own files. What is stale, damaged or of other content is computed anew and
+replaced; nothing that is read is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+import lm_eval_flips
+from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.runs import Run
+
+FOLDER = ".lm-eval-flips-cache"
+FORMAT = 1
+DIGEST = hashlib.sha256().digest_size
+
+File = tuple[str, int, int]
+
+
+class Cache:
+    """The cache of one board.
+
+    Args:
+        folder: where its files lie; None for no cache.
+        baseline: the baseline's run.
+        asked: the options of the board.
+    """
+
+    def __init__(self, folder: Path | None, baseline: Run, asked: Asked) -> None:
+        self._folder = folder
+        self._baseline = _files(baseline)
+        self._board = [str(baseline.path.resolve()), asdict(asked)]
+        self._made_by = [FORMAT, _own_files()]
+        self.problem: str | None = None
+
+    def load(self, run: Run) -> bytes | None:
+        """A run's entry, if it is there, whole, and of what the files are now."""
+        if self._folder is None:
+            return None
+        try:
+            content = self._file(run).read_bytes()
+        except OSError:
+            return None
+        digest, rest = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(rest).digest() != digest or rest[:DIGEST] != self.key(run):
+            return None
+        return rest[DIGEST:]
+
+    def store(self, run: Run, entry: bytes, *, key: bytes) -> None:
+        """Keep a run's entry under the key that held before it was computed.
+
+        A folder that cannot be written costs time, not the board: ``problem`` says why.
+        """
+        if self._folder is None:
+            return
+        content = key + entry
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _replace(self._file(run), hashlib.sha256(content).digest() + content)
+        except OSError as error:
+            self.problem = f"'{self._folder}' cannot be written: {error.strerror or error}"
+
+    def key(self, run: Run) -> bytes:
+        """A hash of everything that a run's entry depends on."""
+        return _hash([*self._made_by, *self._board, self._baseline, _files(run)])
+
+    def _file(self, run: Run) -> Path:
+        name = _hash([*self._board, str(run.path.resolve())]).hex()[:32]
+        return (self._folder or Path()) / f"{name}.bin"
+
+
+def _hash(found: object) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(found)).digest()
+
+
+def _files(run: Run) -> list[File]:
+    """Name, size and time of change of everything that is read of a run."""
+    paths = [run.path, *run.sample_paths.values()]
+    if run.distances is not None:
+        paths += run.distances.rglob("*")
+    return sorted(map(_stamp, paths))
+
+
+@lru_cache
+def _own_files() -> list[File]:
+    """This package's own files: another version computes anew, and so does one that is edited."""
+    folder = Path(lm_eval_flips.__file__).parent
+    return sorted(map(_stamp, folder.rglob("*.py")))
+
+
+def _stamp(path: Path) -> File:
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        os.replace(name, file)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(name)
+        raise

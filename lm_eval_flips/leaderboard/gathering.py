@@ -1,0 +1,138 @@
+"""Runs -> entries: from the cache what is there, computed in processes of their own what is not.
+
+Importing this loads no torch, so that the processes may be forked before it is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.leaderboard.cache import Cache
+from lm_eval_flips.reading import read_samples
+from lm_eval_flips.runs import Run, TaskLog
+from lm_eval_flips.samples import Samples
+
+if TYPE_CHECKING:
+    from lm_eval_flips.leaderboard.entry import Entry
+
+Work = Callable[[Run], "futures.Future[bytes]"]
+
+
+def gather(
+    baseline: Run,
+    runs: Sequence[Run],
+    asked: Asked,
+    *,
+    cache: Cache,
+    workers: int = 0,
+    done: Callable[[Run, bool], None] | None = None,
+) -> list[Entry]:
+    """The entry of every run, in order.
+
+    Args:
+        baseline: the baseline's run.
+        runs: the compressed runs.
+        asked: what to compare, and how.
+        cache: where entries are kept that need not be computed again.
+        workers: number of processes that compute; 0 for this one.
+        done: called with each run, and whether it was in the cache.
+    """
+    baseline.select(asked.tasks)
+    kept = [cache.load(run) for run in runs]
+    missing = [run for run, content in zip(runs, kept, strict=True) if content is None]
+    keys = {run.path: cache.key(run) for run in missing}
+    with _computing(baseline, asked, min(workers, len(missing))) as compute:
+        waiting = {run.path: compute(run) for run in missing}
+        from lm_eval_flips.leaderboard.entry import from_bytes  # only now: it imports torch
+
+        found = []
+        for run, content in zip(runs, kept, strict=True):
+            entry = None
+            if content is not None:
+                try:
+                    entry = from_bytes(content)
+                except msgspec.MsgspecError:
+                    waiting[run.path], keys[run.path] = compute(run), cache.key(run)
+            if entry is None:
+                made = waiting[run.path].result()
+                entry = from_bytes(made)
+                cache.store(run, made, key=keys[run.path])
+            found.append(entry)
+            if done is not None:
+                done(run, run.path not in keys)
+    return found
+
+
+class _Computing:
+    """Computes entries; reads the baseline once."""
+
+    def __init__(self, baseline: Run, asked: Asked) -> None:
+        self._baseline, self._asked = baseline, asked
+        self._paths = {log.path for log in baseline.tasks.values()}
+        self._held: dict[Path, dict[str, Samples]] = {}
+
+    def entry(self, run: Run) -> bytes:
+        from lm_eval_flips.leaderboard.entry import entry_of, to_bytes
+
+        return to_bytes(entry_of(self._baseline, run, self._asked, self.read))
+
+    def read(self, task: TaskLog) -> dict[str, Samples]:
+        if task.path not in self._paths:
+            return read_samples(task)
+        if task.path not in self._held:
+            self._held[task.path] = read_samples(task)
+        return self._held[task.path]
+
+
+@contextmanager
+def _computing(baseline: Run, asked: Asked, workers: int) -> Iterator[Work]:
+    if not workers:
+        yield _at_once(_Computing(baseline, asked))
+        return
+    # a fork starts at once, but is only safe before torch has started its threads
+    forks = sys.platform == "linux" and "torch" not in sys.modules
+    with futures.ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("fork" if forks else "spawn"),
+        initializer=_start,
+        initargs=(baseline, asked),
+    ) as pool:
+        try:
+            yield lambda run: pool.submit(_entry, run)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _at_once(computing: _Computing) -> Work:
+    def compute(run: Run) -> futures.Future[bytes]:
+        made: futures.Future[bytes] = futures.Future()
+        made.set_result(computing.entry(run))
+        return made
+
+    return compute
+
+
+_process: _Computing | None = None
+
+
+def _start(baseline: Run, asked: Asked) -> None:
+    global _process
+    import torch
+
+    torch.set_num_threads(1)  # as many processes as processors
+    _process = _Computing(baseline, asked)
+
+
+def _entry(run: Run) -> bytes:
+    if _process is None:
+        raise RuntimeError("the process has not started")
+    return _process.entry(run)

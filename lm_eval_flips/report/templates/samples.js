@@ -1,0 +1,325 @@
+{
+  const words = embedded("direction-words");
+  let data, table, build;
+  const by = (id) => document.getElementById(id);
+  const filters = {};
+
+  function fixed(value, digits) {
+    if (value === null || value === undefined) return "–";
+    return Number.isFinite(value) ? value.toFixed(digits) : value > 0 ? "∞" : "−∞";
+  }
+  function nats(value) {
+    if (value === null || value === undefined || !Number.isFinite(value) || value === 0) return fixed(value, 0);
+    return value >= 0.01 ? value.toFixed(4) : value.toExponential(2);
+  }
+  const percent = (share) => (share === null || share === undefined ? "–" : `${(100 * share).toFixed(1)} %`);
+
+  function prepare() {
+    data = embedded("sample-data");
+    for (const [place, sample] of data.samples.entries()) {
+      sample.place = place;
+      sample.text = data.documents[sample.document];
+      sample.choice_kl = infinite(sample.choice_kl ?? null);
+      sample.token_kl = infinite(sample.token_kl ?? null);
+      const { text } = sample;
+      text.searched ??= `${text.task} ${text.question} ${(text.choices || []).join(" ")} ${text.target}`.toLowerCase();
+      sample.own = text.choices ? "" : (sample.answers || []).join(" ").toLowerCase();
+    }
+  }
+
+  const address = (sample) =>
+    "#sample=" + [data.runs[sample.run], sample.text.task, sample.text.filter, sample.text.doc].map(encodeURIComponent).join("/");
+
+  // A prompt's last paragraph holds its question; what stands before it is the same in every row.
+  function gist(question) {
+    const parts = question.split(/\n\s*\n/).filter((part) => part.replace(/[\W_]/gu, "").length > 11 || /[^\x00-\x7f]{6}/u.test(part));
+    const lines = (parts.at(-1) || question).trim().split(/\s*\n\s*/);
+    return lines.filter((line, place) => !place || !/^\S{1,10}:$/u.test(line)).join(" · ");
+  }
+
+  // The row: question, and on narrow screens the facts below it
+  function questionCell(sample) {
+    const id = `sample-${sample.place}`;
+    const button = element("button", { type: "button", class: "open-sample", id, "aria-expanded": "false", dir: "auto" });
+    button.textContent = gist(sample.text.question).slice(0, 240) || "(no text)";
+    const few = element("div", { class: "c-few" }, tag(sample), " ", breakable(sample.text.task));
+    if (data.runs.length > 1) few.append(` · ${data.runs[sample.run]}`);
+    return element("div", {}, button, few);
+  }
+  const tag = (sample) => element("span", { class: `tag ${sample.direction}`, text: words[sample.direction] });
+  function marginCell(sample) {
+    const { margin } = sample.text;
+    if (margin === null) return element("span", { text: "–" });
+    const meter = element("span", { class: "meter", "aria-hidden": "true" }, element("i", { style: `width:${100 * margin}%` }));
+    return element("span", {}, fixed(margin, 3), meter);
+  }
+
+  // The detail: prompt, choices with both probabilities, answers and distances
+  function detail(sample) {
+    const { text } = sample;
+    const where = [text.task, text.filter === "none" ? null : text.filter, `document ${text.doc}`, text.metric];
+    const head = element("div", { class: "detail-head" }, tag(sample));
+    if (data.runs.length > 1) head.append(element("bdi", { text: data.runs[sample.run] }));
+    for (const part of where) if (part) head.append(element("span", { text: part }));
+    head.append(element("a", { class: "link-out", href: address(sample), text: "Link to this sample" }));
+    const made = element("div", {}, head);
+    const omitted = [];
+    if (text.shots) omitted.push(`${text.shots} few-shot ${text.shots === 1 ? "example" : "examples"} not shown`);
+    if (text.cut) omitted.push(`the first ${grouped(text.cut)} characters not shown`);
+    if (omitted.length) made.append(element("p", { class: "omitted", text: omitted.join("; ") }));
+    made.append(element("div", { class: "prompt", dir: "auto", tabindex: "0", role: "region", "aria-label": "Prompt", text: text.question.trim() }));
+    if (text.choices) {
+      made.append(says(sample), choices(sample));
+    } else if (sample.answers) {
+      made.append(answers(sample));
+    }
+    made.append(facts(sample));
+    return made;
+  }
+
+  function says(sample) {
+    const { text } = sample;
+    const [before, after] = sample.answers || [];
+    if (text.choices.length < 2 || before === null || after === null || before === undefined || after === undefined) return "";
+    if (text.p[before] === null) return "";
+    const quoted = (place) => element("q", { dir: "auto", text: short(text.choices[place]) });
+    const made = element("p", { class: "says" }, `The baseline gave ${percent(text.p[before])} to `, quoted(before), ", ");
+    made.append(text.margin >= 0.5 ? "surely" : text.margin >= 0.1 ? "clearly" : "barely", ` ahead of the next by ${fixed(100 * text.margin, 1)} points. `);
+    if (before === after) made.append(`The compressed model answers the same, with ${percent(sample.p[after])}.`);
+    else made.append(`The compressed model gives that ${percent(sample.p[before])} and answers `, quoted(after), ` with ${percent(sample.p[after])}.`);
+    return made;
+  }
+  const short = (text) => (text.length > 60 ? `${text.slice(0, 60)}…` : text);
+
+  function choices(sample) {
+    const { text } = sample;
+    const [before, after] = sample.answers || [];
+    const list = element("ul", { class: "choices" });
+    for (const [place, words_] of text.choices.entries()) {
+      const badges = element("div", { class: "badges" });
+      if ((text.gold || []).includes(place)) badges.append(element("span", { class: "badge gold", text: "right answer" }));
+      if (place === before) badges.append(element("span", { class: "badge", text: "baseline's answer" }));
+      if (place === after) badges.append(element("span", { class: "badge", text: "compressed model's answer" }));
+      const left = element("div", {}, element("div", { class: "text", dir: "auto", text: words_ || "(empty)" }), badges);
+      const right = (text.gold || []).includes(place) && "right";
+      list.append(element("li", { class: right }, left, bars(text.p?.[place], sample.p?.[place], data.colours[sample.run])));
+    }
+    return list;
+  }
+
+  function bars(before, after, colour) {
+    const made = element("div", { class: "bars" });
+    for (const [who, share] of [["baseline", before], ["compressed", after]]) {
+      const fill = element("i", { style: `width:${100 * (share ?? 0)}%` + (who === "compressed" ? `;background:${colour}` : "") });
+      made.append(
+        element("span", { class: "who", text: who }),
+        element("span", { class: `track ${who}`, "aria-hidden": "true" }, fill),
+        element("span", { class: "share", text: percent(share) }),
+      );
+    }
+    return made;
+  }
+
+  function answers(sample) {
+    const made = element("div", { class: "answers" });
+    for (const [place, who] of ["Baseline", "Compressed"].entries()) {
+      const answer = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s answer`, text: sample.answers[place] || "(nothing)" });
+      const side = element("div", {}, element("h4", { text: `${who}'s answer` }), answer);
+      if (sample.said) {
+        const whole = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s whole response`, text: sample.said[place] || "(nothing)" });
+        side.append(element("h4", { text: "The whole response" }), whole);
+      }
+      made.append(side);
+    }
+    return made;
+  }
+
+  function facts(sample) {
+    const list = element("dl", { class: "facts" });
+    const found = [
+      ["baseline's top margin", sample.text.margin === null ? null : fixed(sample.text.margin, 4)],
+      ["choice KL", sample.choice_kl === null ? null : `${nats(sample.choice_kl)} nats`],
+      ["token KL", sample.token_kl === null ? null : `${nats(sample.token_kl)} nats`],
+      ["target", sample.text.choices ? null : short(sample.text.target)],
+    ];
+    for (const [name, value] of found) {
+      if (value !== null) list.append(element("div", {}, element("dt", { text: name }), element("dd", { dir: "auto", text: value })));
+    }
+    return list;
+  }
+
+  function toggle(row, open) {
+    const button = by(`sample-${row.data().place}`);
+    if (open) row.child(detail(row.data()), "detail").show();
+    else row.child.hide();
+    button?.setAttribute("aria-expanded", String(open));
+  }
+
+  function fits(sample) {
+    const { text } = sample;
+    if (filters.run !== "" && sample.run !== filters.run) return false;
+    if (filters.task !== "" && text.task !== filters.task) return false;
+    if (filters.directions.size && !filters.directions.has(sample.direction)) return false;
+    if (filters.marginLow !== null && !(text.margin >= filters.marginLow && text.margin !== null)) return false;
+    if (filters.marginHigh !== null && !(text.margin <= filters.marginHigh && text.margin !== null)) return false;
+    const kl = sample[filters.kl];
+    if (filters.klLow !== null && !(kl !== null && kl >= filters.klLow)) return false;
+    if (filters.klHigh !== null && !(kl !== null && kl <= filters.klHigh)) return false;
+    return filters.words.every((word) => text.searched.includes(word) || sample.own.includes(word));
+  }
+
+  const bound = (id) => (by(id).value.trim() === "" ? null : by(id).valueAsNumber);
+  function readFilters() {
+    Object.assign(filters, {
+      run: by("sample-run").value === "" ? "" : Number(by("sample-run").value),
+      task: by("sample-task").value,
+      directions: new Set([...by("sample-directions").querySelectorAll(":checked")].map((box) => box.value)),
+      marginLow: bound("margin-low"),
+      marginHigh: bound("margin-high"),
+      kl: by("kl-kind").value,
+      klLow: bound("kl-low"),
+      klHigh: bound("kl-high"),
+      words: by("sample-search").value.toLowerCase().split(/\s+/).filter(Boolean),
+    });
+  }
+
+  const numeric = (name, title, value, cell) => ({
+    name, title, data: null, type: "num", className: "num c-num" + (name === "margin" ? "" : " c-many"),
+    render: (_, type, sample) => (type === "display" ? cell(sample) : value(sample) ?? Number.NEGATIVE_INFINITY),
+  });
+
+  function columns() {
+    return [
+      { name: "question", title: "question", data: null, className: "c-question", orderable: false, render: (_, type, sample) => (type === "display" ? questionCell(sample) : "") },
+      { name: "task", title: "task", data: null, type: "string", className: "c-task c-many", render: (_, type, sample) => (type === "display" ? breakable(sample.text.task) : sample.text.task) },
+      data.runs.length > 1 && { name: "run", title: "model", data: null, type: "num", className: "c-run c-many", render: (_, type, sample) => (type === "display" ? element("bdi", { text: data.runs[sample.run] }) : sample.run) },
+      { name: "direction", title: "direction", data: null, type: "string", className: "c-direction c-many", render: (_, type, sample) => (type === "display" ? tag(sample) : sample.direction) },
+      numeric("margin", "top margin", (sample) => sample.text.margin, marginCell),
+      data.samples.some((sample) => sample.choice_kl !== null) && numeric("choice_kl", "choice KL", (sample) => sample.choice_kl, (sample) => element("span", { text: nats(sample.choice_kl) })),
+      data.samples.some((sample) => sample.token_kl !== null) && numeric("token_kl", "token KL", (sample) => sample.token_kl, (sample) => element("span", { text: nats(sample.token_kl) })),
+    ].filter(Boolean);
+  }
+
+  function fillFilters(shown) {
+    by("sample-run").append(new Option("all models", ""), ...data.runs.map((name, place) => new Option(name, place)));
+    by("sample-run-label").hidden = data.runs.length < 2;
+    const tasks = [...new Set(data.documents.map((text) => text.task))].sort();
+    by("sample-task").append(new Option("all tasks", ""), ...tasks.map((name) => new Option(name, name)));
+    const counts = {};
+    for (const sample of data.samples) counts[sample.direction] = (counts[sample.direction] || 0) + 1;
+    for (const [direction, name] of Object.entries(words)) {
+      if (!counts[direction]) continue;
+      const box = element("input", { type: "checkbox", value: direction });
+      by("sample-directions").append(element("label", {}, box, ` ${name} `, element("small", { text: grouped(counts[direction]) })));
+    }
+    for (const kind of ["choice_kl", "token_kl"]) {
+      if (!shown.includes(kind)) {
+        by("kl-kind").querySelector(`[value=${kind}]`).remove();
+        by("sample-order").querySelector(`[value="${kind} desc"]`).remove();
+      }
+    }
+    if (!by("kl-kind").options.length) by("kl-kind").closest("fieldset").hidden = true;
+  }
+
+  function apply() {
+    readFilters();
+    table.draw();
+  }
+  function sort() {
+    const [name, way] = by("sample-order").value.split(" ");
+    if (name) table.order([table.column(`${name}:name`).index(), way]).draw();
+    else table.order([]).draw();
+  }
+
+  function show(sample) {
+    by("sample-filters").reset();
+    readFilters();
+    table.order([]).draw();
+    const row = table.row((_, own) => own === sample);
+    const place = table.rows({ order: "applied" }).indexes().toArray().indexOf(row.index());
+    table.page(Math.floor(place / table.page.len())).draw(false);
+    toggle(row, true);
+    const button = by(`sample-${sample.place}`);
+    button.scrollIntoView({ block: "center", behavior: "instant" });
+    button.focus({ preventScroll: true });
+  }
+
+  function fromAddress() {
+    if (!location.hash.startsWith("#sample=") || !build) return;
+    build();
+    const [run, task, filter, doc] = location.hash.slice(8).split("/").map((part) => {
+      try { return decodeURIComponent(part); } catch { return part; }
+    });
+    const sample = data.samples.find((own) => data.runs[own.run] === run && own.text.task === task && own.text.filter === filter && String(own.text.doc) === doc);
+    if (sample) show(sample);
+    else by("sample-count").textContent = "The sample of this link is not in this page.";
+  }
+
+  // From a number elsewhere in the page to the samples behind it
+  window.showSamples = ({ run, task, direction }) => {
+    build();
+    by("sample-filters").reset();
+    by("sample-run").value = run ?? "";
+    by("sample-task").value = task ?? "";
+    for (const box of by("sample-directions").querySelectorAll("input")) box.checked = box.value === direction;
+    table.order([]);
+    apply();
+    by("samples").scrollIntoView({ behavior: "instant" });
+    table.table().body().querySelector(".open-sample")?.focus({ preventScroll: true });
+  };
+
+  if (!by("browser").hidden) {
+    build = whenNear(by("samples"), () => {
+      library("tables");
+      prepare();
+      const made = columns();
+      fillFilters(made.map((column) => column.name));
+      readFilters();
+      table = new DataTable("#sample-table", {
+        data: data.samples,
+        columns: made.map((column) => ({ ...column, searchable: false })),
+        order: [],
+        pageLength: 25,
+        autoWidth: false,
+        deferRender: true,
+        layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: "paging" },
+        language: { zeroRecords: "no sample matches; clear the filters", paginate: { first: "first", previous: "previous", next: "next", last: "last" } },
+        createdRow: (node) => node.classList.add("sample"),
+      });
+      const narrow = window.matchMedia("(max-width: 719px)");
+      const fit = () => table.columns(".c-many").visible(!narrow.matches);
+      narrow.addEventListener("change", fit);
+      fit();
+      table.search.fixed("page", (_, sample) => fits(sample));
+      table.on("draw", () => {
+        const { recordsDisplay, recordsTotal } = table.page.info();
+        by("sample-count").textContent = `${grouped(recordsDisplay)} of ${grouped(recordsTotal)} changed samples`;
+      });
+      let later;
+      by("sample-search").addEventListener("input", (event) => {
+        event.stopPropagation();
+        clearTimeout(later);
+        later = setTimeout(apply, 40);
+      });
+      by("sample-filters").addEventListener("input", (event) => (event.target.id === "sample-order" ? sort() : apply()));
+      by("sample-filters").addEventListener("reset", () => setTimeout(() => { sort(); apply(); }));
+      by("sample-filters").addEventListener("submit", (event) => event.preventDefault());
+      table.on("click", "tr.sample", (event) => {
+        if (window.getSelection().toString() || event.target.closest("a")) return;
+        const row = table.row(event.target.closest("tr"));
+        toggle(row, !row.child.isShown());
+      });
+      table.draw();
+      const first = table.row({ order: "applied" }, 0);
+      if (first.any()) toggle(table.row(table.rows({ order: "applied" }).indexes()[0]), true);
+    });
+    window.addEventListener("hashchange", fromAddress);
+    window.addEventListener("load", fromAddress);
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("a[data-direction]");
+      if (!link) return;
+      event.preventDefault();
+      showSamples({ run: Number(link.dataset.run), direction: link.dataset.direction });
+    });
+  }
+}

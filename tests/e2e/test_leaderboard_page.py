@@ -1,0 +1,183 @@
+"""The board as a person meets it: opened from disk in Chromium, sorted, filtered, in one task."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.leaderboard.board import Board
+from lm_eval_flips.report.leaderboard_page import to_html
+from lm_eval_flips.report.numbers import percent, signed
+from tests.leaderboard.folders import board_of, write_folder, write_one
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+HOSTILE = "org/<img src=x onerror=document.title='run'>&lt;b&gt;-awq"
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """Five runs: one lacks a task, one is called like HTML; and one that cannot be compared."""
+    folder = write_folder(tmp_path_factory.mktemp("runs"))
+    write_one(folder, "nf4", 0.5, tasks=("arc", "law"), max_length=1024)
+    write_one(folder, "hostile", 1.4, model=HOSTILE)
+    write_one(folder, "same", 0.0)
+    return board_of(folder, asked=Asked(equivalence_margin=0.05))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests."""
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def page(
+    request: pytest.FixtureRequest, browser: Any, board: Board, tmp_path: Path
+) -> Iterator[Any]:
+    """The board, open; afterwards nothing was asked of a network and no error said."""
+    file = tmp_path / "board.html"
+    file.write_bytes(to_html(board).encode())
+    context = browser.new_context(viewport={"width": request.param, "height": 800})
+    found = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    found.on("console", lambda message: said.append(message.text))
+    found.on("pageerror", lambda error: said.append(str(error)))
+    found.on("request", lambda made: asked.append(made.url))
+    found.goto(file.as_uri())
+    yield found
+    context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+
+
+def column(page: Any, name: str) -> list[str]:
+    """The cells under a head, from top to bottom."""
+    heads = page.locator("#board thead th").all_inner_texts()
+    place = [head.strip() for head in heads].index(name)
+    return [
+        row.locator("td, th").nth(place).inner_text()
+        for row in page.locator("#board tbody tr").all()
+    ]
+
+
+def names(page: Any) -> list[str]:
+    """The shown models, from top to bottom."""
+    return [text.split("\n")[0] for text in column(page, "model")]
+
+
+def test_it_shows_every_run_best_first_with_its_numbers(page: Any, board: Board) -> None:
+    """In the order of the ranking; the page is no wider than the window."""
+    assert names(page) == [run.name for run in board.runs]
+    for run, change, flips in zip(
+        board.runs, column(page, "change"), column(page, "flips"), strict=True
+    ):
+        pooled = run.entry.pooled
+        assert change.split("\n")[0] == signed(pooled.score_change)
+        assert flips.split("\n")[0] == percent(pooled.flips)
+    assert page.locator("#board tbody svg.spark").count() == 2 * len(board.runs)
+    width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1]
+    assert page.locator("#shown").inner_text() == "5 of 5 runs"
+
+
+def test_what_is_not_on_the_board_is_below_it(page: Any) -> None:
+    """With the reason."""
+    text = page.locator("main").inner_text()
+    assert "Not on the board" in text
+    assert "agrees with the baseline in every log-likelihood" in text
+    assert "Other tasks do not count for the order, as llama-nf4 lack some." in text
+
+
+def test_a_name_is_text(page: Any) -> None:
+    """A model that is called like an image with a script does nothing."""
+    assert HOSTILE.rsplit("/", 1)[-1] in names(page)
+    assert page.title() == "Compressed runs against org/llama"
+    assert page.locator("#board img").count() == 0
+
+
+def test_the_scheme_filters(page: Any, board: Board) -> None:
+    """Only its runs; all again."""
+    page.select_option("#scheme", "gptq w4a16")
+    assert names(page) == ["llama-gptq-w4a16"]
+    assert page.locator("#shown").inner_text() == "1 of 5 runs"
+    page.select_option("#scheme", "")
+    assert len(names(page)) == len(board.runs)
+
+
+def test_a_head_sorts(page: Any, board: Board) -> None:
+    """By the number, not its text; from the keyboard too; most flips first."""
+    head = page.locator("#board thead th", has_text="flips").first
+    head.click()
+    flips = {run.name: run.entry.pooled.flips for run in board.runs}
+    wanted = sorted(flips.values(), reverse=True)
+    assert [flips[name] for name in names(page)] == wanted
+    head.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert [flips[name] for name in names(page)] == wanted[::-1]
+
+
+def test_search_finds_models(page: Any) -> None:
+    """By a part of the name."""
+    page.fill("#search", "int4")
+    assert names(page) == ["llama-int4"]
+
+
+def test_one_task_at_a_time(page: Any, board: Board) -> None:
+    """Its numbers instead of the pool's, dashes where a run lacks it; and back."""
+    pooled = column(page, "change")
+    page.select_option("#task", "maths")
+    for run, change, n in zip(board.runs, column(page, "change"), column(page, "n"), strict=True):
+        line = run.entry.tasks.get("maths")
+        assert change.split("\n")[0] == ("–" if line is None else signed(line.score_change))
+        assert n == ("–" if line is None else "30")
+    page.locator("#board thead th", has_text="choice KL").click()
+    kls = [
+        line.choice_kl_mean
+        for name in names(page)
+        for run in board.runs
+        if run.name == name and (line := run.entry.tasks.get("maths")) is not None
+    ]
+    assert kls == sorted(kls, reverse=True)
+    page.locator("#board thead th", has_text="group").click()
+    page.select_option("#task", "")
+    assert column(page, "change") == pooled
+
+
+def test_it_reads_without_scripts(browser: Any, board: Board, tmp_path: Path) -> None:
+    """The pooled board is there; what would do nothing is not shown."""
+    file = tmp_path / "board.html"
+    file.write_bytes(to_html(board).encode())
+    context = browser.new_context(java_script_enabled=False)
+    found = context.new_page()
+    found.goto(file.as_uri())
+    assert found.locator("#board tbody tr").count() == 5
+    assert not found.locator("#controls").is_visible()
+    context.close()
+
+
+def test_a_board_without_a_script_policy_would_be_caught(browser: Any, tmp_path: Path) -> None:
+    """Control: a page that asks for a file of a network is seen to."""
+    asked: list[str] = []
+    found = browser.new_page()
+    found.on("request", lambda made: asked.append(made.url))
+    file = tmp_path / "bad.html"
+    file.write_text("<img src='http://localhost:9/x.png'>")
+    found.goto(file.as_uri())
+    found.close()
+    assert "http://localhost:9/x.png" in asked

@@ -1,0 +1,86 @@
+"""Which folders are compressed runs, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lm_eval_flips import FlipsError
+from lm_eval_flips.leaderboard.discovery import find_runs
+from lm_eval_flips.runs import load_run
+from tests import logs
+from tests.leaderboard.folders import write_folder, write_one
+
+
+def test_every_run_is_found_at_any_depth_but_the_baseline(tmp_path: Path) -> None:
+    """Direct subfolders, deeper ones, and links; folders of ours and hidden ones are no runs."""
+    write_folder(tmp_path)
+    write_one(tmp_path / "more" / "of them", "nf4", 0.5)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    write_one(elsewhere, "awq", 0.7)
+    (tmp_path / "linked").symlink_to(elsewhere / "awq", target_is_directory=True)
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    write_one(tmp_path / ".hidden", "int2", 0.7)
+    (tmp_path / "int8" / "token_distances").mkdir()
+    found, left_out = find_runs(tmp_path, load_run(tmp_path / "baseline"))
+    assert {own.name for own in found} == {
+        "int8",
+        "gptq-w4a16",
+        "int4",
+        "more/of them/nf4",
+        "linked",
+    }
+    assert left_out == []
+
+
+def test_further_runs_of_the_baseline_are_named_and_left_out(tmp_path: Path) -> None:
+    """By their folder's name or by the same model and arguments; other arguments are a new model."""
+    write_folder(tmp_path, {"int8": 0.2})
+    write_one(tmp_path, "noise-floor", 0.01, model="org/llama")
+    write_one(tmp_path, "again", 0.01, model="org/llama")
+    arguments = {"pretrained": "org/llama", "dtype": "float32", "load_in_8bit": True}
+    config = {"model": "hf", "model_args": arguments}
+    write_one(tmp_path, "quantised", 0.3, model="org/llama", config=config)
+    found, left_out = find_runs(tmp_path, load_run(tmp_path / "baseline"))
+    assert {own.name for own in found} == {"int8", "quantised"}
+    reasons = {own.folder.split("/")[0]: own.reason for own in left_out}
+    assert "a second run of a baseline" in reasons["noise-floor"]
+    assert "the same model with the same arguments" in reasons["again"]
+
+
+def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    """A cut-off results file, samples alone, two models in one folder, an unfinished evaluation."""
+    write_folder(tmp_path, {"int8": 0.2})
+    broken = write_one(tmp_path, "broken", 0.5)
+    broken.write_text(broken.read_text()[:100])
+    write_one(tmp_path, "alone", 0.5).unlink()
+    for model in ("a", "b"):
+        logs.write_run(tmp_path / "both", {"t": [logs.choice(0, [-1.0, -2.0])]}, model=model)
+        place = tmp_path / "both"
+        for file in (place / model).iterdir():
+            file.rename(place / f"{file.stem.replace('_', f'_{model}_', 1)}{file.suffix}")
+        (place / model).rmdir()
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "evaluation.json").write_text("{}")
+    (tmp_path / "plots").mkdir()
+    found, left_out = find_runs(tmp_path, load_run(tmp_path / "baseline"))
+    assert [own.name for own in found] == ["int8"]
+    reasons = {own.folder.split("/")[0]: own.reason for own in left_out}
+    assert "is not a results file of lm_eval" in reasons["broken"]
+    assert "has samples but no results" in reasons["alone"]
+    assert "holds no results_*.json" in reasons["unfinished"]
+    assert "plots" not in reasons
+    assert "both" in reasons
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    """Nothing there, no folder, and the baseline alone."""
+    base = write_one(tmp_path / "elsewhere", "baseline", 0.0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FlipsError, match="holds no compressed run; run lm_eval with --log_samples"):
+        find_runs(tmp_path / "empty", load_run(base))
+    with pytest.raises(FlipsError, match="holds no compressed run"):
+        find_runs(tmp_path / "elsewhere", load_run(base))
+    with pytest.raises(FlipsError, match="is no folder"):
+        find_runs(base, load_run(base))

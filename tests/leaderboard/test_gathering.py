@@ -1,0 +1,156 @@
+"""What is in the cache is not computed again; what changed, or is damaged, is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lm_eval_flips import FlipsError
+from lm_eval_flips.leaderboard import cache as cache_module
+from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.leaderboard.board import Board
+from lm_eval_flips.leaderboard.cache import Cache
+from lm_eval_flips.leaderboard.entry import Entry, from_bytes, to_bytes
+from lm_eval_flips.report.leaderboard_table import to_csv
+from lm_eval_flips.runs import load_run
+from tests.leaderboard.folders import board_of, touch_later, write_folder, write_one
+
+
+def again(folder: Path, *, asked: Asked | None = None) -> tuple[Board, list[str]]:
+    """The board with the cache, and the runs that were computed for it."""
+    computed: list[str] = []
+    board = board_of(folder, asked=asked, cached=True, computed=computed)
+    return board, computed
+
+
+def kept(folder: Path) -> list[Path]:
+    """The files of the cache."""
+    return sorted((folder / ".lm-eval-flips-cache").iterdir())
+
+
+def test_a_second_board_computes_nothing_and_is_the_same(tmp_path: Path) -> None:
+    """To the last byte, and the same as one without a cache."""
+    write_folder(tmp_path)
+    first, computed = again(tmp_path)
+    assert sorted(computed) == ["gptq-w4a16", "int4", "int8"]
+    second, computed = again(tmp_path)
+    assert computed == []
+    assert to_csv(first) == to_csv(second) == to_csv(board_of(tmp_path))
+    assert len(kept(tmp_path)) == 3
+
+
+def test_only_a_new_run_is_computed(tmp_path: Path) -> None:
+    """And the board is the one that computing all gives."""
+    write_folder(tmp_path)
+    again(tmp_path)
+    write_one(tmp_path, "nf4", 0.5)
+    board, computed = again(tmp_path)
+    assert computed == ["nf4"]
+    assert to_csv(board) == to_csv(board_of(tmp_path))
+
+
+def test_a_run_that_changed_is_computed_again(tmp_path: Path) -> None:
+    """Other answers under the same names: its numbers are the new ones."""
+    write_folder(tmp_path)
+    before, _ = again(tmp_path)
+    write_one(tmp_path, "int8", 0.2, seed=5)
+    for file in (tmp_path / "int8").rglob("*.json*"):
+        touch_later(file)
+    after, computed = again(tmp_path)
+    assert computed == ["int8"]
+    assert to_csv(after) != to_csv(before)
+    assert to_csv(after) == to_csv(board_of(tmp_path))
+
+
+def test_any_file_of_the_baseline_or_another_option_computes_all_again(tmp_path: Path) -> None:
+    """A touched samples file, another margin; the first margin's entries are still there."""
+    write_folder(tmp_path, {"int8": 0.2, "int4": 3.0})
+    again(tmp_path)
+    assert len(again(tmp_path, asked=Asked(equivalence_margin=0.02))[1]) == 2
+    assert again(tmp_path)[1] == []
+    touch_later(next((tmp_path / "baseline").rglob("samples_law_*")))
+    assert len(again(tmp_path)[1]) == 2
+
+
+def test_another_version_computes_all_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another version of this package kept is not taken."""
+    write_folder(tmp_path, {"int8": 0.2})
+    again(tmp_path)
+    monkeypatch.setattr(cache_module, "_own_files", lambda: [("row.py", 1, 1)])
+    assert again(tmp_path)[1] == ["int8"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "other", "whole"])
+def test_a_damaged_cache_is_computed_again_and_replaced(tmp_path: Path, damage: str) -> None:
+    """Cut off, one bit flipped, empty, another run's entry, and well-signed nonsense."""
+    write_folder(tmp_path)
+    wanted = to_csv(again(tmp_path)[0])
+    file, other = kept(tmp_path)[:2]
+    content = file.read_bytes()
+    if damage == "whole":
+        import hashlib
+
+        inner = content[32:64] + msgspec.msgpack.encode({"lines": 3})
+        file.write_bytes(hashlib.sha256(inner).digest() + inner)
+    else:
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        file.write_bytes(
+            {
+                "cut": content[:-7],
+                "bit": bytes(flipped),
+                "empty": b"",
+                "other": other.read_bytes(),
+            }[damage]
+        )
+    board, computed = again(tmp_path)
+    assert len(computed) == 1
+    assert to_csv(board) == wanted
+    assert file.read_bytes() == content
+    assert again(tmp_path)[1] == []
+
+
+def test_a_run_that_cannot_be_compared_is_remembered_too(tmp_path: Path) -> None:
+    """The reason is the same; it is not read again until it changes."""
+    write_folder(tmp_path, {"int8": 0.2})
+    write_one(tmp_path, "same", 0.0)
+    first, _ = again(tmp_path)
+    second, computed = again(tmp_path)
+    assert computed == []
+    assert first.left_out == second.left_out
+    assert len(second.left_out) == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    """A file in the place of its folder: the board is made, and the problem is known."""
+    write_folder(tmp_path, {"int8": 0.2})
+    base = load_run(tmp_path / "baseline")
+    (tmp_path / "taken").write_text("")
+    cache = Cache(tmp_path / "taken" / "cache", base, Asked())
+    run = load_run(tmp_path / "int8")
+    assert cache.load(run) is None
+    cache.store(run, b"entry", key=cache.key(run))
+    assert cache.problem is not None
+    assert "cannot be written" in cache.problem
+
+
+def test_processes_of_their_own_give_the_same_board(tmp_path: Path) -> None:
+    """Two workers, the same bytes."""
+    write_folder(tmp_path, {"int8": 0.2, "int4": 3.0})
+    assert to_csv(board_of(tmp_path, workers=2)) == to_csv(board_of(tmp_path))
+
+
+def test_an_entry_survives_its_bytes() -> None:
+    """One that only says why."""
+    assert from_bytes(to_bytes(Entry(reason="other prompts"))).reason == "other prompts"
+
+
+def test_tasks_that_are_not_there_are_an_error_at_once(tmp_path: Path) -> None:
+    """Not a board on which every run is left out."""
+    write_folder(tmp_path, {"int8": 0.2})
+    with pytest.raises(FlipsError, match="matches 'mmlu'"):
+        board_of(tmp_path, asked=Asked(tasks="mmlu"))
