@@ -19,7 +19,8 @@ from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_sh
 from lm_eval_flips.shapes import Float, Int
 
 REPLICATES = 2_000
-FEWEST = 10  # clusters with values beyond a quantile that bound it
+FEWEST = 20  # values in a tail that bound it; half as many bound the median
+FEWEST_CLUSTERS = 10  # that these values are of
 STEP = 1 << 24  # counts drawn at once
 ROUNDING = 1e-12  # of squares, below which what is left of them is none
 
@@ -61,7 +62,8 @@ class Bootstrap:
         Returns:
             nan for a stratum of fewer than two clusters; for the mean of values that are all alike,
             and at an end that too many draws of nothing but alike values leave open; for a quantile
-            at an end with values of fewer than ten clusters beyond it, which do not bound it.
+            at an end with fewer than twenty values (ten at the median) or ten clusters beyond
+            it, which do not bound it.
 
         Example:
             >>> values = torch.arange(1.0, 101.0).sqrt()
@@ -195,17 +197,21 @@ class _Quantiles:
         for share, found in zip(self._shares, self._found, strict=True):
             low, high = _ends(torch.cat(found), wide)
             place = round(share * len(self._ordered), 6)
-            below, above = self._clusters(0, floor(place)), self._clusters(ceil(place), None)
             every.append(
-                Interval(low if below >= FEWEST else nan, high if above >= FEWEST else nan)
+                Interval(
+                    low if self._bounded(0, floor(place)) else nan,
+                    high if self._bounded(ceil(place), len(self._ordered)) else nan,
+                )
             )
         return tuple(every)
 
-    def _clusters(self, start: int, stop: int | None) -> int:
-        """Number of clusters that have one of some values, by the values' order."""
-        if self._owner is None:
-            return len(self._ordered[start:stop])
-        return len(self._owner[start:stop].unique())
+    def _bounded(self, start: int, stop: int) -> bool:
+        """Whether there are enough of these values, by the values' order, and of their clusters."""
+        count, every = stop - start, len(self._ordered)
+        if count < FEWEST * (every - count) / every:
+            return False
+        clusters = count if self._owner is None else len(set(self._owner[start:stop].tolist()))
+        return clusters >= FEWEST_CLUSTERS
 
 
 def _place(counts: Float[Tensor, "replicates items"], share: float) -> Int[Tensor, " replicates"]:
