@@ -396,4 +396,4 @@ def test_a_row_in_one_cluster_shows_dashes(runs: tuple[str, str]) -> None:
     line = row_of(text, "task0", "acc")
     assert "[" not in line
     assert "nan" not in text
-    assert "worse than the baseline, p of pooled samples" in text
+    assert "worse than the baseline: one-sided p of all samples pooled" in text

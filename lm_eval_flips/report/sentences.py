@@ -19,6 +19,7 @@ from lm_eval_flips.report.numbers import (
 from lm_eval_flips.result import Comparison, Regime, Row, RunComparison, TokenDistances
 
 LEVEL = 0.05
+WORSE = "worse than the baseline: one-sided p"
 PAIRED = 5  # runs of which each two are told apart in words; the JSON has them all
 
 
@@ -151,12 +152,13 @@ def _loss_lines(run: RunComparison) -> Iterator[str]:
     if found is None or isnan(found.pooled):
         return
     if not found.n:
-        yield f"worse than the baseline, p of pooled samples {p_value(found.pooled)}"
+        yield f"{WORSE} of all samples pooled {p_value(found.pooled)}"
         return
     where = "" if found.largest_task is None else f" ({found.largest_task})"
     yield (
-        f"worse than the baseline, p over {found.n} tasks: pooled samples {p_value(found.pooled)}, "
-        f"Fisher {p_value(found.fisher)}, largest loss {p_value(found.largest)}{where}"
+        f"{WORSE} of all samples pooled {p_value(found.pooled)}; of the {found.n} "
+        f"task{'s' * (found.n != 1)} that changed, by Fisher {p_value(found.fisher)}, by the largest "
+        f"loss {p_value(found.largest)}{where}"
     )
     changed = [f"{row.name} {p_value(row.p_holm)}" for row in run.tasks if row.p_holm < LEVEL]
     if changed:

@@ -38,8 +38,9 @@ def test_the_loss_is_told_in_three_ways(tmp_path: Path) -> None:
     fisher = stats.combine_pvalues(each).pvalue
     assert run.decisions is not None
     assert line_of(run, "worse") == (
-        f"worse than the baseline, p over 3 tasks: pooled samples {one_sided(24, 17):.4f}, "
-        f"Fisher {fisher:.4f}, largest loss {run.decisions.largest:.4f} (arc)"
+        f"worse than the baseline: one-sided p of all samples pooled {one_sided(24, 17):.4f}; "
+        f"of the 3 tasks that changed, by Fisher {fisher:.4f}, by the largest loss "
+        f"{run.decisions.largest:.4f} (arc)"
     )
 
 
@@ -85,7 +86,7 @@ def test_tasks_without_a_test_of_their_own_leave_the_pool_s(tmp_path: Path) -> N
     """Clustered by task each lies in one cluster: only the pooled samples have a p."""
     run = compare(*written(tmp_path, tasks_of((30, 40, 50))), cluster="task").compressed[0]
     assert line_of(run, "worse") == (
-        f"worse than the baseline, p of pooled samples {run.pooled.p_loss:.4f}"
+        f"worse than the baseline: one-sided p of all samples pooled {run.pooled.p_loss:.4f}"
     )
 
 
