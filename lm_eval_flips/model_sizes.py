@@ -21,9 +21,6 @@ SHARD = re.compile(r".*-\d{5}-of-\d{5}\.gguf")
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 # Arguments by which a model is quantised or changed while it is loaded: its files tell no size.
 CHANGED_ON_LOADING = ("load_in_4bit", "load_in_8bit", "peft", "delta", "quantization_config")
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", start=1)}
-_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?(e\+?\d+)?)\s*(?P<unit>[kmgt]i?)?b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,27 +65,6 @@ def model_sizes(
         if size is not None:
             bits = 8 * size[0] / weights if weights else nan
             found[run.path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
-    return found
-
-
-def parse_sizes(texts: Iterable[str]) -> dict[str, int]:
-    """MODEL=BYTES texts, as on the command line, with units such as 3.9GB or 3.6GiB.
-
-    Raises:
-        FlipsError: a text is none.
-
-    Example:
-        >>> parse_sizes(["org/model-int4=3.9GB", "small=4096"])
-        {'org/model-int4': 3900000000, 'small': 4096}
-    """
-    found = {}
-    for text in texts:
-        name, _, size = text.rpartition("=")
-        match = _SIZE.fullmatch(size.strip())
-        if not name or match is None:
-            raise FlipsError(f"'{text}' is no size; give MODEL=BYTES, such as my-model=3.9GB")
-        unit = _UNITS[(match["unit"] or "").lower()]
-        found[name] = round(float(match["number"]) * unit)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
-from lm_eval_flips.model_sizes import ModelSize, model_sizes, parse_sizes, weight_bytes
+from lm_eval_flips.model_sizes import ModelSize, model_sizes, weight_bytes
 from tests import logs
 
 CONFIG: dict[str, Any] = {
@@ -142,16 +142,6 @@ def test_names_and_sizes_that_fit_nothing_are_errors(tmp_path: Path) -> None:
         model_sizes(comparison, given={"int8": 10})
     with pytest.raises(FlipsError, match="the size of 'int4' is 0 bytes; give a positive number"):
         model_sizes(comparison, given={"int4": 0})
-
-
-def test_sizes_are_read_with_their_units() -> None:
-    """Decimal and binary units, and names that hold an equals sign."""
-    found = parse_sizes(["a=1024", "b=3.9GB", "c=1.5 GiB", "d=2e9", "e=f=7k"])
-    assert list(found.values()) == [1024, 3_900_000_000, 1_610_612_736, 2_000_000_000, 7000]
-    assert "e=f" in found
-    for text in ("a", "a=", "=5", "a=five", "a=-5", "a=nan"):
-        with pytest.raises(FlipsError, match="is no size; give MODEL=BYTES"):
-            parse_sizes([text])
 
 
 def test_runs_whose_files_are_gone_have_no_size(tmp_path: Path) -> None:

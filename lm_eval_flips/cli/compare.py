@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.model_card import renew
 from lm_eval_flips.cli.options import (
     BootstrapOption,
     ClusterOption,
@@ -23,10 +24,11 @@ from lm_eval_flips.cli.options import (
     SizeOption,
     TasksOption,
 )
-from lm_eval_flips.cli.model_card import renew
 from lm_eval_flips.cli.output import console, refuse_existing, write, writing
+from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.reader import reader
 from lm_eval_flips.cli.report import PageAhead
+from lm_eval_flips.given_sizes import parse_sizes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,15 +89,8 @@ def compare(
     """Compare compressed runs with their baseline, sample by sample."""
     for file in (json_file, per_sample):
         refuse_existing(file, overwrite=overwrite)
-    sizes = {}
-    if plots:
-        from lm_eval_flips.report.plots import refuse_plots
-
-        refuse_plots(plots, overwrite=overwrite)
-    if size:
-        from lm_eval_flips.model_sizes import parse_sizes
-
-        sizes = parse_sizes(size)
+    sizes = parse_sizes(size or ())
+    pictures = None if plots is None else PlotsAhead(plots, overwrite=overwrite)
     page = None if report is None else PageAhead(report, overwrite=overwrite)
     from lm_eval_flips.runs import load_run
 
@@ -145,11 +140,8 @@ def compare(
 
         with writing(per_sample):
             pyarrow.parquet.write_table(to_table(result), per_sample)
-    if plots:
-        from lm_eval_flips.report.plots import write_plots
-
-        if not write_plots(result, plots, overwrite=overwrite, sizes=sizes):
-            typer.echo(f"no chart has data here: nothing was written to '{plots}'", err=True)
+    if pictures is not None:
+        pictures.write(result, sizes=sizes)
     if page is not None:
         page.write(result, sizes=sizes)
 

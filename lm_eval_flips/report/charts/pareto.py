@@ -163,11 +163,28 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun], quality: Quality, uni
         base(runs).mark_rule(opacity=0.5).encode(x=x, y="low:Q", y2="high:Q", color=colour),
         marked.encode(x=x, y=y, color=colour, shape=run_shape(shown), tooltip=tips),
     ]
-    named = own if len(shown) <= MOST_LINES else [p for p in points if p["frontier"]] + own
+    named = own if len(shown) <= MOST_LINES else apart(own + frontier)
     if own:
         layers.append(hollow.encode(x=x, y=y, tooltip=tips))
     label = base(named).mark_text(align="right", dx=-10, dy=-10)
     return layered(*layers, label.encode(x=x, y=y, text="run:N"))
+
+
+def apart(points: Sequence[Datum]) -> list[Datum]:
+    """Those points whose names do not lie over each other; the first of two that would."""
+    width = max(point["bytes"] for point in points) or 1
+    values = [point["y"] for point in points]
+    height = (max(values) - min(values)) or 1
+    kept: list[Datum] = []
+    for point in points:
+        near = [
+            abs(point["bytes"] - other["bytes"]) < 0.2 * width
+            and abs(point["y"] - other["y"]) < 0.06 * height
+            for other in kept
+        ]
+        if not any(near):
+            kept.append(point)
+    return kept
 
 
 def _caption(points: Sequence[Datum], quality: Quality, unit: str, *, shares: bool) -> str:

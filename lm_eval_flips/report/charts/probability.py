@@ -125,7 +125,7 @@ def _cells(margins: Floats, changes: Floats) -> list[Datum]:
 
 def _drawn(points: list[Datum], cells: list[Datum], shown: Sequence[ShownRun]) -> Chart:
     x = alt.X("margin:Q", title=MARGIN, scale=alt.Scale(domain=[0, 1]), axis=margin_axis())
-    title = "change of the answer's probability, percentage points"
+    title = "change of probability, percentage points"
     y = alt.Y("median:Q", title=title, axis=points_axis())
     colour = run_colour(shown)
     layers = []

@@ -90,7 +90,7 @@ def _volume(run: RunComparison) -> float:
 
 def few_note(runs: Sequence[ShownRun], shown: Sequence[ShownRun]) -> str:
     """Says that some runs are not shown; empty if all are."""
-    return "" if len(shown) == len(runs) else f" ({len(shown)} of {len(runs)} runs shown)"
+    return "" if len(shown) == len(runs) else f"; {len(shown)} of {len(runs)} runs are shown"
 
 
 def run_colour(shown: Sequence[ShownRun], *, legend: bool | None = None) -> alt.Color:

@@ -86,6 +86,7 @@ def _axis(ink: dict[str, str]) -> dict[str, Any]:
         "tickColor": ink["rule"],
         "tickSize": 4,
         "labelOverlap": "greedy",
+        "labelSeparation": 6,
     }
 
 

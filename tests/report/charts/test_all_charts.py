@@ -94,7 +94,7 @@ def test_300_tasks_and_12_runs_stay_readable(tmp_path: Path) -> None:
     assert "the 59 of 300 tasks with the most flips" in found["losses-gains"].caption
     runs = compare(*write_many(tmp_path / "runs", tasks=8, samples=160, compressed=12))
     compiled(runs)
-    assert "(8 of 12 runs shown)" in charts_of(runs)["change-rate-top-margin"].caption
+    assert "; 8 of 12 runs are shown." in charts_of(runs)["change-rate-top-margin"].caption
 
 
 def test_charts_are_the_same_every_time(several_runs: list[Path], several: Comparison) -> None:

@@ -57,5 +57,5 @@ def test_few_runs_span_the_fewest_flips_to_the_most(several: Comparison) -> None
     flips = [own.run.pooled.flips.flips for own in many if own.run.pooled.flips]
     kept = [own.run.pooled.flips.flips for own in shown if own.run.pooled.flips]
     assert (min(kept), max(kept)) == (min(flips), max(flips))
-    assert few_note(many, shown) == " (8 of 20 runs shown)"
+    assert few_note(many, shown) == "; 8 of 20 runs are shown"
     assert few_note(shown, shown) == ""
