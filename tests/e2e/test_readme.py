@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,8 +46,9 @@ def test_every_command_runs(command: str, quickstart: Quickstart) -> None:
     beside.mkdir(exist_ok=True)
     if not (beside / "quickstart").exists():
         (beside / "quickstart").symlink_to(quickstart.folder)
-    for made in ("comparison.json", "samples.parquet"):
-        (beside / made).unlink(missing_ok=True)
+    for made in beside.iterdir():
+        if made.name != "quickstart":
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
     evaluates = command.startswith(("lm_eval run", "lm-eval-flips run", "lm-eval-flips eval"))
     limited = f"{command} --limit {LIMIT}" if evaluates else command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -62,7 +64,9 @@ def test_every_command_runs(command: str, quickstart: Quickstart) -> None:
     )
     # a gate on so few questions may well be undecided
     assert done.returncode in ((0, 1, 2) if " gate " in command else (0,)), done.stdout[-5000:]
-    assert "flips" in done.stdout
+    written = re.findall(r"--(?:output|csv|plots|model-card|json|per-sample) (\S+)", command)
+    assert "flips" in done.stdout or written
+    assert all((beside / name).exists() for name in written)
 
 
 def test_the_python_runs(
