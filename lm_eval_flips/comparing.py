@@ -59,6 +59,7 @@ def compare(
     cluster: str | None = None,
     bootstrap: Bootstrap | None = None,
     near_kl: float = NEAR_KL,
+    plan: str | Path | None = None,
     device: str | torch.device = "cpu",
     read: Read = read_samples,
 ) -> Comparison:
@@ -81,13 +82,16 @@ def compare(
             equal documents, and tasks where there are ten or more.
         bootstrap: draw the intervals of KL means and quantiles; None for the usual ones.
         near_kl: runs with a smaller mean KL (nats) count as near the baseline.
+        plan: the plan by which the compressed runs' samples were drawn: their weighted estimates
+            of all documents are in ``RunComparison.planned``. None for runs of all documents.
         device: where the tensors are; "cuda" for millions of samples.
         read: reads a task's samples; a ``SampleReader`` does it in processes of its own.
 
     Raises:
         FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
             ``pair``. The device cannot be used, the margin is none, the noise floor is no second
-            run of the baseline, or documents lack the field that clusters them.
+            run of the baseline, documents lack the field that clusters them, or the plan does not
+            belong to the runs.
 
     Example:
         >>> comparison = compare("runs/baseline", "runs/int4")  # doctest: +SKIP
@@ -105,10 +109,18 @@ def compare(
     runs = [_loaded(run) for run in compressed]
     every = runs if floor is None else [floor, *runs]
     kept = base.select(tasks)
+    drawn = None
+    if plan is not None:
+        from lm_eval_flips.planning.comparison import PlanOfRuns, refuse_with_plan
 
+        refuse_with_plan(on_mismatch, on_nan, noise_floor, cluster, bootstrap)
+        drawn = PlanOfRuns(plan, base, margin=equivalence_margin)
+        kept = drawn.samples.tasks(kept, runs)
     clusters = None if cluster is None else Clusters(base, cluster)
 
     def paired(ours: Samples, theirs: Samples) -> Pairs:
+        if drawn is not None:
+            ours = drawn.samples.of(ours, theirs)
         found = pair(ours, theirs, on_mismatch=on_mismatch, on_nan=on_nan, device=device)
         return found if clusters is None else clusters.of(found)
 
@@ -125,7 +137,7 @@ def compare(
         refuse_identical(base, run, pairs, allowed=allow_identical)
         results.append(_compare_run(base, run, pairs, left_out, kept, metric=metric, rows=rows))
     scores = [task_scores(primaries(run.metrics)) for run in results]
-    return Comparison(
+    comparison = Comparison(
         baseline=RunSummary(path=str(base.path), model=base.model),
         noise_floor=second,
         settings_that_differ=tuple(d for run in every for d in setting_differences(base, run)),
@@ -136,6 +148,7 @@ def compare(
         ranking=rank_runs(scores),
         overlap=overlap_of(scores),
     )
+    return comparison if drawn is None else drawn.of(comparison)
 
 
 def _loaded(run: str | Path | Run) -> Run:

@@ -7,7 +7,7 @@ needed. What has no number is undecided too, never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isnan, nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
+from typing import Protocol, TypeVar, runtime_checkable
 
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.decisions import PooledDecisions, decide
@@ -32,6 +33,17 @@ class Rows:
         return measure(
             metrics, name=name, margin=self.margin, floors=whole, bootstrap=self.bootstrap
         )
+
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@runtime_checkable
+class MakesRows(Protocol[R_co]):
+    """Makes one row of some metrics together."""
+
+    def row(self, metrics: Sequence[PairedMetric], *, name: str) -> R_co:
+        """Make it."""
 
 
 def metric_key(metric: PairedMetric) -> tuple[str, str, str]:
@@ -96,7 +108,7 @@ def pooled_row(metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: R
     return rows.row(chosen, name="pooled")
 
 
-def group_rows(base: Run, metrics: Sequence[PairedMetric], rows: Rows) -> Iterable[Row]:
+def group_rows(base: Run, metrics: Sequence[PairedMetric], rows: MakesRows[R_co]) -> Iterable[R_co]:
     """Pool the harness's groups: each metric that all of a group's tasks have, else the primary."""
     by_key: dict[tuple[str, str], dict[str, PairedMetric]] = {}
     for paired in metrics:

@@ -69,7 +69,8 @@ def task_scores(metrics: Sequence[PairedMetric]) -> list[TaskScores]:
             clusters=m.clusters,
             cluster_field=m.cluster_field,
             binary=m.compressed_correct is not None,
-            higher_is_better=m.higher_is_better,
+            # of a perplexity the log-likelihoods are logged, of which more is better
+            higher_is_better=m.higher_is_better or m.units is not None,
         )
         for m in metrics
     ]

@@ -170,13 +170,70 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What all documents would show, estimated from those that were drawn by a plan.
+
+    ``interval`` is the 95 % interval of what the full run would have shown; ``plain_samples`` how
+    many samples plain random sampling would need for one as narrow, nan where that is undefined.
+    """
+
+    value: float
+    interval: Interval
+    plain_samples: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRow:
+    """One metric of a task, of a group, or of all tasks pooled, of which ``n`` samples were drawn.
+
+    ``documents`` is the number of all. ``baseline_score`` is known where the baseline's run holds
+    them all, else it is estimated too. ``estimates`` hold, where they are defined, score_change,
+    flips, all_flips, correct_to_incorrect and incorrect_to_correct (shares of all documents),
+    negative_flip_rate (of the baseline's correct answers), and the means choice_kl and token_kl
+    (nats; token_kl_first_position where only first positions are known).
+    """
+
+    name: str
+    filter: str
+    metric: str
+    n: int
+    documents: int
+    baseline_score: float
+    higher_is_better: bool
+    estimates: Mapping[str, Estimate]
+    equivalence: Equivalence | None
+
+    @property
+    def compressed_score(self) -> float:
+        """The baseline's score and the estimated change."""
+        return self.baseline_score + self.estimates["score_change"].value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a run of a plan's samples tells of all documents; ``path`` and ``seed`` are the plan's.
+
+    ``weights`` say how many documents each sample stands for, by task and doc_id.
+    """
+
+    path: str
+    seed: int
+    tasks: tuple[PlannedRow, ...]
+    groups: tuple[PlannedRow, ...]
+    pooled: PlannedRow
+    weights: Mapping[str, Mapping[int, float]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunComparison:
     """One compressed run against the baseline.
 
     ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks
     that only one of the runs holds; ``tokens_left_out`` says why distances over the vocabulary that
     the run holds are not shown, None if they are or there are none. ``decisions`` ask of all tasks
-    together whether the score got worse; None for a single task.
+    together whether the score got worse; None for a single task. ``planned`` is None unless a plan
+    was given: then it tells of all documents, while the rows are those of the drawn samples as they
+    are, among which uncertain answers are many.
     """
 
     path: str
@@ -189,6 +246,7 @@ class RunComparison:
     tokens_left_out: str | None
     decisions: PooledDecisions | None
     metrics: tuple[PairedMetric, ...] = field(repr=False)
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,15 @@ class Run:
         """The commit of the model on the hub; None for a local one."""
         return self.results.config.get("model_sha") or None
 
+    def draws_fewshot(self, task: str) -> bool:
+        """Whether a task's few-shot examples were drawn at random, one document after the other.
+
+        Each document's then depend on how many came before it: a run of other documents, as of
+        --samples, or on several ranks, has other examples (lm_eval 0.4.13, api/samplers.py).
+        """
+        config = self.results.configs.get(task, {}).get("fewshot_config") or {}
+        return bool(self.results.n_shot.get(task)) and config.get("sampler") != "first_n"
+
     def select(self, glob: str) -> list[str]:
         """Names of the tasks that match a glob, or that belong to the group of that name.
 

@@ -16,7 +16,7 @@ HOSTILE = {
     "script": f"<script>{RUNS}</script>",
     "end of script": f"</script><script>{RUNS}</script>",
     "comment": f"<!-- <script> {RUNS}",
-    "attribute": f"\"'><img src=x onerror=\"{RUNS}\"><svg/onload=\"{RUNS}\">",
+    "attribute": f'"\'><img src=x onerror="{RUNS}"><svg/onload="{RUNS}">',
     "entities": "&lt;b&gt; &amp;amp; &#60;i&#62;",
     "template": "{{ 7 * 7 }} ${7 * 7} {% raw %}",
     "separators": "one\u2028two\u2029three",

@@ -108,6 +108,17 @@ def test_models_that_are_equally_good_are_seldom_ordered() -> None:
     assert ordered / 60 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
 
 
+def test_perplexities_are_ranked_the_smallest_first() -> None:
+    """Their samples are log-likelihoods, of which more is better."""
+    from tests.paired import texts
+
+    worse = (0.5, 0.05, 0.2)
+    ranking = rank_runs([task_scores([texts(0, worse=by).paired()]) for by in worse])
+    assert ranking is not None
+    assert ranking.order == (1, 2, 0)
+    assert ranking.groups == ((1,), (2,), (0,))
+
+
 def test_one_run_has_no_rank(tmp_path: Path) -> None:
     """Nothing to hold it against."""
     comparison = compared(tmp_path, [lost((0, 10))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.board_files import Files, refuse, write_board
 from lm_eval_flips.cli.options import (
     ClusterOption,
     IdenticalOption,
@@ -21,15 +23,13 @@ from lm_eval_flips.cli.options import (
     OverwriteOption,
     TasksOption,
 )
-from lm_eval_flips.cli.output import write, writing
 from lm_eval_flips.cli.reader import LONG_READ
 from lm_eval_flips.errors import FlipsError
 
 if TYPE_CHECKING:
+    from lm_eval_flips.leaderboard.asked import Asked
     from lm_eval_flips.leaderboard.board import Board
     from lm_eval_flips.runs import Run
-
-HEAD, FOOT = 4096, 65536  # bytes in which a file says that it is a board of ours
 
 
 @app.command(
@@ -66,16 +66,9 @@ def leaderboard(
 
     An earlier board of this command is replaced; any other file only with --overwrite.
     """
-    outputs = [file for file in (output, csv, parquet, markdown) if file is not None]
-    if not outputs:
-        raise FlipsError("nothing to write; give --output, --csv, --parquet or --markdown")
-    if not overwrite:
-        _refuse_others(outputs)
+    files = Files(output=output, csv=csv, parquet=parquet, markdown=markdown)
+    refuse(files, overwrite=overwrite)
     from lm_eval_flips.leaderboard.asked import Asked
-    from lm_eval_flips.leaderboard.cache import FOLDER, Cache
-    from lm_eval_flips.leaderboard.discovery import find_runs
-    from lm_eval_flips.leaderboard.gathering import gather
-    from lm_eval_flips.runs import load_run
 
     asked = Asked(
         metric=metric,
@@ -87,10 +80,29 @@ def leaderboard(
         equivalence_margin=equivalence_margin,
         cluster=cluster,
     )
+    board = _board(runs_folder, baseline, asked, cache=cache, no_cache=no_cache)
+    if not board.runs:
+        raise FlipsError("no run could be compared, so there is no board")
+    write_board(board, files)
+    for file in files.given:
+        typer.echo(file)
+
+
+def _board(
+    folder: Path, baseline: Path, asked: Asked, *, cache: Path | None, no_cache: bool
+) -> Board:
+    """Find, compare and rank; says how many runs are on the board, and every one that is not."""
+    # small tensors: torch's threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from lm_eval_flips.leaderboard.cache import FOLDER, Cache
+    from lm_eval_flips.leaderboard.discovery import find_runs
+    from lm_eval_flips.leaderboard.gathering import gather
+    from lm_eval_flips.runs import load_run
+
     base = load_run(baseline)
-    found, left_out = find_runs(runs_folder, base)
+    found, left_out = find_runs(folder, base)
     runs = [own.run for own in found]
-    kept = Cache(None if no_cache else cache or runs_folder / FOLDER, base, asked)
+    kept = Cache(None if no_cache else cache or folder / FOLDER, base, asked)
     computed: list[Run] = []
     with _progress(len(runs)) as advance:
 
@@ -103,85 +115,24 @@ def leaderboard(
     from lm_eval_flips.leaderboard.board import assemble
 
     board = assemble(base, found, entries, left_out)
-    _report(board, computed=len(computed), kept=len(runs) - len(computed), problem=kept.problem)
-    if not board.runs:
-        raise FlipsError("no run could be compared, so there is no board")
-    _write(board, output=output, csv=csv, parquet=parquet, markdown=markdown)
-    for file in outputs:
-        typer.echo(file)
-
-
-def _write(
-    board: Board,
-    *,
-    output: Path | None,
-    csv: Path | None,
-    parquet: Path | None,
-    markdown: Path | None,
-) -> None:
-    from lm_eval_flips.report.leaderboard_table import to_csv, to_parquet_table
-
-    if csv is not None:
-        write(csv, to_csv(board))
-    if parquet is not None:
-        import pyarrow.parquet
-
-        with writing(parquet):
-            pyarrow.parquet.write_table(to_parquet_table(board), parquet)
-    if markdown is not None:
-        from lm_eval_flips.report.leaderboard_markdown import to_markdown
-
-        write(markdown, to_markdown(board).encode())
-    if output is not None:
-        from lm_eval_flips.report.leaderboard_page import to_html
-
-        write(output, to_html(board).encode())
-
-
-def _report(board: Board, *, computed: int, kept: int, problem: str | None) -> None:
-    """How many runs are on the board, and every one that is not."""
     count = len(board.runs)
     groups = f" in {board.groups} group{'s' * (board.groups > 1)}" if board.groups else ""
     typer.echo(
         f"{count} compressed run{'s' * (count != 1)} against {board.baseline.model}{groups}; "
-        f"{computed} computed, {kept} kept"
+        f"{len(computed)} computed, {len(runs) - len(computed)} kept"
     )
     for own in board.left_out:
         typer.echo(f"left out: {own.folder}: {own.reason}", err=True)
-    if problem is not None:
-        typer.echo(f"computed runs are not kept: {problem}", err=True)
-
-
-def _refuse_others(files: list[Path]) -> None:
-    """Refuse files that are no earlier board: those are not replaced unasked."""
-    for file in files:
-        if file.exists() and not _own(file):
-            raise FlipsError(
-                f"'{file}' exists and is no board of this command; name another file, or replace "
-                "it with --overwrite"
-            )
-
-
-def _own(file: Path) -> bool:
-    """Whether a file is a board that this command wrote: each kind says so in its own way."""
-    from lm_eval_flips.leaderboard import CSV_BEGINS, MADE_BY, MARKDOWN_BEGINS
-
-    content = file.read_bytes() if file.is_file() else b""
-    if content.startswith(b"PAR1"):
-        return MADE_BY in content[-FOOT:]
-    page = b'content="' + MADE_BY + b'"' in content[:HEAD] and content.startswith(
-        b"<!doctype html>"
-    )
-    return page or content.startswith((CSV_BEGINS, MARKDOWN_BEGINS))
+    if kept.problem is not None:
+        typer.echo(f"computed runs are not kept: {kept.problem}", err=True)
+    return board
 
 
 def _workers(base: Run, runs: list[Run]) -> int:
     """Processes for long files; short ones are read faster than a process starts."""
-    import os
-
     logs = [path for run in (base, *runs) for path in run.sample_paths.values()]
     total = sum(path.stat().st_size for path in logs)
-    return 0 if total < LONG_READ else min(len(runs), os.cpu_count() or 1)
+    return 0 if total < LONG_READ else os.cpu_count() or 1
 
 
 @contextmanager

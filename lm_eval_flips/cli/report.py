@@ -45,7 +45,7 @@ class PageAhead:
 
     def write(self, comparison: Comparison, *, sizes: Mapping[str, int] | None = None) -> None:
         """Write the page, and print what was written."""
-        from lm_eval_flips.report.page import write_report
+        from lm_eval_flips.report.report_file import write_report
 
         written = write_report(
             comparison,
@@ -88,7 +88,7 @@ def report(
 
     Beyond 10,000 changed samples the rest is written to a Parquet file beside it.
     """
-    from lm_eval_flips.model_sizes import parse_sizes
+    from lm_eval_flips.given_sizes import parse_sizes
     from lm_eval_flips.runs import load_run
 
     sizes = parse_sizes(size or ())

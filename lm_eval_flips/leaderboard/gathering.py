@@ -9,15 +9,17 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.cache import Cache
-from lm_eval_flips.reading import read_samples
+from lm_eval_flips.reading import SampleReader, read_samples
 from lm_eval_flips.runs import Run, TaskLog
 from lm_eval_flips.samples import Samples
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.entry import Entry
 
 Work = Callable[[Run], "futures.Future[bytes]"]
+Read = Callable[[TaskLog], dict[str, Samples]]
+
+FEW = 4  # runs that one process compares before two more have imported torch
 
 
 def gather(
@@ -50,7 +55,7 @@ def gather(
     kept = [cache.load(run) for run in runs]
     missing = [run for run, content in zip(runs, kept, strict=True) if content is None]
     keys = {run.path: cache.key(run) for run in missing}
-    with _computing(baseline, asked, min(workers, len(missing))) as compute:
+    with _computing(baseline, missing, asked, min(workers, len(missing) + 1)) as compute:
         waiting = {run.path: compute(run) for run in missing}
         from lm_eval_flips.leaderboard.entry import from_bytes  # only now: it imports torch
 
@@ -63,7 +68,7 @@ def gather(
                 except msgspec.MsgspecError:
                     waiting[run.path], keys[run.path] = compute(run), cache.key(run)
             if entry is None:
-                made = waiting[run.path].result()
+                made = _result(waiting[run.path])
                 entry = from_bytes(made)
                 cache.store(run, made, key=keys[run.path])
             found.append(entry)
@@ -72,11 +77,27 @@ def gather(
     return found
 
 
-class _Computing:
-    """Computes entries; reads the baseline once."""
+def _result(waiting: futures.Future[bytes]) -> bytes:
+    try:
+        return waiting.result()
+    except BrokenProcessPool:
+        raise FlipsError(
+            "a process that compares runs was killed, as for lack of memory; give the same "
+            "command again: what was finished is kept"
+        ) from None
 
-    def __init__(self, baseline: Run, asked: Asked) -> None:
-        self._baseline, self._asked = baseline, asked
+
+class _Computing:
+    """Computes entries; reads the baseline once.
+
+    Args:
+        baseline: the baseline's run.
+        asked: what to compare, and how.
+        read: reads a task's samples.
+    """
+
+    def __init__(self, baseline: Run, asked: Asked, read: Read = read_samples) -> None:
+        self._baseline, self._asked, self._from_file = baseline, asked, read
         self._paths = {log.path for log in baseline.tasks.values()}
         self._held: dict[Path, dict[str, Samples]] = {}
 
@@ -87,16 +108,27 @@ class _Computing:
 
     def read(self, task: TaskLog) -> dict[str, Samples]:
         if task.path not in self._paths:
-            return read_samples(task)
+            return self._from_file(task)
         if task.path not in self._held:
-            self._held[task.path] = read_samples(task)
+            self._held[task.path] = self._from_file(task)
         return self._held[task.path]
 
 
 @contextmanager
-def _computing(baseline: Run, asked: Asked, workers: int) -> Iterator[Work]:
-    if not workers:
+def _computing(baseline: Run, runs: Sequence[Run], asked: Asked, workers: int) -> Iterator[Work]:
+    """Computes in this process; with workers they read for it, or compute where runs are many."""
+    if not workers or not runs:
         yield _at_once(_Computing(baseline, asked))
+        return
+    if len(runs) <= FEW:
+        # another process would import torch for longer than it compares
+        with SampleReader(workers=workers) as read:
+            names = baseline.select(asked.tasks)
+            every = [
+                run.tasks[name] for name in names for run in (baseline, *runs) if name in run.tasks
+            ]
+            read.prefetch(every)
+            yield _at_once(_Computing(baseline, asked, read))
         return
     # a fork starts at once, but is only safe before torch has started its threads
     forks = sys.platform == "linux" and "torch" not in sys.modules

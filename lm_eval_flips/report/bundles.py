@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -26,13 +27,13 @@ class Bundles:
     tables: str
 
 
-def refuse_missing() -> None:
+def refuse_missing(needs: Sequence[str] = NEEDS) -> None:
     """Refuse to begin a report that cannot be finished.
 
     Raises:
         FlipsError: a package of the extra [report] is not installed.
     """
-    missing = [name for name in NEEDS if find_spec(name) is None]
+    missing = [name for name in needs if find_spec(name) is None]
     if missing:
         raise FlipsError(f"a report needs {', '.join(missing)}: {INSTALL}")
 

@@ -1,4 +1,4 @@
-"""What stands on top of a page: what was compared, and each compressed run in a few numbers."""
+"""What stands on top of a page: each compressed run in a sentence, a few numbers and a verdict."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isnan
-from pathlib import PurePath
 from typing import Literal
 
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.numbers import nats, number, p_value, percent, signed
 from lm_eval_flips.report.sentences import LEVEL
-from lm_eval_flips.result import Comparison, Row, RunComparison, RunSummary
-from lm_eval_flips.runs import load_run
+from lm_eval_flips.result import Row, RunComparison
 
 Tone = Literal["good", "bad", "open"]
 MINUS = re.compile(r"(?<!\w)-(?=[0-9.])")
@@ -42,18 +40,6 @@ class Verdict:
 
     text: str
     tone: Tone
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Which run it was: model, date of the evaluation, versions; – where the log does not tell."""
-
-    role: str
-    model: str
-    run: str
-    evaluated: str
-    samples: str
-    settings: tuple[tuple[str, str], ...]
 
 
 def sentence(row: Row) -> str:
@@ -177,46 +163,3 @@ def _chance(row: Row) -> Verdict:
 
 def _word(name: str) -> str:
     return name.replace("_", " ").replace("kl", "KL")
-
-
-def sources(comparison: Comparison) -> list[Source]:
-    """The runs that were compared, the baseline first, as their logs describe them.
-
-    Raises:
-        FlipsError: a run's files are gone.
-    """
-    runs: list[tuple[str, RunSummary | RunComparison]] = [("baseline", comparison.baseline)]
-    if comparison.noise_floor is not None:
-        runs.append(("noise floor", comparison.noise_floor))
-    runs += [("compressed", run) for run in comparison.compressed]
-    return [_source(role, run) for role, run in runs]
-
-
-def _source(role: str, summary: RunSummary | RunComparison) -> Source:
-    run = load_run(summary.path)
-    settings = run.settings
-    names = {
-        "lm_eval": "lm_eval_version",
-        "transformers": "transformers_version",
-        "dtype": "model_dtype",
-        "batch": "batch_size",
-    }
-    found = {label: settings.get(name) for label, name in names.items()}
-    found["dtype"] = found["dtype"] or run.model_args.get("dtype")
-    # lm_eval writes <output folder>/<model>/results_<date>.json
-    folders = PurePath(summary.path).parts[:-2]
-    return Source(
-        role=role,
-        model=last_name(summary.model),
-        run=folders[-1] if folders else "",
-        evaluated=run.date[:10],
-        samples=f"{summary.pooled.n:,}" if isinstance(summary, RunComparison) else "",
-        settings=tuple(
-            (label, str(value or "").removeprefix("torch.")) for label, value in found.items()
-        ),
-    )
-
-
-def last_name(model: str) -> str:
-    """A model's name without the folder or account it is in."""
-    return model.rstrip("/").rsplit("/", 1)[-1] or model

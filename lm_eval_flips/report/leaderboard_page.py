@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Cell = tuple[str, str, float | None]  # text, interval, what sorts it
+NEEDS = ("itables", "jinja2")
 TEMPLATES = files("lm_eval_flips.report") / "templates"
 
 
@@ -44,7 +45,7 @@ def to_html(board: Board) -> str:
     Raises:
         FlipsError: a package of the extra [report] is not installed.
     """
-    refuse_missing()
+    refuse_missing(NEEDS)
     columns, scales = line_columns(board), _scales(board)
     library = script_text(data_tables())
     source = (TEMPLATES / "leaderboard.js").read_text(encoding="utf-8")

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from lm_eval_flips import __version__
-from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.errors import named
 from lm_eval_flips.report.bundles import Bundles, bundles
 from lm_eval_flips.report.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
 from lm_eval_flips.report.embedded import json_text, script_text, security_policy
-from lm_eval_flips.report.headline import figures, last_name, sentence, sources, verdicts
+from lm_eval_flips.report.headline import figures, sentence, verdicts
 from lm_eval_flips.report.numbers import number
 from lm_eval_flips.report.sample_browser import MOST, browser_data
 from lm_eval_flips.report.sentences import across_lines, floor_line, run_lines, several_lines
+from lm_eval_flips.report.sources import last_name, sources
 from lm_eval_flips.report.task_table import table_data
 from lm_eval_flips.result import Comparison
 
@@ -58,40 +60,34 @@ def page(
     Raises:
         FlipsError: a run's files are gone or have changed since they were compared.
     """
-    runs, found = shown_runs(comparison), find_changed(comparison)
+    found = find_changed(comparison)
     charts = list(charts_of(comparison, sizes=sizes).values())
-    own_script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    made = libraries or bundles()
-    scripts = {
-        "own": script_text(own_script),
-        "vega": script_text(made.vega),
-        "tables": script_text(made.tables),
-    }
-    names = [run.name for run in runs]
+    scripts = _scripts(libraries or bundles())
     html = _template().render(
-        title=f"What compression changed in {last_name(comparison.baseline.model)}",
-        baseline=last_name(comparison.baseline.model),
-        policy=security_policy(list(scripts.values())),
-        runs=[_run(place, run) for place, run in enumerate(runs)],
-        sources=sources(comparison),
-        floor=None if comparison.noise_floor is None else floor_line(comparison.noise_floor),
-        differing=_differing(comparison, {run.run.path: run.name for run in runs}),
-        floor_differing=_differing(comparison, _floor_name(comparison)),
-        ranking=_ranking(comparison, names),
-        across=[*across_lines(comparison), *several_lines(comparison)],
+        **_overview(comparison),
         charts=charts,
         drawings=json_text(_drawings(charts)),
-        table=json_text(table_data(comparison, names)),
+        table=json_text(table_data(comparison)),
         changed=len(found),
         shown=min(len(found), most),
         parquet=parquet,
-        browser=json_text(browser_data(found[:most], runs)),
+        browser=json_text(browser_data(comparison, found[:most])),
         words=json_text(WORDS),
         scripts=scripts,
+        policy=security_policy(list(scripts.values())),
         version=__version__,
         made=date.today().isoformat(),
     )
     return Page(html=html, beyond=tuple(found) if len(found) > most else ())
+
+
+def _scripts(libraries: Bundles) -> dict[str, Markup]:
+    own = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return {
+        "own": script_text(own),
+        "vega": script_text(libraries.vega),
+        "tables": script_text(libraries.tables),
+    }
 
 
 @cache
@@ -104,6 +100,22 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
+
+
+def _overview(comparison: Comparison) -> dict[str, Any]:
+    """What the page says in words: each run, what was compared, and runs against each other."""
+    runs, baseline = shown_runs(comparison), last_name(comparison.baseline.model)
+    return {
+        "title": f"What compression changed in {baseline}",
+        "baseline": baseline,
+        "runs": [_run(place, run) for place, run in enumerate(runs)],
+        "sources": sources(comparison),
+        "floor": None if comparison.noise_floor is None else floor_line(comparison.noise_floor),
+        "differing": _differing(comparison, {run.run.path: run.name for run in runs}),
+        "floor_differing": _differing(comparison, _floor_name(comparison)),
+        "ranking": _ranking(comparison, [run.name for run in runs]),
+        "across": [*across_lines(comparison), *several_lines(comparison)],
+    }
 
 
 def _run(place: int, run: ShownRun) -> dict[str, Any]:
@@ -170,60 +182,3 @@ def _drawings(charts: Sequence[NamedChart]) -> dict[str, Any]:
             for chart in charts
         },
     }
-
-
-def write_report(
-    comparison: Comparison,
-    file: str | Path,
-    *,
-    sizes: Mapping[str, int] | None = None,
-    libraries: Bundles | None = None,
-    most: int = MOST,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write the page, and beside it all changed samples as Parquet if they are too many for it.
-
-    Args:
-        comparison: what ``compare`` returned.
-        file: the HTML file; the Parquet file has its name with another ending.
-        sizes: as for ``page``.
-        libraries: as for ``page``.
-        most: as for ``page``.
-        overwrite: replace files that exist.
-
-    Returns:
-        The files written, the page first.
-
-    Raises:
-        FlipsError: as ``page``, or a file exists or cannot be written.
-
-    Example:
-        >>> write_report(compare("runs/baseline", "runs/int4"), "report.html")  # doctest: +SKIP
-        [PosixPath('report.html')]
-    """
-    file = Path(file)
-    beside = file.with_suffix(".parquet")
-    made = page(comparison, sizes=sizes, libraries=libraries, parquet=beside.name, most=most)
-    written = [file, *([beside] if made.beyond else [])]
-    for own in written:
-        if own.exists() and not overwrite:
-            raise FlipsError(f"'{own}' exists; name another file, or replace it with --overwrite")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # half a surrogate pair, which a log can hold and a file cannot, becomes "?"
-        file.write_text(made.html, encoding="utf-8", errors="replace")
-        if made.beyond:
-            _write_all(comparison, made.beyond, beside)
-    except OSError as error:
-        raise FlipsError(f"'{file}' cannot be written: {error.strerror or error}") from None
-    return written
-
-
-def _write_all(comparison: Comparison, found: Sequence[Found], file: Path) -> None:
-    import pyarrow.parquet
-
-    from lm_eval_flips.report.changed_table import SCHEMA, changed_tables
-
-    with pyarrow.parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-        for table in changed_tables(comparison, found):
-            writer.write_table(table)

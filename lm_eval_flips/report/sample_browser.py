@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_flips.report.changed import ChangedSample, Found, read_changed
-from lm_eval_flips.report.charts.shown_runs import ShownRun
+from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.embedded import plain_number
 from lm_eval_flips.report.sample_text import Limits, SampleText
+from lm_eval_flips.result import Comparison
 
 MOST = 10_000  # samples in a page; more would make it slow to open
 LIMITS = Limits(question=3000, choice=1000, answer=3000)
 
 
-def browser_data(found: Sequence[Found], runs: Sequence[ShownRun]) -> dict[str, Any]:
+def browser_data(comparison: Comparison, found: Sequence[Found]) -> dict[str, Any]:
     """Changed samples with their texts.
 
     Args:
-        found: the samples of ``find_changed`` that are to be in the page, in their order.
-        runs: every compressed run with its name and colour.
+        comparison: what the samples are of.
+        found: those of ``find_changed`` that are to be in the page, in their order.
 
     Raises:
         FlipsError: a samples file is gone or has changed since it was compared.
     """
     documents: dict[tuple[str, str, int], int] = {}
     texts: list[dict[str, Any]] = []
-    samples = []
+    samples, runs = [], shown_runs(comparison)
     for sample in read_changed(found, limits=LIMITS):
         pairs, doc_id = sample.found.metric.pairs, sample.found.doc_id
         key = (pairs.task, pairs.filter, doc_id)

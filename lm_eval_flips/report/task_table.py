@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import isnan
 from typing import Any
 
+from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.embedded import plain_number
 from lm_eval_flips.report.headline import ends, typeset
 from lm_eval_flips.report.numbers import MISSING, nats, number, p_value, percent, signed
@@ -17,13 +18,9 @@ KINDS = ("task", "group", "pooled")
 Cell = tuple[float | int | str | None, str, str]
 
 
-def table_data(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
-    """Every row of every compressed run, and which columns any of them fills.
-
-    Args:
-        comparison: what is shown.
-        names: a name for each compressed run.
-    """
+def table_data(comparison: Comparison) -> dict[str, Any]:
+    """Every row of every compressed run, by the runs' short names."""
+    names = [run.name for run in shown_runs(comparison)]
     rows = [
         _row(place, kind, row)
         for place, run in enumerate(comparison.compressed)
@@ -36,7 +33,7 @@ def table_data(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
         for run in comparison.compressed
         for row in run.tasks
     )
-    return {"runs": list(names), "rows": rows, "token_kl_is_bound": lower}
+    return {"runs": names, "rows": rows, "token_kl_is_bound": lower}
 
 
 def _row(run: int, kind: int, row: Row) -> dict[str, Any]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
 
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.report.leaderboard_page import to_html
 from lm_eval_flips.report.numbers import percent, signed
+from tests.browsing import SIZES, chromium, opened
 from tests.leaderboard.folders import board_of, write_folder, write_one
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+pytestmark = pytest.mark.e2e
 
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 HOSTILE = "org/<img src=x onerror=document.title='run'>&lt;b&gt;-awq"
 
 
@@ -37,36 +33,29 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     """One Chromium for all tests."""
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
+    with chromium() as found:
+        yield found
 
 
-@pytest.fixture(params=[1280, 390])
-def page(
-    request: pytest.FixtureRequest, browser: Any, board: Board, tmp_path: Path
-) -> Iterator[Any]:
-    """The board, open; afterwards nothing was asked of a network and no error said."""
-    file = tmp_path / "board.html"
-    file.write_bytes(to_html(board).encode())
-    context = browser.new_context(viewport={"width": request.param, "height": 800})
-    found = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    found.on("console", lambda message: said.append(message.text))
-    found.on("pageerror", lambda error: said.append(str(error)))
-    found.on("request", lambda made: asked.append(made.url))
-    found.goto(file.as_uri())
-    yield found
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+@pytest.fixture(scope="module")
+def file(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The board's page."""
+    made = tmp_path_factory.mktemp("page") / "board.html"
+    made.write_bytes(to_html(board).encode())
+    return made
 
 
-def column(page: Any, name: str) -> list[str]:
+@pytest.fixture(params=SIZES)
+def page(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
+    """The board, open; it has said nothing and asked for nothing when the test ends."""
+    with opened(browser, file, size=request.param, drawn=None) as found:
+        yield found.page
+        found.is_quiet()
+
+
+def column(page: Page, name: str) -> list[str]:
     """The cells under a head, from top to bottom."""
     heads = page.locator("#board thead th").all_inner_texts()
     place = [head.strip() for head in heads].index(name)
@@ -76,12 +65,12 @@ def column(page: Any, name: str) -> list[str]:
     ]
 
 
-def names(page: Any) -> list[str]:
+def names(page: Page) -> list[str]:
     """The shown models, from top to bottom."""
     return [text.split("\n")[0] for text in column(page, "model")]
 
 
-def test_it_shows_every_run_best_first_with_its_numbers(page: Any, board: Board) -> None:
+def test_it_shows_every_run_best_first_with_its_numbers(page: Page, board: Board) -> None:
     """In the order of the ranking; the page is no wider than the window."""
     assert names(page) == [run.name for run in board.runs]
     for run, change, flips in zip(
@@ -96,7 +85,7 @@ def test_it_shows_every_run_best_first_with_its_numbers(page: Any, board: Board)
     assert page.locator("#shown").inner_text() == "5 of 5 runs"
 
 
-def test_what_is_not_on_the_board_is_below_it(page: Any) -> None:
+def test_what_is_not_on_the_board_is_below_it(page: Page) -> None:
     """With the reason."""
     text = page.locator("main").inner_text()
     assert "Not on the board" in text
@@ -104,14 +93,14 @@ def test_what_is_not_on_the_board_is_below_it(page: Any) -> None:
     assert "Other tasks do not count for the order, as llama-nf4 lack some." in text
 
 
-def test_a_name_is_text(page: Any) -> None:
+def test_a_name_is_text(page: Page) -> None:
     """A model that is called like an image with a script does nothing."""
     assert HOSTILE.rsplit("/", 1)[-1] in names(page)
     assert page.title() == "Compressed runs against org/llama"
     assert page.locator("#board img").count() == 0
 
 
-def test_the_scheme_filters(page: Any, board: Board) -> None:
+def test_the_scheme_filters(page: Page, board: Board) -> None:
     """Only its runs; all again."""
     page.select_option("#scheme", "gptq w4a16")
     assert names(page) == ["llama-gptq-w4a16"]
@@ -120,25 +109,27 @@ def test_the_scheme_filters(page: Any, board: Board) -> None:
     assert len(names(page)) == len(board.runs)
 
 
-def test_a_head_sorts(page: Any, board: Board) -> None:
+def test_a_head_sorts(page: Page, board: Board) -> None:
     """By the number, not its text; from the keyboard too; most flips first."""
     head = page.locator("#board thead th", has_text="flips").first
     head.click()
+    expect(head).to_have_attribute("aria-sort", "descending")
     flips = {run.name: run.entry.pooled.flips for run in board.runs}
     wanted = sorted(flips.values(), reverse=True)
     assert [flips[name] for name in names(page)] == wanted
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")
+    expect(head).to_have_attribute("aria-sort", "ascending")
     assert [flips[name] for name in names(page)] == wanted[::-1]
 
 
-def test_search_finds_models(page: Any) -> None:
+def test_search_finds_models(page: Page) -> None:
     """By a part of the name."""
     page.fill("#search", "int4")
     assert names(page) == ["llama-int4"]
 
 
-def test_one_task_at_a_time(page: Any, board: Board) -> None:
+def test_one_task_at_a_time(page: Page, board: Board) -> None:
     """Its numbers instead of the pool's, dashes where a run lacks it; and back."""
     pooled = column(page, "change")
     page.select_option("#task", "maths")
@@ -146,7 +137,9 @@ def test_one_task_at_a_time(page: Any, board: Board) -> None:
         line = run.entry.tasks.get("maths")
         assert change.split("\n")[0] == ("–" if line is None else signed(line.score_change))
         assert n == ("–" if line is None else "30")
-    page.locator("#board thead th", has_text="choice KL").click()
+    head = page.locator("#board thead th", has_text="choice KL")
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "descending")
     kls = [
         line.choice_kl_mean
         for name in names(page)
@@ -154,30 +147,27 @@ def test_one_task_at_a_time(page: Any, board: Board) -> None:
         if run.name == name and (line := run.entry.tasks.get("maths")) is not None
     ]
     assert kls == sorted(kls, reverse=True)
-    page.locator("#board thead th", has_text="group").click()
+    head = page.locator("#board thead th", has_text="group")
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
     page.select_option("#task", "")
     assert column(page, "change") == pooled
 
 
-def test_it_reads_without_scripts(browser: Any, board: Board, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_readable_by_all(browser: Browser, file: Path, size: str, scheme: Any) -> None:
+    """Contrast, names and keyboard, as axe-core checks them, in both widths and schemes."""
+    with opened(browser, file, size=size, scheme=scheme, drawn=None) as found:
+        violations = Axe().run(found.page).response["violations"]
+        assert [(own["id"], own["nodes"][0]["html"]) for own in violations] == []
+
+
+def test_it_reads_without_scripts(browser: Browser, file: Path) -> None:
     """The pooled board is there; what would do nothing is not shown."""
-    file = tmp_path / "board.html"
-    file.write_bytes(to_html(board).encode())
     context = browser.new_context(java_script_enabled=False)
     found = context.new_page()
     found.goto(file.as_uri())
     assert found.locator("#board tbody tr").count() == 5
     assert not found.locator("#controls").is_visible()
     context.close()
-
-
-def test_a_board_without_a_script_policy_would_be_caught(browser: Any, tmp_path: Path) -> None:
-    """Control: a page that asks for a file of a network is seen to."""
-    asked: list[str] = []
-    found = browser.new_page()
-    found.on("request", lambda made: asked.append(made.url))
-    file = tmp_path / "bad.html"
-    file.write_text("<img src='http://localhost:9/x.png'>")
-    found.goto(file.as_uri())
-    found.close()
-    assert "http://localhost:9/x.png" in asked

@@ -9,6 +9,7 @@ import pytest
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.leaderboard import cache as cache_module
+from lm_eval_flips.leaderboard import gathering
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.leaderboard.cache import Cache
@@ -138,8 +139,12 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     assert "cannot be written" in cache.problem
 
 
-def test_processes_of_their_own_give_the_same_board(tmp_path: Path) -> None:
-    """Two workers, the same bytes."""
+@pytest.mark.parametrize("few", [0, 4])
+def test_processes_of_their_own_give_the_same_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Whether two workers compute, or only read; the same bytes."""
+    monkeypatch.setattr(gathering, "FEW", few)
     write_folder(tmp_path, {"int8": 0.2, "int4": 3.0})
     assert to_csv(board_of(tmp_path, workers=2)) == to_csv(board_of(tmp_path))
 
@@ -154,3 +159,16 @@ def test_tasks_that_are_not_there_are_an_error_at_once(tmp_path: Path) -> None:
     write_folder(tmp_path, {"int8": 0.2})
     with pytest.raises(FlipsError, match="matches 'mmlu'"):
         board_of(tmp_path, asked=Asked(tasks="mmlu"))
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    """In a line, not as a traceback."""
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    from lm_eval_flips.leaderboard.gathering import _result
+
+    waiting: Future[bytes] = Future()
+    waiting.set_exception(BrokenProcessPool("killed"))
+    with pytest.raises(FlipsError, match="was killed, as for lack of memory"):
+        _result(waiting)

@@ -78,7 +78,12 @@ def test_generated_text_has_answers_and_all_that_was_said(tmp_path: Path) -> Non
     paths = [
         logs.write_run(
             tmp_path / name,
-            {"task": [logs.text(0, said, said=[f"So {said}."], exact_match=1.0), logs.text(1, said)]},
+            {
+                "task": [
+                    logs.text(0, said, said=[f"So {said}."], exact_match=1.0),
+                    logs.text(1, said),
+                ]
+            },
         )
         for name, said in (("a", "4"), ("b", "four"))
     ]
@@ -93,7 +98,7 @@ def test_generated_text_has_answers_and_all_that_was_said(tmp_path: Path) -> Non
 
 
 def test_a_cloze_shows_its_continuation_with_both_probabilities(tmp_path: Path) -> None:
-    """exp of the log-likelihood; the answer of the run that found it likeliest."""
+    """The exponential of the log-likelihood; the answer of the run that found it likeliest."""
     paths = [
         logs.write_run(tmp_path / name, {"task": [logs.cloze(0, value, greedy=greedy)]})
         for name, value, greedy in (("a", -0.5, True), ("b", -1.5, False))

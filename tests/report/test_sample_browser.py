@@ -9,7 +9,6 @@ import pytest
 
 from lm_eval_flips import compare
 from lm_eval_flips.report.changed import find_changed, read_changed
-from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.embedded import json_text
 from lm_eval_flips.report.sample_browser import browser_data
 from tests import reports
@@ -19,7 +18,7 @@ def test_texts_stand_once_and_numbers_for_each_run(tmp_path: Path) -> None:
     """Three runs that change the same questions share their texts."""
     comparison = compare(*reports.ordinary(tmp_path, {"q8": 0.5, "q4": 1.5, "q3": 3.0}))
     found = find_changed(comparison)
-    data = browser_data(found, shown_runs(comparison))
+    data = browser_data(comparison, found)
     assert data["runs"] == ["q8", "q4", "q3"]
     keys = [(text["task"], text["filter"], text["doc"]) for text in data["documents"]]
     assert len(keys) == len(set(keys)) < len(found)
@@ -48,7 +47,7 @@ def test_texts_stand_once_and_numbers_for_each_run(tmp_path: Path) -> None:
 def test_long_prompts_do_not_fill_the_page(tmp_path: Path) -> None:
     """100 kB of prompt become 3 kB, with the number of characters that are left out."""
     comparison = compare(*reports.hostile(tmp_path))
-    data = browser_data(find_changed(comparison), shown_runs(comparison))
+    data = browser_data(comparison, find_changed(comparison))
     (text,) = [text for text in data["documents"] if text.get("cut")]
     assert text["question"].endswith("and what is the end?")
     assert text["cut"] == reports.LONG + 20 - 3000

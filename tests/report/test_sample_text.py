@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,10 @@ from lm_eval_flips.report.sample_text import WHOLE, Limits, SampleText
 from tests import logs
 
 
-def one_text(
-    folder: Path, question: str, *, limits: Limits = WHOLE, **changes: object
-) -> SampleText:
+def one_text(folder: Path, question: str, *, limits: Limits = WHOLE, **changes: Any) -> SampleText:
     """The text of the one changed sample with this prompt."""
     paths = [
-        logs.write_run(
-            folder / name, {"task": [logs.choice(0, row, question=question)]}, **changes
-        )
+        logs.write_run(folder / name, {"task": [logs.choice(0, row, question=question)]}, **changes)
         for name, row in (("a", [-1.0, -2.0]), ("b", [-2.0, -1.0]))
     ]
     (sample,) = read_changed(find_changed(compare(*paths, metric="acc")), limits=limits)

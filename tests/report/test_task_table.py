@@ -18,7 +18,7 @@ def test_every_row_is_there_with_the_numbers_of_the_comparison(tmp_path: Path) -
     """Tasks, groups and the pool; sorted by the number, shown as the terminal does."""
     comparison = compare(*reports.ordinary(tmp_path, {"int4": 1.5}))
     (run,) = comparison.compressed
-    data = table_data(comparison, ["int4"])
+    data = table_data(comparison)
     rows = [*run.tasks, *run.groups, run.pooled]
     assert len(data["rows"]) == len(rows)
     for shown, row in zip(data["rows"], rows, strict=True):
@@ -41,7 +41,7 @@ def test_every_row_is_there_with_the_numbers_of_the_comparison(tmp_path: Path) -
 def test_a_single_task_has_no_second_row(tmp_path: Path) -> None:
     """Its pool says the same."""
     comparison = compare(*reports.ordinary(tmp_path, {"int4": 1.5}), tasks="arc", metric="acc")
-    assert [row["kind"] for row in table_data(comparison, ["int4"])["rows"]] == ["task"]
+    assert [row["kind"] for row in table_data(comparison)["rows"]] == ["task"]
 
 
 def test_what_cannot_be_drawn_is_not(tmp_path: Path) -> None:
@@ -56,5 +56,5 @@ def test_what_cannot_be_drawn_is_not(tmp_path: Path) -> None:
         )
         for name, row in (("a", [-1.0, -2.0]), ("b", [-2.0, -1.5]))
     ]
-    rows = table_data(compare(*paths), ["b"])["rows"]
+    rows = table_data(compare(*paths))["rows"]
     assert [row["drawn"] for row in rows if row["name"] == "page"] == [None] * 3

@@ -13,6 +13,7 @@
     const result = await vegaEmbed(node, spec, { config, actions: false, renderer: "svg", logLevel: 1 });
     drawn.set(node, result);
     node.classList.add("drawn");
+    node.classList.toggle("dark", dark.matches);
   }
 
   // Figures of unlike heights side by side: each spans as many pixels as it needs.

@@ -41,6 +41,11 @@ function library(name) {
   }
 }
 
+// DataTables names all its lists of pages alike.
+function nameOfPages(table, name) {
+  table.table().container().querySelector(".dt-paging nav")?.setAttribute("aria-label", name);
+}
+
 // Runs a section's code when it comes near, and all of it in idle moments before that.
 const waiting = [];
 function whenNear(node, work) {

@@ -83,8 +83,9 @@
     if (text.choices.length < 2 || before === null || after === null || before === undefined || after === undefined) return "";
     if (text.p[before] === null) return "";
     const quoted = (place) => element("q", { dir: "auto", text: short(text.choices[place]) });
-    const made = element("p", { class: "says" }, `The baseline gave ${percent(text.p[before])} to `, quoted(before), ", ");
-    made.append(text.margin >= 0.5 ? "surely" : text.margin >= 0.1 ? "clearly" : "barely", ` ahead of the next by ${fixed(100 * text.margin, 1)} points. `);
+    const sure = text.margin >= 0.5 ? "sure" : text.margin >= 0.1 ? "fairly sure" : "unsure";
+    const ahead = `, ${fixed(100 * text.margin, 1)} points ahead of the next. `;
+    const made = element("p", { class: "says" }, `The baseline was ${sure}: it gave ${percent(text.p[before])} to `, quoted(before), ahead);
     if (before === after) made.append(`The compressed model answers the same, with ${percent(sample.p[after])}.`);
     else made.append(`The compressed model gives that ${percent(sample.p[before])} and answers `, quoted(after), ` with ${percent(sample.p[after])}.`);
     return made;
@@ -124,10 +125,10 @@
     const made = element("div", { class: "answers" });
     for (const [place, who] of ["Baseline", "Compressed"].entries()) {
       const answer = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s answer`, text: sample.answers[place] || "(nothing)" });
-      const side = element("div", {}, element("h4", { text: `${who}'s answer` }), answer);
+      const side = element("div", {}, element("h3", { text: `${who}'s answer` }), answer);
       if (sample.said) {
         const whole = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s whole response`, text: sample.said[place] || "(nothing)" });
-        side.append(element("h4", { text: "The whole response" }), whole);
+        side.append(element("h3", { text: "The whole response" }), whole);
       }
       made.append(side);
     }
@@ -184,7 +185,7 @@
   }
 
   const numeric = (name, title, value, cell) => ({
-    name, title, data: null, type: "num", className: "num c-num" + (name === "margin" ? "" : " c-many"),
+    name, title, data: null, type: "num", className: name === "margin" ? "num c-num c-margin" : "num c-num c-many",
     render: (_, type, sample) => (type === "display" ? cell(sample) : value(sample) ?? Number.NEGATIVE_INFINITY),
   });
 
@@ -231,8 +232,16 @@
     else table.order([]).draw();
   }
 
-  function show(sample) {
+  // Without a table drawn anew for it, which would move the focus.
+  let clearing = false;
+  function clear() {
+    clearing = true;
     by("sample-filters").reset();
+    clearing = false;
+  }
+
+  function show(sample) {
+    clear();
     readFilters();
     table.order([]).draw();
     const row = table.row((_, own) => own === sample);
@@ -258,7 +267,7 @@
   // From a number elsewhere in the page to the samples behind it
   window.showSamples = ({ run, task, direction }) => {
     build();
-    by("sample-filters").reset();
+    clear();
     by("sample-run").value = run ?? "";
     by("sample-task").value = task ?? "";
     for (const box of by("sample-directions").querySelectorAll("input")) box.checked = box.value === direction;
@@ -302,13 +311,16 @@
         later = setTimeout(apply, 40);
       });
       by("sample-filters").addEventListener("input", (event) => (event.target.id === "sample-order" ? sort() : apply()));
-      by("sample-filters").addEventListener("reset", () => setTimeout(() => { sort(); apply(); }));
+      by("sample-filters").addEventListener("reset", () => {
+        if (!clearing) setTimeout(() => { sort(); apply(); });
+      });
       by("sample-filters").addEventListener("submit", (event) => event.preventDefault());
       table.on("click", "tr.sample", (event) => {
         if (window.getSelection().toString() || event.target.closest("a")) return;
         const row = table.row(event.target.closest("tr"));
         toggle(row, !row.child.isShown());
       });
+      nameOfPages(table, "Pages of samples");
       table.draw();
       const first = table.row({ order: "applied" }, 0);
       if (first.any()) toggle(table.row(table.rows({ order: "applied" }).indexes()[0]), true);

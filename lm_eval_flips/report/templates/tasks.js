@@ -101,6 +101,7 @@
       const text = `${row.name} ${row.metric} ${data.runs[row.run]}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
+    nameOfPages(table, "Pages of tasks");
     const count = document.getElementById("task-count");
     table.on("draw", () => {
       const { recordsDisplay, recordsTotal } = table.page.info();

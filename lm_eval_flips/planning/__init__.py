@@ -1,0 +1,1 @@
+"""Evaluating fewer samples: which documents to draw, and what the drawn ones tell of all."""

@@ -1,0 +1,129 @@
+"""Documents and their rates -> strata, draws, and what an interval would be worth then.
+
+Within a task, documents are put in order of their top margin and cut into strata of equal expected
+spread, so that each is drawn about equally often: many narrow strata where answers change, few wide
+ones where they do not. Right and wrong answers are kept apart where there are draws for it, since
+only the former can be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.measures.allocation import least, neyman
+from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.measures.stratified import share_interval
+from lm_eval_flips.planning.population import Population
+from lm_eval_flips.planning.rates import Rates
+
+DRAWS = 6.0  # about as many of each stratum
+APART = 12.0  # draws of a task from which right and wrong answers are kept apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Strata:
+    """Every task's strata and how many of each are drawn, in one row.
+
+    ``task`` is each stratum's task by number, ``rows`` its documents' rows in that task;
+    ``correct`` what the baseline answered there, None for both.
+    """
+
+    task: list[int]
+    rows: list[Tensor]
+    correct: list[bool | None]
+    drawn: Tensor
+    rates: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """Documents of each stratum."""
+        return torch.tensor([len(rows) for rows in self.rows])
+
+    @property
+    def all_flips(self) -> float:
+        """Expected share of all documents whose answer changes."""
+        sizes = self.sizes.double()
+        return float((sizes * self.rates).sum() / sizes.sum())
+
+    def interval(self) -> Interval:
+        """The 95 % interval of all_flips, if rates are as expected."""
+        return share_interval(self.all_flips, sizes=self.sizes, drawn=self.drawn, rates=self.rates)
+
+
+def minimum(known: Sequence[Population]) -> int:
+    """The fewest draws: two of each task, for one alone shows no spread."""
+    return int(least(torch.tensor([len(own) for own in known])).sum())
+
+
+def stratify(known: Sequence[Population], rates: Sequence[Rates], budget: int) -> Strata:
+    """Cut all tasks into strata and share the budget among them.
+
+    Raises:
+        FlipsError: the budget is too small, or larger than all documents.
+    """
+    documents, fewest = sum(len(own) for own in known), minimum(known)
+    if budget > documents:
+        raise FlipsError(
+            f"a budget of {budget} samples is more than the {documents} documents there are"
+        )
+    if budget < fewest:
+        raise FlipsError(
+            f"a budget of {budget} samples is too small: {len(known)} tasks need two each, "
+            f"{fewest} in all; raise --budget or choose tasks with --tasks"
+        )
+    draws = DRAWS
+    while True:
+        found = list(_cut(known, rates, budget, draws))
+        sizes = torch.tensor([len(rows) for _, rows, _ in found])
+        if int(least(sizes).sum()) <= budget:
+            break
+        draws *= 2
+    means = torch.stack([rates[task].all_flips[rows].mean() for task, rows, _ in found])
+    drawn = neyman(sizes=sizes, spreads=(means * (1 - means)).sqrt(), n=budget)
+    return Strata(
+        task=[task for task, _, _ in found],
+        rows=[rows for _, rows, _ in found],
+        correct=[correct for _, _, correct in found],
+        drawn=drawn,
+        rates=means,
+    )
+
+
+def _cut(
+    known: Sequence[Population], rates: Sequence[Rates], budget: int, draws: float
+) -> Iterator[tuple[int, Tensor, bool | None]]:
+    """Each stratum's task, rows and correctness, with about so many draws each."""
+    total = sum(float(own.spreads.sum()) for own in rates)
+    for task, (own, expected) in enumerate(zip(known, rates, strict=True)):
+        share = budget * expected.spreads / total
+        apart = float(share.sum()) >= max(APART, 2 * draws) and own.margin is not None
+        parts: list[tuple[bool | None, Tensor]] = [(None, torch.ones(len(own)).bool())]
+        if apart:
+            parts = [(answer, own.correct == answer) for answer in (True, False)]
+        for answer, of in parts:
+            rows = of.nonzero()[:, 0]
+            if len(rows):
+                count = max(1, round(float(share[rows].sum()) / draws))
+                margin = None if own.margin is None else own.margin[rows]
+                for part in _even(margin, share[rows], count):
+                    yield task, rows[part], answer
+
+
+def _even(margin: Tensor | None, shares: Tensor, count: int) -> Iterator[Tensor]:
+    """Rows in order of margin, cut where shares add up alike; equal margins stay together."""
+    if margin is None or count == 1:
+        yield torch.arange(len(shares))
+        return
+    values, places = np.unique(margin.cpu().numpy(), return_inverse=True)
+    place = torch.from_numpy(places)
+    mass = torch.zeros(len(values), dtype=torch.float64).index_add_(0, place, shares.double())
+    middle = (mass.cumsum(0) - mass / 2) / mass.sum()
+    labels = (middle * count).long().clamp(max=count - 1)[place]
+    for label in sorted(set(labels.tolist())):
+        yield (labels == label).nonzero()[:, 0]
