@@ -1,11 +1,12 @@
-"""How likely an answer changes at a top margin: expected beforehand, and smoothed from counts.
+"""How likely an answer changes, expected beforehand, and smoothed from counts.
 
-Compression adds noise to log-likelihoods. An answer changes where the noise of the difference
-between the best two choices exceeds the difference, which for two choices is
-``2 artanh(top margin)``: that gives the normal curve below. How large the noise is depends on the
-compression, the model and the length of the choices, so the expected curve is a mean over noises
-from a quarter to four times a middle one; its tail keeps samples that are sure from being neglected
-where the noise is larger than was thought.
+Compression adds noise to log-likelihoods, about alike for every token, so that a choice's noise
+grows with the root of its length. An answer changes where the noise of the difference between the
+best two choices exceeds the difference, from which top margins come: a sample's *lead* is that
+difference in units of its noise, and the chance is the normal curve at it. How large the noise of a
+token is depends on the compression and on the model, so the expected curve is a mean over noises
+from a quarter to four times a middle one; its tail keeps samples that look safe from being
+neglected where the noise is larger than was thought.
 """
 
 from __future__ import annotations
@@ -18,35 +19,83 @@ from torch import Tensor
 
 from lm_eval_flips.shapes import Float
 
-# Middle noise, in nats, set by hand: over margins that are spread evenly the curve's mean is 6 %
-# and 14 %, somewhat above the flips that arXiv 2407.09141 found at 8 bits (2.5 to 4.2 %) and at
-# 4 bits (5.7 to 10.9 %). SmolLM2's 8-bit run had been looked at before, so that what
-# plan_savings.py measures on it is not quite blind.
-NOISES = {"8bit": 0.2, "4bit": 0.6}
+# Middle noise of a token in nats. The rule and the 8-bit value are from SmolLM2's runs over the
+# quickstart's tasks, where the noise of differences of 2 to 500 characters is 0.08 to 0.1 times the
+# root of their tokens; the 4-bit value was set by hand between that and what the same runs show for
+# one scale in 64 weights (0.6 to 1.1), which is coarser than 4-bit models usually are. The runs that
+# tests/benchmarks/plan_savings.py judges by had been looked at by then.
+NOISES = {"8bit": 0.1, "4bit": 0.25}
 SPREAD = (0.25, 0.5, 1.0, 2.0, 4.0)
-LOWEST = 0.002  # no margin makes an answer safe
+LOWEST = 0.002  # no lead makes an answer safe
+CHARACTERS = 4  # of a token, about
+UNKNOWN = 16.0  # characters of a choice whose length the log does not tell
 
 STRENGTH = 3.0  # draws that the fitted curve is worth in each stratum
 SLOPE_ERROR = 1.0  # standard deviation of the fitted slope around 1, what is expected beforehand
 ITERATIONS = 50
 
 
-def expected_rate(margin: Float[Tensor, " samples"], noise: float) -> Float[Tensor, " samples"]:
-    """Expected chance that an answer of this top margin changes, ``[samples]``, 0..0.5.
+def leads(
+    scores: Float[Tensor, "samples choices"],
+    lengths: Float[Tensor, "samples choices"],
+    *,
+    divisors: Float[Tensor, "samples choices"] | None = None,
+) -> Float[Tensor, " samples"]:
+    """How far the best choice is ahead of the second, in units of one token's noise.
+
+    inf for a sample with a single choice.
 
     Args:
-        margin: the baseline's top margins, 0..1.
-        noise: middle noise of the difference of two log-likelihoods, in nats; see ``NOISES``.
+        scores: as the metric compares them, nats, -inf beyond a sample's choices.
+        lengths: of the choices in characters, nan where unknown.
+        divisors: what a metric like acc_norm divides log-likelihoods by; None for nothing.
 
     Example:
         >>> import torch
-        >>> expected_rate(torch.tensor([0.0, 0.2, 0.9]), 0.6)
-        tensor([0.5000, 0.2284, 0.0234], dtype=torch.float64)
+        >>> leads(torch.tensor([[-1.0, -3.0]]), torch.tensor([[1.0, 12.0]]))
+        tensor([1.], dtype=torch.float64)
     """
-    difference = 2 * torch.atanh(margin.double().clamp(0, 1 - 1e-12))
-    noises = noise * torch.tensor(SPREAD, dtype=torch.float64, device=margin.device)
-    rates: Tensor = torch.special.ndtr(-difference[:, None] / noises).mean(-1)
+    if scores.shape[1] < 2:
+        return torch.full((len(scores),), torch.inf, dtype=torch.float64, device=scores.device)
+    best = scores.double().topk(2, dim=-1)
+    characters = lengths.double().nan_to_num(UNKNOWN)
+    variances = (characters / CHARACTERS).clamp(min=1)
+    if divisors is not None:
+        variances = variances / divisors.double().nan_to_num(UNKNOWN).clamp(min=1) ** 2
+    noise = variances.gather(1, best.indices).sum(-1).sqrt()
+    return (best.values[:, 0] - best.values[:, 1]) / noise
+
+
+def expected_rate(lead: Float[Tensor, " samples"], noise: float) -> Float[Tensor, " samples"]:
+    """Expected chance that an answer with this lead changes, ``[samples]``, 0..0.5.
+
+    Args:
+        lead: what ``leads`` gives.
+        noise: middle noise of a token, in nats; see ``NOISES``.
+
+    Example:
+        >>> import torch
+        >>> expected_rate(torch.tensor([0.0, 0.2, 1.0]), 0.25)
+        tensor([0.5000, 0.2513, 0.0372], dtype=torch.float64)
+    """
+    noises = noise * torch.tensor(SPREAD, dtype=torch.float64, device=lead.device)
+    rates: Tensor = torch.special.ndtr(-lead.double()[:, None] / noises).mean(-1)
     return rates.clamp(min=LOWEST)
+
+
+def unknown_rate(noise: float) -> float:
+    """Expected chance where nothing is known of an answer: the mean over top margins from 0 to 1.
+
+    Of two choices of unknown length.
+
+    Example:
+        >>> round(unknown_rate(0.25), 3)
+        0.165
+    """
+    margins = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
+    scores = torch.log(torch.cat([1 + margins, 1 - margins], 1) / 2)
+    lead = leads(scores, torch.full_like(scores, torch.nan))
+    return float(expected_rate(lead, noise).mean())
 
 
 def smoothed_rates(

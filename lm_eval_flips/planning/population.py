@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.paired_metric import PairedMetric, paired_metrics
+from lm_eval_flips.measures.change_rates import leads
+from lm_eval_flips.paired_metric import PairedMetric, as_compared, paired_metrics
 from lm_eval_flips.pairing import pair
 from lm_eval_flips.pooling import primaries
 from lm_eval_flips.reading import read_samples
@@ -25,7 +26,8 @@ class Population:
     """Every document of one task as the baseline answered it, sorted by doc_id.
 
     ``margin`` is the top margin of its answer under ``metric``, None where the log has no choices;
-    ``others`` the number of answers that it might change to.
+    ``lead`` the same in units of noise (``measures.change_rates.leads``), by which documents are
+    put in order; ``others`` the number of answers that an answer might change to.
     """
 
     task: str
@@ -33,6 +35,7 @@ class Population:
     metric: str
     samples: Samples
     margin: Tensor | None
+    lead: Tensor | None
     correct: Tensor
     others: Tensor
     fewshot_drawn: bool
@@ -91,10 +94,18 @@ def _population(base: Run, samples: Samples, metric: PairedMetric) -> Population
         metric=metric.metric,
         samples=samples,
         margin=margin,
+        lead=None if margin is None else _lead(metric),
         correct=metric.baseline_correct,
         others=ones if metric.choices is None else (metric.choices - 1).clamp(min=1),
         fewshot_drawn=base.draws_fewshot(samples.task.name),
     )
+
+
+def _lead(metric: PairedMetric) -> Tensor | None:
+    pairs, name = metric.pairs, metric.metric
+    scores = as_compared(pairs, pairs.baseline, name)
+    divisors = {"acc_norm": pairs.chars, "acc_bytes": pairs.bytes}.get(name)
+    return None if scores is None else leads(scores, pairs.chars, divisors=divisors)
 
 
 def refuse_no_margins(known: Sequence[Population]) -> None:

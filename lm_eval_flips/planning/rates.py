@@ -16,6 +16,7 @@ from lm_eval_flips.measures.change_rates import (
     NOISES,
     expected_rate,
     smoothed_rates,
+    unknown_rate,
 )
 from lm_eval_flips.paired_metric import PairedMetric, paired_metric
 from lm_eval_flips.pairing import Pairs, pair
@@ -23,7 +24,8 @@ from lm_eval_flips.planning.population import Population
 from lm_eval_flips.reading import read_samples
 from lm_eval_flips.runs import Run
 
-BINS = 10  # classes of margin in each task, in which a pilot's changes are counted
+BINS = 10  # classes of each task, in which a pilot's changes are counted
+FARTHEST = 1e6  # a lead of a single possible choice is inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +43,7 @@ class Rates:
 
 
 def prior_rates(known: Sequence[Population], prior: str) -> list[Rates]:
-    """Built-in rates by top margin.
+    """Built-in rates by the lead of the baseline's answer.
 
     Args:
         known: the tasks' documents.
@@ -56,11 +58,9 @@ def prior_rates(known: Sequence[Population], prior: str) -> list[Rates]:
 
 
 def _prior(own: Population, prior: str) -> Tensor:
-    if own.margin is None:
-        # nothing is known of these answers: the mean over all margins
-        margins = torch.linspace(0, 1, 101, dtype=torch.float64)
-        return torch.full((len(own),), float(expected_rate(margins, NOISES[prior]).mean()))
-    return expected_rate(own.margin, NOISES[prior])
+    if own.lead is None:
+        return torch.full((len(own),), unknown_rate(NOISES[prior]), dtype=torch.float64)
+    return expected_rate(own.lead, NOISES[prior])
 
 
 def _rates(own: Population, all_flips: Tensor) -> Rates:
@@ -78,7 +78,7 @@ def pilot_rates(
 ) -> list[Rates]:
     """Rates as another compressed run shows them, over some or all of the documents.
 
-    Its changes are counted in each task's classes of margin, and smoothed towards what was expected
+    Its changes are counted in each task's classes of leads, and smoothed towards what was expected
     before, so that few of them do not say too much.
 
     Args:
@@ -122,11 +122,12 @@ def _pilot_metric(base: Run, pilot: Run, own: Population) -> PairedMetric | None
 
 
 def _classes(own: Population) -> Tensor:
-    """The class of margin of each document: tenths of the task."""
-    if own.margin is None:
+    """The class of each document: tenths of the task, in order of leads."""
+    if own.lead is None:
         return torch.zeros(len(own), dtype=torch.int64)
-    ends = own.margin.quantile(torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1])
-    return torch.bucketize(own.margin, torch.from_numpy(np.unique(ends.numpy())), right=True)
+    lead = own.lead.clamp(max=FARTHEST)
+    ends = lead.quantile(torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1])
+    return torch.bucketize(lead, torch.from_numpy(np.unique(ends.numpy())), right=True)
 
 
 def _sums(

@@ -1,6 +1,6 @@
 """Documents and their rates -> strata, draws, and what an interval would be worth then.
 
-Within a task, documents are put in order of their top margin and cut into strata of equal expected
+Within a task, documents are put in order of their top margins, in units of noise, and cut into strata of equal expected
 spread, so that each is drawn about equally often: many narrow strata where answers change, few wide
 ones where they do not. Right and wrong answers are kept apart where there are draws for it, since
 only the former can be lost.
@@ -110,17 +110,17 @@ def _cut(
             rows = of.nonzero()[:, 0]
             if len(rows):
                 count = max(1, round(float(share[rows].sum()) / draws))
-                margin = None if own.margin is None else own.margin[rows]
-                for part in _even(margin, share[rows], count):
+                lead = None if own.lead is None else own.lead[rows]
+                for part in _even(lead, share[rows], count):
                     yield task, rows[part], answer
 
 
-def _even(margin: Tensor | None, shares: Tensor, count: int) -> Iterator[Tensor]:
-    """Rows in order of margin, cut where shares add up alike; equal margins stay together."""
-    if margin is None or count == 1:
+def _even(lead: Tensor | None, shares: Tensor, count: int) -> Iterator[Tensor]:
+    """Rows in order of their leads, cut where shares add up alike; equal leads stay together."""
+    if lead is None or count == 1:
         yield torch.arange(len(shares))
         return
-    values, places = np.unique(margin.cpu().numpy(), return_inverse=True)
+    values, places = np.unique(lead.cpu().numpy(), return_inverse=True)
     place = torch.from_numpy(places)
     mass = torch.zeros(len(values), dtype=torch.float64).index_add_(0, place, shares.double())
     middle = (mass.cumsum(0) - mass / 2) / mass.sum()

@@ -157,8 +157,8 @@ def _loss_lines(run: RunComparison) -> Iterator[str]:
     where = "" if found.largest_task is None else f" ({found.largest_task})"
     yield (
         f"{WORSE} of all samples pooled {p_value(found.pooled)}; of the {found.n} "
-        f"task{'s' * (found.n != 1)} that changed, by Fisher {p_value(found.fisher)}, by the largest "
-        f"loss {p_value(found.largest)}{where}"
+        f"task{'s' * (found.n != 1)} that changed, by Fisher {p_value(found.fisher)}, "
+        f"by the largest loss {p_value(found.largest)}{where}"
     )
     changed = [f"{row.name} {p_value(row.p_holm)}" for row in run.tasks if row.p_holm < LEVEL]
     if changed:

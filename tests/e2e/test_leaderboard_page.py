@@ -17,7 +17,7 @@ from lm_eval_flips.report.numbers import percent, signed
 from tests.browsing import SIZES, chromium, opened
 from tests.leaderboard.folders import board_of, write_folder, write_one
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
 HOSTILE = "org/<img src=x onerror=document.title='run'>&lt;b&gt;-awq"
 

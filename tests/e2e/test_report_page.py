@@ -19,7 +19,7 @@ from tests import reports
 from tests.browsing import SIZES, Opened, chromium, opened
 from tests.report.test_page import BAD, bad_input
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
