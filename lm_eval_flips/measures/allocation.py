@@ -89,11 +89,11 @@ def plain_samples(
 
     Example:
         >>> plain_samples(variance=0.05 * 0.95, half_width=0.01, documents=3000)
-        1135
+        1135.0
     """
     if isnan(variance) or isnan(half_width) or variance <= 0:
         return nan
     if half_width <= 0:
-        return documents
+        return float(documents)
     unlimited = variance * (normal_quantile(level) / half_width) ** 2
-    return ceil(unlimited / (1 + unlimited / documents))
+    return float(ceil(unlimited / (1 + unlimited / documents)))

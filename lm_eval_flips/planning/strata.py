@@ -1,9 +1,9 @@
 """Documents and their rates -> strata, draws, and what an interval would be worth then.
 
-Within a task, documents are put in order of their top margins, in units of noise, and cut into strata of equal expected
-spread, so that each is drawn about equally often: many narrow strata where answers change, few wide
-ones where they do not. Right and wrong answers are kept apart where there are draws for it, since
-only the former can be lost.
+Within a task, documents are put in order of their top margins, in units of noise, and cut into
+strata of equal expected spread, so that each is drawn about equally often: many narrow strata where
+answers change, few wide ones where they do not. Right and wrong answers are kept apart where there
+are draws for it, since only the former can be lost.
 """
 
 from __future__ import annotations

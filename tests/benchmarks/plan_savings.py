@@ -109,9 +109,7 @@ def main() -> None:
     pilot = None if arguments.pilot is None else load_run(arguments.pilot)
     base, run = load_run(arguments.baseline), load_run(arguments.compressed)
     known = know(base, tasks=arguments.tasks, pilot=pilot, prior=arguments.prior)
-    compressed = {
-        own.task: read_samples(run.tasks[own.task])[own.filter] for own in known.tasks
-    }
+    compressed = {own.task: read_samples(run.tasks[own.task])[own.filter] for own in known.tasks}
     full = Full(known, compressed)
     for budget in arguments.budget:
         print(f"{run.model}: {budget} of {known.documents} documents, {known.source}")
