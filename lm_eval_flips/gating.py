@@ -7,7 +7,7 @@ needed. What has no number is undecided too, never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isnan, nan
@@ -19,7 +19,7 @@ import msgspec
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
 from lm_eval_flips.pooling import one_row_each
-from lm_eval_flips.result import Comparison, Row, RunComparison
+from lm_eval_flips.result import Comparison, PlannedRow, Row, RunComparison
 
 Judge = Literal["interval", "point"]
 Outcome = Literal["pass", "fail", "undecided"]
@@ -180,10 +180,11 @@ def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
 
 
 def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
+    pooled = run.pooled if run.planned is None else run.planned.pooled
     for rule, threshold in config.pooled.given.items():
-        yield _ruling(run.pooled, POOLED, rule, threshold, config.judge)
+        yield _ruling(pooled, POOLED, rule, threshold, config.judge)
     for pattern, thresholds in config.tasks.items():
-        rows = one_row_each((*run.tasks, *run.groups))
+        rows = _rows(run)
         found = [row for row in rows.values() if fnmatchcase(row.name, pattern)]
         if not found:
             have = named(list(rows), shown=10)
@@ -193,8 +194,20 @@ def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
                 yield _ruling(row, row.name, rule, threshold, config.judge)
 
 
-def _ruling(row: Row, name: str, rule: str, threshold: float, how: Judge) -> Ruling:
-    value, interval = _measured(row, rule)
+def _rows(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
+    """A row for each task and group, a plan's where the run is of its samples."""
+    if run.planned is None:
+        return one_row_each((*run.tasks, *run.groups))
+    rows = (*run.planned.tasks, *run.planned.groups)
+    binary = {row.name: row for row in reversed(rows) if "flips" in row.estimates}
+    return {row.name: binary.get(row.name, row) for row in reversed(rows)}
+
+
+def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: Judge) -> Ruling:
+    if isinstance(row, PlannedRow):
+        value, interval = _estimated(row, rule)
+    else:
+        value, interval = _measured(row, rule)
     if rule == "equivalence_margin":
         outcome = _within(value, interval, threshold, how)
     else:
@@ -231,6 +244,23 @@ def _measured(row: Row, rule: str) -> tuple[float, Interval]:
         case _:
             return row.score_change, change
     return value, intervals.get(name, NO_INTERVAL)
+
+
+def _estimated(row: PlannedRow, rule: str) -> tuple[float, Interval]:
+    """The same of a plan's samples: the weighted estimate, and its interval for such questions.
+
+    So that a gate decides about a planned run as about a full one.
+    """
+    change = row.estimates["score_change"]
+    if rule == "equivalence_margin":
+        return change.value, NO_INTERVAL if row.equivalence is None else row.equivalence.inner
+    if rule == "max_loss":
+        if row.higher_is_better:
+            return -change.value, Interval(-change.general.high, -change.general.low)
+        return change.value, change.general
+    name = rule.removeprefix("max_")
+    found = row.estimates.get(name, row.estimates.get(f"{name}_first_position"))
+    return (nan, NO_INTERVAL) if found is None else (found.value, found.general)
 
 
 def _at_most(value: float, interval: Interval, threshold: float, how: Judge) -> Outcome:

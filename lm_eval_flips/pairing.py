@@ -136,7 +136,8 @@ def mismatch(baseline: Samples, compressed: Samples, found: Mapping[str, NDArray
             "--samples list does: sort it and rerun"
         )
     flags = dict.fromkeys(RERUN[reason] for reason in found)
-    return f"{message}. Rerun both with the same {', '.join(flags)}"
+    planned = "; a plan's samples go with --plan" if list(found) == ["only in the baseline"] else ""
+    return f"{message}. Rerun both with the same {', '.join(flags)}{planned}"
 
 
 def _same_documents(baseline: Samples, compressed: Samples) -> bool:

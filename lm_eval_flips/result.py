@@ -173,12 +173,14 @@ class RunSummary:
 class Estimate:
     """What all documents would show, estimated from those that were drawn by a plan.
 
-    ``interval`` is the 95 % interval of what the full run would have shown; ``plain_samples`` how
-    many samples plain random sampling would need for one as narrow, nan where that is undefined.
+    ``interval`` is the 95 % interval of what the full run would have shown; ``general`` that of
+    questions like these, as the intervals of a full run are. ``plain_samples`` is how many samples
+    plain random sampling would need for an ``interval`` as narrow, nan where that is undefined.
     """
 
     value: float
     interval: Interval
+    general: Interval
     plain_samples: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from lm_eval_flips.cli.options import (
     OnNan,
     OnNanOption,
     OverwriteOption,
+    PlanOption,
     ReportOption,
     SizeOption,
     TasksOption,
@@ -28,6 +30,7 @@ from lm_eval_flips.cli.output import console, refuse_existing, write, writing
 from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.reader import reader
 from lm_eval_flips.cli.report import PageAhead
+from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.given_sizes import parse_sizes
 
 if TYPE_CHECKING:
@@ -79,6 +82,7 @@ def compare(
     equivalence_margin: MarginOption = None,
     cluster: ClusterOption = None,
     bootstrap: BootstrapOption = None,
+    plan: PlanOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     near_kl: Annotated[
         float, typer.Option(min=0, help="Runs with a smaller mean KL are near the baseline.")
@@ -89,6 +93,8 @@ def compare(
     """Compare compressed runs with their baseline, sample by sample."""
     for file in (json_file, per_sample):
         refuse_existing(file, overwrite=overwrite)
+    if plan is not None:
+        _refuse_pictures({"--report": report, "--plots": plots, "--model-card": model_card})
     sizes = parse_sizes(size or ())
     pictures = None if plots is None else PlotsAhead(plots, overwrite=overwrite)
     page = None if report is None else PageAhead(report, overwrite=overwrite)
@@ -115,6 +121,7 @@ def compare(
             cluster=cluster,
             bootstrap=None if bootstrap is None else Bootstrap(replicates=bootstrap, seed=seed),
             near_kl=near_kl,
+            plan=plan,
             device=device,
             read=read,
         )
@@ -144,6 +151,14 @@ def compare(
         pictures.write(result, sizes=sizes)
     if page is not None:
         page.write(result, sizes=sizes)
+
+
+def _refuse_pictures(asked: Mapping[str, Path | None]) -> None:
+    for option, given in asked.items():
+        if given is not None:
+            raise FlipsError(
+                f"{option} is of all documents, of which --plan has some: leave one of them out"
+            )
 
 
 def _print_flip(console: Console, sample: FlippedSample) -> None:

@@ -16,6 +16,7 @@ from lm_eval_flips.cli.options import (
     OnNan,
     OnNanOption,
     OverwriteOption,
+    PlanOption,
     TasksOption,
 )
 from lm_eval_flips.cli.output import refuse_existing, write, writing
@@ -52,6 +53,7 @@ def gate(
     metric: MetricOption = None,
     tasks: TasksOption = "*",
     cluster: ClusterOption = None,
+    plan: PlanOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[
@@ -92,6 +94,7 @@ def gate(
         allow_identical=allow_identical,
         equivalence_margin=gating.margin_of(asked),
         cluster=cluster,
+        plan=plan,
     )
     gates = gating.judge(result, asked)
     for line in report.gate_lines(gates):

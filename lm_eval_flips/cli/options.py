@@ -68,6 +68,10 @@ SizeOption = Annotated[
 ReportOption = Annotated[
     Path | None, typer.Option(help="Write one HTML file to look at, which needs nothing else.")
 ]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(help="The plan by which samples were drawn: weighted estimates of all documents."),
+]
 MarginOption = Annotated[
     float | None,
     typer.Option(help="Say whether scores are the same within this margin, such as 0.01."),

@@ -6,10 +6,10 @@ stratum, so that nothing is assumed of their answers, alike or not.
 
 Sources: Cochran, Sampling Techniques (3rd ed. 1977), sections 5.3 and 5.4 (mean, variance,
 Satterthwaite's degrees of freedom). Few draws of a stratum may show no spread where there is some.
-That must not count as none: variances of strata are mixed with their mean, and rates of changes
-with a smooth curve (``change_rates``), each with three draws' weight. Intervals of shares are
-Wilson's, generalised: the shares that lie within z standard errors of the estimate, the errors
-being those that the share itself would bring, every stratum's odds multiplied alike.
+That must not count as none: rates of changes are mixed with a smooth curve (``change_rates``), and
+other variances with their mean over strata. Intervals of shares are Wilson's, generalised: the
+shares that lie within z standard errors of the estimate, the errors being those that the share
+itself would bring, every stratum's odds multiplied alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from math import exp, sqrt
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.change_rates import STRENGTH, smoothed_rates
+from lm_eval_flips.measures.change_rates import smoothed_rates
 from lm_eval_flips.measures.significance import (
     NO_INTERVAL,
     Interval,
@@ -30,6 +30,7 @@ from lm_eval_flips.measures.significance import (
 )
 from lm_eval_flips.shapes import Bool, Float, Int
 
+STRENGTH = 1.0  # draws that the mean variance is worth in each stratum
 FARTHEST = 40.0  # log-odds; beyond lies a share of 0 or 1
 
 
@@ -107,8 +108,8 @@ def standard_error(
     Args:
         values: one number a sample.
         design: how the samples were drawn.
-        strength: draws of the mean variance that are mixed into each stratum's; 0 for the
-            textbook's error.
+        strength: how many draws the strata's mean variance is worth in each; 0 for the textbook's
+            error.
 
     Example:
         >>> import torch
@@ -119,9 +120,9 @@ def standard_error(
         (0.6708..., 4)
     """
     own, freedom = design.variances(values), (design.drawn - 1).double()
-    seen = design.drawn > 1
-    if seen.any():
-        common = (design.shares * own)[seen].sum() / design.shares[seen].sum()
+    open_ = design.drawn < design.sizes
+    if open_.any():
+        common = (design.shares * own)[open_].sum() / design.shares[open_].sum()
         own = (freedom * own + strength * common) / (freedom + strength).clamp(min=1e-12)
     parts = design.factors * own
     variance = float(parts.sum())

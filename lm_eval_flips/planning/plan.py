@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import torch
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.stratified import Design
-
-T = TypeVar("T")
 
 VERSION = 1
 SUFFIX = ".plan.json"
@@ -27,14 +25,16 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
     """Documents of one task that are alike beforehand, and those of them that are drawn.
 
     ``low`` and ``high`` bound the baseline's top margin, None where the log has no choices;
-    ``correct`` is the baseline's answer, None for both. ``all_flips``, ``lost`` and ``won`` are the
-    rates of changes, of losses and of gains that were expected. ``hashes`` are those of the drawn
-    documents, in the order of ``doc_ids``.
+    ``correct`` is what the baseline answered and ``changed`` whether the pilot answered otherwise,
+    None for both. ``all_flips``, ``lost`` and ``won`` are the rates of changes, of losses and of
+    gains that were expected. ``hashes`` are those of the drawn documents, in the order of
+    ``doc_ids``.
     """
 
     low: float | None
     high: float | None
     correct: bool | None
+    changed: bool | None
     documents: int
     all_flips: float
     lost: float
@@ -164,7 +164,7 @@ def load_plan(path: str | Path) -> Plan:
             not sorted.
     """
     samples, own = plan_files(Path(path))
-    plan = _read(own, Plan)
+    plan: Plan = _read(own, Plan)
     if plan.version != VERSION:
         raise FlipsError(f"'{own}' is a plan of version {plan.version}; this reads {VERSION}")
     if samples.exists():
@@ -172,7 +172,7 @@ def load_plan(path: str | Path) -> Plan:
     return plan
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def _read(path: Path, kind: Any) -> Any:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:

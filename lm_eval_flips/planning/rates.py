@@ -24,17 +24,22 @@ from lm_eval_flips.planning.population import Population
 from lm_eval_flips.reading import read_samples
 from lm_eval_flips.runs import Run
 
+CORRELATION = 0.3  # of the changes of two compressed runs; between kinds of 4 bits 0.2 to 0.6
 BINS = 10  # classes of each task, in which a pilot's changes are counted
 FARTHEST = 1e6  # a lead of a single possible choice is inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rates:
-    """Chance of each document of a task that its answer changes, is lost, or is won, 0..1."""
+    """Chance of each document of a task that its answer changes, is lost, or is won, 0..1.
+
+    ``changed`` marks those whose answer the pilot changed, none without one.
+    """
 
     all_flips: Tensor
     lost: Tensor
     won: Tensor
+    changed: Tensor
 
     @property
     def spreads(self) -> Tensor:
@@ -63,9 +68,10 @@ def _prior(own: Population, prior: str) -> Tensor:
     return expected_rate(own.lead, NOISES[prior])
 
 
-def _rates(own: Population, all_flips: Tensor) -> Rates:
+def _rates(own: Population, all_flips: Tensor, changed: Tensor | None = None) -> Rates:
     chance = all_flips.double().clamp(LOWEST, 1 - LOWEST)
     return Rates(
+        changed=torch.zeros(len(own)).bool() if changed is None else changed,
         all_flips=chance,
         lost=torch.where(own.correct, chance, 0.0),
         # one of the answers that a wrong one may change to is right
@@ -79,7 +85,8 @@ def pilot_rates(
     """Rates as another compressed run shows them, over some or all of the documents.
 
     Its changes are counted in each task's classes of leads, and smoothed towards what was expected
-    before, so that few of them do not say too much.
+    before, so that few of them do not say too much. A document whose answer the pilot changed is
+    then the likelier to change again, and the others are less so.
 
     Args:
         base: the baseline's run.
@@ -107,8 +114,22 @@ def pilot_rates(
     )
     parts = torch.split(smooth, [len(changed) for changed, _, _ in sums])
     return [
-        _rates(own, part[labels]) for own, part, labels in zip(known, parts, classes, strict=True)
+        _alike(own, part[labels], metric)
+        for (own, metric), part, labels in zip(counted, parts, classes, strict=True)
     ]
+
+
+def _alike(own: Population, chance: Tensor, pilot: PairedMetric | None) -> Rates:
+    """Rates of two compressed runs whose changes are correlated, with the same mean."""
+    changed = torch.zeros(len(own)).bool()
+    if pilot is None:
+        return _rates(own, chance)
+    place = _places(own, pilot)
+    changed[place] = _moved(own, pilot)
+    chance = chance.clone()
+    chance[place] *= 1 - CORRELATION
+    chance[changed] += CORRELATION
+    return _rates(own, chance, changed)
 
 
 def _pilot_metric(base: Run, pilot: Run, own: Population) -> PairedMetric | None:
@@ -144,11 +165,19 @@ def _sums(
     if metric is None:
         empty = torch.zeros(classes, dtype=torch.float64)
         return empty, empty, expected
-    place = torch.searchsorted(
-        torch.from_numpy(own.samples.doc_id.copy()), torch.from_numpy(metric.doc_ids.copy())
-    )
+    moved, of = _moved(own, metric), labels[_places(own, metric)]
+    return total(moved, of), total(torch.ones(len(of)), of), expected
+
+
+def _places(own: Population, metric: PairedMetric) -> Tensor:
+    """Rows of the documents that the pilot holds."""
+    every, held = (torch.from_numpy(ids.copy()) for ids in (own.samples.doc_id, metric.doc_ids))
+    return torch.searchsorted(every, held)
+
+
+def _moved(own: Population, metric: PairedMetric) -> Tensor:
+    """Whose answers the pilot changed."""
     moved = metric.flipped if metric.changed is None or own.margin is None else metric.changed
     if moved is None:
         raise FlipsError(f"task '{own.task}': the pilot's {own.metric} is not right or wrong")
-    changed = total(moved, labels[place])
-    return changed, total(torch.ones(len(place)), labels[place]), expected
+    return moved

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.measures.allocation import least, neyman
-from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.measures.stratified import share_interval
 from lm_eval_flips.planning.population import Population
 from lm_eval_flips.planning.rates import Rates
@@ -31,12 +31,13 @@ class Strata:
     """Every task's strata and how many of each are drawn, in one row.
 
     ``task`` is each stratum's task by number, ``rows`` its documents' rows in that task;
-    ``correct`` what the baseline answered there, None for both.
+    ``correct`` what the baseline answered there and ``changed`` what the pilot did, None for both.
     """
 
     task: list[int]
     rows: list[Tensor]
     correct: list[bool | None]
+    changed: list[bool | None]
     drawn: Tensor
     rates: Tensor
 
@@ -51,9 +52,13 @@ class Strata:
         sizes = self.sizes.double()
         return float((sizes * self.rates).sum() / sizes.sum())
 
-    def interval(self) -> Interval:
-        """The 95 % interval of all_flips, if rates are as expected."""
-        return share_interval(self.all_flips, sizes=self.sizes, drawn=self.drawn, rates=self.rates)
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval of all_flips, if rates are as expected."""
+        low, high = share_interval(
+            self.all_flips, sizes=self.sizes, drawn=self.drawn, rates=self.rates
+        )
+        return (high - low) / 2
 
 
 def minimum(known: Sequence[Population]) -> int:
@@ -80,39 +85,63 @@ def stratify(known: Sequence[Population], rates: Sequence[Rates], budget: int) -
     draws = DRAWS
     while True:
         found = list(_cut(known, rates, budget, draws))
-        sizes = torch.tensor([len(rows) for _, rows, _ in found])
+        sizes = torch.tensor([len(part.rows) for part in found])
         if int(least(sizes).sum()) <= budget:
             break
         draws *= 2
-    means = torch.stack([rates[task].all_flips[rows].mean() for task, rows, _ in found])
+    means = torch.stack([rates[part.task].all_flips[part.rows].mean() for part in found])
     drawn = neyman(sizes=sizes, spreads=(means * (1 - means)).sqrt(), n=budget)
     return Strata(
-        task=[task for task, _, _ in found],
-        rows=[rows for _, rows, _ in found],
-        correct=[correct for _, _, correct in found],
+        task=[part.task for part in found],
+        rows=[part.rows for part in found],
+        correct=[part.correct for part in found],
+        changed=[part.changed for part in found],
         drawn=drawn,
         rates=means,
     )
 
 
+class _Part(NamedTuple):
+    """Rows of one task that are alike in what is known of them."""
+
+    task: int
+    rows: Tensor
+    correct: bool | None
+    changed: bool | None
+
+
 def _cut(
     known: Sequence[Population], rates: Sequence[Rates], budget: int, draws: float
-) -> Iterator[tuple[int, Tensor, bool | None]]:
-    """Each stratum's task, rows and correctness, with about so many draws each."""
+) -> Iterator[_Part]:
+    """All tasks' strata, with about so many draws each."""
     total = sum(float(own.spreads.sum()) for own in rates)
     for task, (own, expected) in enumerate(zip(known, rates, strict=True)):
         share = budget * expected.spreads / total
-        apart = float(share.sum()) >= max(APART, 2 * draws) and own.margin is not None
-        parts: list[tuple[bool | None, Tensor]] = [(None, torch.ones(len(own)).bool())]
-        if apart:
-            parts = [(answer, own.correct == answer) for answer in (True, False)]
-        for answer, of in parts:
-            rows = of.nonzero()[:, 0]
-            if len(rows):
-                count = max(1, round(float(share[rows].sum()) / draws))
-                lead = None if own.lead is None else own.lead[rows]
-                for part in _even(lead, share[rows], count):
-                    yield task, rows[part], answer
+        apart = float(share.sum()) >= max(APART, 2 * draws) and own.lead is not None
+        for part in _apart(task, own, expected) if apart else [_whole(task, own)]:
+            lead = None if own.lead is None else own.lead[part.rows]
+            count = max(1, round(float(share[part.rows].sum()) / draws))
+            for rows in _even(lead, share[part.rows], count):
+                yield part._replace(rows=part.rows[rows])
+
+
+def _whole(task: int, own: Population) -> _Part:
+    return _Part(task, torch.arange(len(own)), None, None)
+
+
+def _apart(task: int, own: Population, expected: Rates) -> Iterator[_Part]:
+    """By the baseline's correctness, and by what the pilot changed."""
+    by_pilot = bool(expected.changed.any())
+    for correct in (True, False):
+        of = own.correct == correct
+        if not by_pilot:
+            parts = [_Part(task, of.nonzero()[:, 0], correct, None)]
+        else:
+            parts = [
+                _Part(task, (of & (expected.changed == changed)).nonzero()[:, 0], correct, changed)
+                for changed in (True, False)
+            ]
+        yield from (part for part in parts if len(part.rows))
 
 
 def _even(lead: Tensor | None, shares: Tensor, count: int) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.margin import Margins, Rate
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.report.planned import planned_document
 from lm_eval_flips.result import (
     Comparison,
     Distances,
@@ -52,7 +53,9 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
             "overlap": comparison.overlap and _overlap(comparison.overlap),
             "correlation": {
                 "per_sample": {
-                    run.path: _correlation(run.pooled.correlation) for run in comparison.compressed
+                    run.path: _correlation(run.pooled.correlation)
+                    for run in comparison.compressed
+                    if run.planned is None
                 },
                 "across_runs": {
                     name: _spearman(found) for name, found in comparison.across_runs.items()
@@ -74,12 +77,13 @@ def to_json(comparison: Comparison) -> bytes:
 
 
 def _run(run: RunComparison) -> dict[str, Any]:
+    # the rows of a plan's samples as they are would be taken for all documents'
+    rows = {"tasks": [], "groups": [], "pooled": None} if run.planned else _rows(run)
     return {
         "path": run.path,
         "model": run.model,
-        "tasks": [{"task": row.name, **_row(row)} for row in run.tasks],
-        "groups": [{"group": row.name, **_row(row)} for row in run.groups],
-        "pooled": _row(run.pooled),
+        **rows,
+        "planned": run.planned and planned_document(run.planned),
         "decisions": run.decisions and asdict(run.decisions),
         "dropped": [
             {"task": d.task, "filter": d.filter, "count": d.count, "reasons": dict(d.reasons)}
@@ -87,6 +91,14 @@ def _run(run: RunComparison) -> dict[str, Any]:
         ],
         "not_compared": list(run.not_compared),
         "tokens_left_out": run.tokens_left_out,
+    }
+
+
+def _rows(run: RunComparison) -> dict[str, Any]:
+    return {
+        "tasks": [{"task": row.name, **_row(row)} for row in run.tasks],
+        "groups": [{"group": row.name, **_row(row)} for row in run.groups],
+        "pooled": _row(run.pooled),
     }
 
 

@@ -12,10 +12,9 @@ from lm_eval_flips.report.sentences import (
     across_lines,
     distinct_names,
     floor_line,
-    run_lines,
     several_lines,
 )
-from lm_eval_flips.report.table import LEGEND, columns_of, row_cells, tables
+from lm_eval_flips.report.table import legend, lines_below, run_table, tables
 from lm_eval_flips.result import Comparison, RunComparison
 
 WIDTH = 160  # characters of the text; notebooks scroll
@@ -43,9 +42,9 @@ def _parts(comparison: Comparison) -> Iterator[str]:
     for name, run in zip(distinct_names(comparison), comparison.compressed, strict=True):
         yield f"<p>compressed <b>{escape(name)}</b></p>"
         yield _table(run)
-        yield _paragraphs(list(run_lines(run)))
+        yield _paragraphs(list(lines_below(run)))
     yield _paragraphs([*across_lines(comparison), *several_lines(comparison)])
-    yield f"<p><small>{escape(LEGEND)}</small></p></div>"
+    yield f"<p><small>{escape(legend(comparison))}</small></p></div>"
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
@@ -53,18 +52,15 @@ def _paragraphs(lines: Sequence[str]) -> str:
 
 
 def _table(run: RunComparison) -> str:
-    columns = columns_of(run)
-    head = "".join(_cell("th", text, place) for place, text in enumerate(columns))
-    rows = [*run.tasks, *run.groups, *([run.pooled] if len(run.tasks) > 1 else [])]
-    plain = len(run.tasks)
+    table = run_table(run)
+    head = "".join(_cell("th", text, place) for place, text in enumerate(table.columns))
     body = "".join(
         "<tr>"
         + "".join(
-            _cell("td" if number < plain else "th", text, place)
-            for place, text in enumerate(row_cells(row)[: len(columns)])
+            _cell("td" if style is None else "th", text, place) for place, text in enumerate(cells)
         )
         + "</tr>"
-        for number, row in enumerate(rows)
+        for cells, style in zip(table.rows, table.styles, strict=True)
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -22,7 +22,7 @@ def to_table(comparison: Comparison) -> pa.Table:
     compressed_loglikelihoods (nats, as logged), and for each metric ``<metric>.<value>`` with the
     values baseline, compressed, baseline_answer, compressed_answer, changed, flipped,
     top_margin, token_kl, choice_kl, choice_kl_reverse, jensen_shannon and total_variation, where
-    they are defined.
+    they are defined; where a plan was given, weight: how many documents a sample stands for.
     """
     tables = [
         _samples(run, [m for m in run.metrics if m.pairs is pairs])
@@ -46,6 +46,9 @@ def _samples(run: RunComparison, metrics: list[PairedMetric]) -> pa.Table:
         "filter": pa.array([pairs.filter] * n).dictionary_encode(),
         "doc_id": pa.array(pairs.doc_ids),
     }
+    if run.planned is not None:
+        weights = run.planned.weights[pairs.task]
+        columns["weight"] = pa.array([weights[doc] for doc in pairs.doc_ids.tolist()])
     if pairs.kind != "text":
         counts = pairs.choices.tolist()
         for side, values in (("baseline", pairs.baseline), ("compressed", pairs.compressed)):

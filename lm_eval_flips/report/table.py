@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import isnan
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lm_eval_flips.errors import named
 from lm_eval_flips.report.numbers import MISSING, nats, number, p_value, percent, signed
+from lm_eval_flips.report.planned import LEGEND as PLANNED_LEGEND
+from lm_eval_flips.report.planned import planned_lines, planned_table
 from lm_eval_flips.report.sentences import (
     across_lines,
     floor_line,
@@ -21,6 +19,7 @@ from lm_eval_flips.report.sentences import (
     run_lines,
     several_lines,
 )
+from lm_eval_flips.report.whole_table import WholeTable
 from lm_eval_flips.result import (
     Comparison,
     Row,
@@ -28,15 +27,6 @@ from lm_eval_flips.result import (
     RunSummary,
 )
 
-NARROWEST = 5  # cells of a name in a narrow terminal
-WIDEST = 10_000
-# Where the cells of a narrow table may be broken, the first of these that makes it fit.
-BREAKS: tuple[Mapping[str, str], ...] = (
-    {},
-    {" [": "\n["},
-    {" [": "\n[", "→ ": "→\n"},
-    {" [": "\n[", "→ ": "→\n", ", ": ",\n"},
-)
 COLUMNS = (
     "task",
     "metric",
@@ -59,27 +49,6 @@ LEGEND = (
 )
 
 
-class Rows:
-    """The rows of a compressed run as a table whose numbers are whole at any width.
-
-    In a terminal that is narrower than the table, intervals and scores are broken over lines, then
-    names; where that is not enough, the table is wider than the terminal.
-    """
-
-    def __init__(self, run: RunComparison) -> None:
-        self._run = run
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table with as few broken lines as its width allows."""
-        unbounded = options.update(max_width=WIDEST)
-        for breaks in BREAKS:
-            table = _table(self._run, breaks)
-            if Measurement.get(console, unbounded, table).maximum <= options.max_width:
-                break
-        least = sum((column.min_width or 0) + _gap(breaks) for column in table.columns)
-        yield from console.render(table, options.update(max_width=max(options.max_width, least)))
-
-
 def tables(comparison: Comparison) -> Group:
     """Everything `compare` prints, from the settings that differ to the correlation over runs."""
     models = [comparison.baseline.model, *(run.model for run in comparison.compressed)]
@@ -89,8 +58,14 @@ def tables(comparison: Comparison) -> Group:
         parts.append(Text(floor_line(comparison.noise_floor)))
     for run in comparison.compressed:
         parts += [Text(), _heading("compressed", run, path=alike), *_run(comparison, run)]
-    parts += [Text(), Text(LEGEND, style="dim")]
+    parts += [Text(), Text(legend(comparison), style="dim")]
     return Group(*parts, *map(Text, (*across_lines(comparison), *several_lines(comparison))))
+
+
+def legend(comparison: Comparison) -> str:
+    """What the columns are."""
+    planned = any(run.planned is not None for run in comparison.compressed)
+    return PLANNED_LEGEND if planned else LEGEND
 
 
 def _heading(role: str, run: RunSummary | RunComparison, *, path: bool) -> Text:
@@ -118,37 +93,31 @@ def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]
         yield Text(f"only in one run: {named(list(run.not_compared), shown=8)}", style="yellow")
     if run.tokens_left_out is not None:
         yield Text(f"no token KL: {run.tokens_left_out}", style="yellow")
-    yield Rows(run)
-    yield from map(Text, run_lines(run))
+    yield run_table(run)
+    yield from map(Text, lines_below(run))
 
 
-def _table(run: RunComparison, breaks: Mapping[str, str]) -> Table:
-    padding = (0, _gap(breaks), 0, 0)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=padding)
-    columns = columns_of(run)
-    rows = [row_cells(row)[: len(columns)] for row in (*run.tasks, *run.groups, run.pooled)]
-    for old, new in breaks.items():
-        rows = [[cell.replace(old, new) for cell in cells] for cells in rows]
-    for place, name in enumerate(columns):
-        number = place >= columns.index("n")
-        lines = [line for cells in rows for line in cells[place].split("\n")]
-        whole = max(cell_len(text) for text in (*name.split(), *lines))
-        table.add_column(
-            name,
-            justify="right" if number else "left",
-            overflow="fold",
-            min_width=whole if number else min(whole, NARROWEST),
-        )
-    styles = [None] * len(run.tasks) + ["cyan"] * len(run.groups) + ["bold"]
-    for cells, style in zip(rows, styles, strict=True):
-        if style != "bold" or len(run.tasks) > 1:
-            table.add_row(*map(escape, cells), style=style)
-    return table
+def run_table(run: RunComparison) -> WholeTable:
+    """A run's rows, or a plan's estimates where the run is of its samples."""
+    if run.planned is not None:
+        return planned_table(run.planned)
+    columns = (*COLUMNS, *_token_column(run))
+    rows = [*run.tasks, *run.groups, run.pooled]
+    styles: list[str | None] = [None] * len(run.tasks)
+    styles += ["cyan"] * len(run.groups) + ["bold"]
+    if len(run.tasks) == 1:
+        rows, styles = rows[:-1], styles[:-1]  # the pool is the task
+    return WholeTable(
+        columns=columns,
+        rows=[row_cells(row)[: len(columns)] for row in rows],
+        styles=styles,
+        numbers=columns.index("n"),
+    )
 
 
-def columns_of(run: RunComparison) -> tuple[str, ...]:
-    """The columns of a run's table."""
-    return (*COLUMNS, *_token_column(run))
+def lines_below(run: RunComparison) -> Iterator[str]:
+    """What is said below a run's table."""
+    return run_lines(run) if run.planned is None else planned_lines(run.planned)
 
 
 def _token_column(run: RunComparison) -> tuple[str, ...]:
@@ -157,10 +126,6 @@ def _token_column(run: RunComparison) -> tuple[str, ...]:
     if not found:
         return ()
     return ("token KL",) if all(own.top is None for own in found) else ("token KL ≥",)
-
-
-def _gap(breaks: Mapping[str, str]) -> int:
-    return 1 if breaks else 2
 
 
 def row_cells(row: Row) -> list[str]:

@@ -25,7 +25,8 @@ from lm_eval_flips.intervals import indicators
 from lm_eval_flips.measures.allocation import plain_samples
 from lm_eval_flips.paired_metric import PairedMetric, paired_metric
 from lm_eval_flips.pairing import pair
-from lm_eval_flips.planning.making import Known, draw_plan, know
+from lm_eval_flips.planning.drawing import draw_plan
+from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.pairs import PlannedSamples
 from lm_eval_flips.planning.rows import PlannedRows
 from lm_eval_flips.reading import read_samples

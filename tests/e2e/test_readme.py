@@ -51,6 +51,7 @@ def test_every_command_runs(command: str, quickstart: Quickstart) -> None:
             shutil.rmtree(made) if made.is_dir() else made.unlink()
     evaluates = command.startswith(("lm_eval run", "lm-eval-flips run", "lm-eval-flips eval"))
     limited = f"{command} --limit {LIMIT}" if evaluates else command
+    limited = limited.replace("--budget 60", f"--budget {LIMIT}")  # of the two tasks' questions
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", limited],

@@ -1,0 +1,76 @@
+"""`plan`: which documents to evaluate a compressed model on, instead of on all."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.options import OverwriteOption, TasksOption
+from lm_eval_flips.cli.output import console, refuse_existing, write
+
+
+class Prior(str, Enum):
+    """Built-in rates of changed answers."""
+
+    four = "4bit"
+    eight = "8bit"
+
+
+@app.command(
+    epilog="[bold]Example:[/bold] lm-eval-flips plan runs/base --budget 600 --output samples.json"
+)
+def plan(
+    baseline: Annotated[Path, typer.Argument(help="The baseline's run over all documents.")],
+    output: Annotated[
+        Path, typer.Option(help="File for lm_eval's --samples; the plan is put beside it.")
+    ],
+    tasks: TasksOption = "*",
+    budget: Annotated[int | None, typer.Option(help="Draw this many documents in all.")] = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(help="Draw as many as all flips within ± this share take, such as 0.01."),
+    ] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(help="A compressed run of this baseline, on some or all documents."),
+    ] = None,
+    prior: Annotated[
+        Prior, typer.Option(help="How much the compression is expected to change.")
+    ] = Prior.four,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Choose documents that tell most of flips, for lm_eval --samples and compare --plan."""
+    from lm_eval_flips.planning.making import make_plan
+    from lm_eval_flips.planning.plan import plan_contents, plan_files
+    from lm_eval_flips.report.plan import next_commands, plan_lines, plan_table, plan_warnings
+    from lm_eval_flips.runs import load_run
+
+    samples, own = plan_files(output)
+    for file in (samples, own):
+        refuse_existing(file, overwrite=overwrite)
+    base = load_run(baseline)
+    made = make_plan(
+        base,
+        budget=budget,
+        half_width=half_width,
+        tasks=tasks,
+        pilot=None if pilot is None else load_run(pilot),
+        prior=prior.value,
+        seed=seed,
+    )
+    for file, content in zip((samples, own), plan_contents(made), strict=True):
+        write(file, content)
+    screen = console()
+    screen.print(plan_table(made), crop=False)
+    for line in plan_lines(made):
+        typer.echo(line)
+    for line in plan_warnings(made, samples):
+        typer.echo(f"warning: {line}", err=True)
+    typer.echo(f"\nwritten: {samples} and {own}. Go on with:")
+    for command in next_commands(made, base, samples, baseline):
+        typer.echo(f"  {command}")
