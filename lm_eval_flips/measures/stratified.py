@@ -14,7 +14,6 @@ itself would bring, every stratum's odds multiplied alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, sqrt
 
@@ -250,31 +249,30 @@ def share_interval(
     shares = sizes.double() / int(sizes.sum())
     if bool(whole.all()):
         return Interval(share, share)
-    known = float((shares * rates)[whole].sum())
-    open_shares, odds = shares[~whole], torch.logit(rates[~whole].double())
-    factors = open_shares**2 * (1 - drawn[~whole].double() / sizes[~whole]) / drawn[~whole]
-    factors = factors * _finite(sizes[~whole])
+    factors = shares**2 * (1 - drawn.double() / sizes) / drawn * _finite(sizes)
     z = normal_quantile(level)
+    high = _upper_end(share, shares, rates.double(), factors, whole, z)
+    # as much as the others may be at least
+    low = 1 - _upper_end(1 - share, shares, 1 - rates.double(), factors, whole, z)
+    return Interval(max(0.0, min(low, share)), min(1.0, max(high, share)))
+
+
+def _upper_end(
+    share: float, shares: Tensor, rates: Tensor, factors: Tensor, whole: Tensor, z: float
+) -> float:
+    """The largest share that an estimate lies no more than z of its standard errors below."""
+    known = float((shares * rates)[whole].sum())
+    weights, odds, parts = shares[~whole], torch.logit(rates[~whole]), factors[~whole]
 
     def at(shift: float) -> tuple[float, float]:
         """The share, and z standard errors, where all odds are multiplied by exp(shift)."""
         moved = torch.sigmoid(odds + shift)
-        spread = z * sqrt(float((factors * moved * (1 - moved)).sum()))
-        return known + float((open_shares * moved).sum()), spread
+        error = sqrt(float((parts * moved * (1 - moved)).sum()))
+        return known + float((weights * moved).sum()), z * error
 
-    low = at(_crossing(lambda shift: at(shift)[0] + at(shift)[1] - share))[0]
-    high = at(_crossing(lambda shift: at(shift)[0] - at(shift)[1] - share))[0]
-    return Interval(max(0.0, min(low, share)), min(1.0, max(high, share)))
-
-
-def _crossing(rises: Callable[[float], float]) -> float:
-    """Where a function passes 0 from below, by bisection; an end where it does not."""
     low, high = -FARTHEST, FARTHEST
-    if rises(low) >= 0:
-        return low
-    if rises(high) <= 0:
-        return high
     while high - low > 1e-10:
         middle = (low + high) / 2
-        low, high = (middle, high) if rises(middle) < 0 else (low, middle)
-    return high
+        reached, error = at(middle)
+        low, high = (middle, high) if reached - error < share else (low, middle)
+    return at(high)[0]

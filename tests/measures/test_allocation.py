@@ -29,9 +29,7 @@ def test_no_other_allocation_knows_the_mean_better(seed: int) -> None:
     spreads = generator.uniform(0.05, 0.5, 3).tolist()
     n = min(14, sum(sizes))
     found = neyman(sizes=torch.tensor(sizes), spreads=torch.tensor(spreads), n=n).tolist()
-    every = [
-        drawn for drawn in product(*(range(2, size + 1) for size in sizes)) if sum(drawn) == n
-    ]
+    every = [drawn for drawn in product(*(range(2, size + 1) for size in sizes)) if sum(drawn) == n]
     best = min(_variance(sizes, spreads, drawn) for drawn in every)
     assert sum(found) == n
     assert _variance(sizes, spreads, tuple(found)) == pytest.approx(best, rel=1e-6)

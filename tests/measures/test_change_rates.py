@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import inf, nan, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 import torch
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, stats
 from scipy.special import logit
 from torch import Tensor
 
@@ -86,32 +88,31 @@ def test_more_bits_change_less_and_so_does_a_larger_lead() -> None:
     assert unknown_rate(NOISES["8bit"]) < unknown_rate(NOISES["4bit"]) < 0.5
 
 
-def _penalised(changed: Tensor, drawn: Tensor, expected: Tensor) -> np.ndarray:
+def _penalised(changed: Tensor, drawn: Tensor, expected: Tensor) -> NDArray[np.float64]:
     """The same penalised fit by statsmodels: pseudo draws, and a penalty on the slope around 1."""
     counts, draws, before = (v.numpy() for v in (changed, drawn, expected))
     some = 0.5 * before * draws / (before * draws).sum()
     none = 0.5 * (1 - before) * draws / ((1 - before) * draws).sum()
     successes, trials = counts + some, draws + some + none
-    slopes = np.linspace(-3, 5, 4001)
-    best = []
-    for slope in slopes:
-        model = sm.GLM(
-            np.c_[successes, trials - successes],
-            np.ones((len(counts), 1)),
-            family=sm.families.Binomial(),
-            offset=slope * logit(before),
-        ).fit()
-        penalty = ((slope - 1) / SLOPE_ERROR) ** 2 / 2
-        best.append((model.llf - penalty, slope, model.params[0]))
-    _, slope, level = max(best)
-    return stats.logistic.cdf(level + slope * logit(before))
+
+    def fit(slope: float) -> Any:
+        offset = slope * logit(before)
+        family = sm.families.Binomial()
+        trialled = np.c_[successes, trials - successes]
+        return sm.GLM(trialled, np.ones((len(counts), 1)), family=family, offset=offset).fit()
+
+    def loss(slope: float) -> float:
+        return float(((slope - 1) / SLOPE_ERROR) ** 2 / 2 - fit(slope).llf)
+
+    slope = optimize.minimize_scalar(loss, bounds=(-3, 5), method="bounded").x
+    curve: NDArray[np.float64] = stats.logistic.cdf(fit(slope).params[0] + slope * logit(before))
+    return curve
 
 
 @pytest.mark.parametrize("counts", [(7.0, 3.0, 1.0), (2.0, 3.0, 2.0)])
 def test_rates_are_mixed_with_a_fitted_curve(counts: tuple[float, ...]) -> None:
     """The curve by a search over slopes with statsmodels, then three draws at its rate."""
     changed, drawn, expected = _float(*counts), _float(12, 15, 20), _float(0.4, 0.15, 0.03)
-    # the likelihood of statsmodels is not that of fractions, whose constant does not matter
     curve = _penalised(changed, drawn, expected)
     mixed = (changed.numpy() + STRENGTH * curve) / (drawn.numpy() + STRENGTH)
     found = smoothed_rates(changed=changed, drawn=drawn, expected=expected)
@@ -141,9 +142,7 @@ def test_what_cannot_change_stays_as_counted() -> None:
     """An expected rate of 0: no draws are mixed in, and the fit goes without that stratum."""
     drawn = _float(10, 10, 10)
     found = smoothed_rates(changed=_float(4, 0, 1), drawn=drawn, expected=_float(0.4, 0, 0.1))
-    alone = smoothed_rates(
-        changed=_float(4, 1), drawn=drawn[:2], expected=_float(0.4, 0.1)
-    )
-    assert found.tolist() == pytest.approx([alone[0], 0, alone[1]])
+    alone = smoothed_rates(changed=_float(4, 1), drawn=drawn[:2], expected=_float(0.4, 0.1))
+    assert found.tolist() == pytest.approx([float(alone[0]), 0, float(alone[1])])
     nothing = smoothed_rates(changed=_float(0), drawn=_float(5), expected=_float(0))
     assert nothing.tolist() == [0]
