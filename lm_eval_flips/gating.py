@@ -199,8 +199,14 @@ def _rows(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
     if run.planned is None:
         return one_row_each((*run.tasks, *run.groups))
     rows = (*run.planned.tasks, *run.planned.groups)
-    binary = {row.name: row for row in reversed(rows) if "flips" in row.estimates}
-    return {row.name: binary.get(row.name, row) for row in reversed(rows)}
+    found: dict[str, Row | PlannedRow] = {}
+    for row in (*filter(_binary, rows), *rows):
+        found.setdefault(row.name, row)
+    return {row.name: found[row.name] for row in rows}
+
+
+def _binary(row: PlannedRow) -> bool:
+    return "flips" in row.estimates
 
 
 def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: Judge) -> Ruling:

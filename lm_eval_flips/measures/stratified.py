@@ -93,10 +93,15 @@ class Design:
         return self.sums(centred**2) / (self.drawn - 1).clamp(min=1)
 
     def spread(self, values: Float[Tensor, " samples"]) -> float:
-        """Variance of the values of all documents: within strata and between them."""
+        """Unbiased estimate of the variance over all documents, with divisor n - 1."""
+        own, shares, sizes = self.variances(values), self.shares, self.sizes.double()
+        within = (shares * own * (sizes - 1) / sizes).sum()
         means = self.sums(values) / self.drawn
-        between = (self.shares * (means - self.mean(values)) ** 2).sum()
-        return float((self.shares * self.variances(values)).sum() + between)
+        between = (shares * (means - self.mean(values)) ** 2).sum()
+        # the drawn means differ by chance too
+        chance = (shares * (1 - shares) * own * (1 / self.drawn - 1 / sizes)).sum()
+        number = self.documents
+        return max(0.0, float(within + between - chance)) * number / max(1, number - 1)
 
 
 def standard_error(

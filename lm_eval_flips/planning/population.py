@@ -85,9 +85,9 @@ def _population(base: Run, samples: Samples, metric: PairedMetric) -> Population
             f"task '{samples.task.name}': {len(metric.rows)} of {len(samples)} samples have "
             f"{metric.metric}; plan other tasks with --tasks"
         )
-    ones = torch.ones(len(samples), dtype=torch.int64)
+    choices = metric.pairs.choices
     # a margin of a single choice is 1 and tells nothing
-    margin = None if metric.choices is None or metric.choices.max() < 2 else metric.margin
+    margin = metric.margin if int(choices.max()) > 1 else None
     return Population(
         task=samples.task.name,
         filter=samples.filter,
@@ -96,7 +96,7 @@ def _population(base: Run, samples: Samples, metric: PairedMetric) -> Population
         margin=margin,
         lead=None if margin is None else _lead(metric),
         correct=metric.baseline_correct,
-        others=ones if metric.choices is None else (metric.choices - 1).clamp(min=1),
+        others=(choices - 1).clamp(min=1),
         fewshot_drawn=base.draws_fewshot(samples.task.name),
     )
 

@@ -149,12 +149,16 @@ def test_a_whole_draw_is_the_truth_without_error(values: Tensor) -> None:
 
 
 def test_spread_is_the_variance_of_all_documents(values: Tensor) -> None:
-    """Of a whole draw numpy's, with the divisor n - 1 within strata."""
+    """Of a whole draw numpy's; over every sample of two and three its average is the truth."""
     whole = design([4, 6], [4, 6])
-    v = values.numpy()
-    within = (4 * v[:4].var(ddof=1) + 6 * v[4:].var(ddof=1)) / 10
-    between = (4 * (v[:4].mean() - v.mean()) ** 2 + 6 * (v[4:].mean() - v.mean()) ** 2) / 10
-    assert whole.spread(values) == pytest.approx(within + between)
+    assert whole.spread(values) == pytest.approx(values.numpy().var(ddof=1))
+    first, second = values[:5].tolist(), [3 + value for value in values[5:].tolist()]
+    drawn = design([5, 5], [2, 3])
+    found = [
+        drawn.spread(torch.tensor([*one, *other], dtype=torch.float64))
+        for one, other in product(combinations(first, 2), combinations(second, 3))
+    ]
+    assert np.mean(found) == pytest.approx(np.var([*first, *second], ddof=1))
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 40), (3, 40), (20, 40), (40, 40)])
