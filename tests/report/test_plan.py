@@ -106,7 +106,7 @@ def test_the_next_commands_are_those_of_the_baseline(tmp_path: Path) -> None:
 def test_what_shapes_prompts_is_repeated(tmp_path: Path) -> None:
     """A chat template and equal numbers of examples; not where tasks differ in these."""
     shots = dict.fromkeys(("large", "small", "written"), 5)
-    chat = {"chat_template": "{{x}}", "fewshot_as_multiturn": False}
+    chat: dict[str, Any] = {"chat_template": "{{x}}", "fewshot_as_multiturn": False}
     plan, base = made(tmp_path / "chat", world(n_shot=shots, **chat))
     words = shlex.split(next_commands(plan, base, SAMPLES, tmp_path)[0])
     assert words[words.index("--num_fewshot") + 1] == "5"

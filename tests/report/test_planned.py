@@ -94,7 +94,7 @@ def test_below_stand_the_plan_and_what_plain_sampling_would_need(comparison: Com
 
 
 def test_the_json_has_the_estimates_and_no_rows_of_drawn_samples(comparison: Comparison) -> None:
-    """ "planned" stands in for tasks, groups and pooled, which are empty."""
+    """The estimates stand in for tasks, groups and pooled, which are empty."""
     (run,) = json.loads(to_json(comparison))["compressed"]
     assert (run["tasks"], run["groups"], run["pooled"], run["decisions"]) == ([], [], None, None)
     pooled = run["planned"]["pooled"]
