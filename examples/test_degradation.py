@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lm_eval_flips import compare
-from lm_eval_flips.gating import GateConfig, Thresholds, judge
-from lm_eval_flips.report.gate import gate_lines
+from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
+from lm_eval_flips.report.text.gate import gate_lines
 
 Judge = Callable[..., None]
 

@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lm_eval_flips.comparing import compare
+    from lm_eval_flips.comparison.compare import compare
+    from lm_eval_flips.comparison.result import Comparison, Row
     from lm_eval_flips.errors import FlipsError
-    from lm_eval_flips.result import Comparison, Row
-    from lm_eval_flips.runs import Run, load_run
+    from lm_eval_flips.logs.runs import Run, load_run
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Comparison": "result",
+    "Comparison": "comparison.result",
     "FlipsError": "errors",
-    "Row": "result",
-    "Run": "runs",
-    "compare": "comparing",
-    "load_run": "runs",
+    "Row": "comparison.result",
+    "Run": "logs.runs",
+    "compare": "comparison.compare",
+    "load_run": "logs.runs",
 }
 
 __all__ = ["Comparison", "FlipsError", "Row", "Run", "compare", "load_run"]

@@ -33,7 +33,7 @@ def refuse(files: Files, *, overwrite: bool) -> None:
     if not files.given:
         raise FlipsError("nothing to write; give --output, --csv, --parquet or --markdown")
     if files.output is not None:
-        from lm_eval_flips.report.bundles import refuse_missing
+        from lm_eval_flips.report.page.bundles import refuse_missing
 
         refuse_missing(("itables", "jinja2"))
     for file in files.given:
@@ -46,7 +46,7 @@ def refuse(files: Files, *, overwrite: bool) -> None:
 
 def write_board(board: Board, files: Files) -> None:
     """Write what was asked for."""
-    from lm_eval_flips.report.leaderboard_table import to_csv, to_parquet_table
+    from lm_eval_flips.report.files.leaderboard_table import to_csv, to_parquet_table
 
     if files.csv is not None:
         write(files.csv, to_csv(board))
@@ -56,11 +56,11 @@ def write_board(board: Board, files: Files) -> None:
         with writing(files.parquet):
             pyarrow.parquet.write_table(to_parquet_table(board), files.parquet)
     if files.markdown is not None:
-        from lm_eval_flips.report.leaderboard_markdown import to_markdown
+        from lm_eval_flips.report.files.leaderboard_markdown import to_markdown
 
         write(files.markdown, to_markdown(board).encode())
     if files.output is not None:
-        from lm_eval_flips.report.leaderboard_page import to_html
+        from lm_eval_flips.report.board.page import to_html
 
         write(files.output, to_html(board).encode())
 

@@ -31,12 +31,12 @@ from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.reader import reader
 from lm_eval_flips.cli.report import PageAhead
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.given_sizes import parse_sizes
+from lm_eval_flips.report.given_sizes import parse_sizes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lm_eval_flips.report.flipped import FlippedSample
+    from lm_eval_flips.report.text.flipped import FlippedSample
 
 
 @app.command(
@@ -98,15 +98,15 @@ def compare(
     sizes = parse_sizes(size or ())
     pictures = None if plots is None else PlotsAhead(plots, overwrite=overwrite)
     page = None if report is None else PageAhead(report, overwrite=overwrite)
-    from lm_eval_flips.runs import load_run
+    from lm_eval_flips.logs.runs import load_run
 
     runs = [load_run(path) for path in (baseline, *compressed)]
     floor = None if noise_floor is None else load_run(noise_floor)
     with reader([*runs, *([] if floor is None else [floor])], tasks) as read:
         # only now, while the files are being read: this import takes as long as reading them
-        from lm_eval_flips.comparing import compare as compare_runs
+        from lm_eval_flips.comparison.compare import compare as compare_runs
         from lm_eval_flips.measures.bootstrap import Bootstrap
-        from lm_eval_flips.report.table import tables
+        from lm_eval_flips.report.text.table import tables
 
         result = compare_runs(
             *runs,
@@ -128,22 +128,22 @@ def compare(
     screen = console()
     screen.print(tables(result), crop=False)
     if show_flips:
-        from lm_eval_flips.report.flipped import flipped_samples
+        from lm_eval_flips.report.text.flipped import flipped_samples
 
         for sample in flipped_samples(result, limit=show_flips):
             _print_flip(screen, sample)
     if model_card:
-        from lm_eval_flips.report.model_card import model_card as block
+        from lm_eval_flips.report.files.model_card import model_card as block
 
         renew(model_card, block(result, harness=runs[0].results.lm_eval_version))
     if json_file:
-        from lm_eval_flips.report.document import to_json
+        from lm_eval_flips.report.files.document import to_json
 
         write(json_file, to_json(result))
     if per_sample:
         import pyarrow.parquet
 
-        from lm_eval_flips.report.per_sample import to_table
+        from lm_eval_flips.report.files.per_sample import to_table
 
         with writing(per_sample):
             pyarrow.parquet.write_table(to_table(result), per_sample)

@@ -66,7 +66,7 @@ def gate(
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
     for file in (json_file, junit):
         refuse_existing(file, overwrite=overwrite)
-    from lm_eval_flips import gating
+    from lm_eval_flips.gate import gate as gating
 
     thresholds = gating.Thresholds(
         max_flips=max_flips,
@@ -82,8 +82,8 @@ def gate(
     if judge_by is not None:
         asked = gating.judged_by(asked, judge_by.value)
     gating.refuse_no_rule(asked)
-    from lm_eval_flips.comparing import compare as compare_runs
-    from lm_eval_flips.report import gate as report
+    from lm_eval_flips.comparison.compare import compare as compare_runs
+    from lm_eval_flips.report.text import gate as report
 
     result = compare_runs(
         baseline,

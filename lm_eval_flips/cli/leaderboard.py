@@ -29,7 +29,7 @@ from lm_eval_flips.errors import FlipsError
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.asked import Asked
     from lm_eval_flips.leaderboard.board import Board
-    from lm_eval_flips.runs import Run
+    from lm_eval_flips.logs.runs import Run
 
 
 @app.command(
@@ -97,7 +97,7 @@ def _board(
     from lm_eval_flips.leaderboard.cache import FOLDER, Cache
     from lm_eval_flips.leaderboard.discovery import find_runs
     from lm_eval_flips.leaderboard.gathering import gather
-    from lm_eval_flips.runs import load_run
+    from lm_eval_flips.logs.runs import load_run
 
     base = load_run(baseline)
     found, left_out = find_runs(folder, base)

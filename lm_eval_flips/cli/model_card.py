@@ -14,7 +14,7 @@ def renew(file: Path, block: str) -> None:
     Raises:
         FlipsError: the card cannot be read or written, or its marks are not a pair.
     """
-    from lm_eval_flips.report.model_card import with_block
+    from lm_eval_flips.report.files.model_card import with_block
 
     try:
         text = file.read_bytes().decode() if file.exists() else ""

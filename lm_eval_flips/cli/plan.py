@@ -45,10 +45,10 @@ def plan(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Choose documents that tell most of flips, for lm_eval --samples and compare --plan."""
+    from lm_eval_flips.logs.runs import load_run
     from lm_eval_flips.planning.making import make_plan
     from lm_eval_flips.planning.plan import plan_contents, plan_files
-    from lm_eval_flips.report.plan import next_commands, plan_lines, plan_table, plan_warnings
-    from lm_eval_flips.runs import load_run
+    from lm_eval_flips.report.text.plan import next_commands, plan_lines, plan_table, plan_warnings
 
     samples, own = plan_files(output)
     for file in (samples, own):

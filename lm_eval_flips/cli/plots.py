@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lm_eval_flips.result import Comparison
+    from lm_eval_flips.comparison.result import Comparison
 
 
 class PlotsAhead:
@@ -21,14 +21,14 @@ class PlotsAhead:
     """
 
     def __init__(self, folder: Path, *, overwrite: bool) -> None:
-        from lm_eval_flips.report.plots import refuse_plots
+        from lm_eval_flips.report.files.plots import refuse_plots
 
         refuse_plots(folder, overwrite=overwrite)
         self._folder, self._overwrite = folder, overwrite
 
     def write(self, comparison: Comparison, *, sizes: Mapping[str, int] | None = None) -> None:
         """Write the plots, and print how many."""
-        from lm_eval_flips.report.plots import write_plots
+        from lm_eval_flips.report.files.plots import write_plots
 
         files = write_plots(comparison, self._folder, overwrite=self._overwrite, sizes=sizes)
         if files:

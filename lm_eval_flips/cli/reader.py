@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lm_eval_flips.runs import Run, TaskLog
-    from lm_eval_flips.samples import Samples
+    from lm_eval_flips.logs.runs import Run, TaskLog
+    from lm_eval_flips.logs.samples import Samples
 
 LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress bar
 
@@ -19,7 +19,7 @@ LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress
 @contextmanager
 def reader(runs: list[Run], tasks: str) -> Iterator[Callable[[TaskLog], dict[str, Samples]]]:
     """Reads samples: long files in processes of their own, with a progress bar at a terminal."""
-    from lm_eval_flips.reading import SampleReader, read_samples
+    from lm_eval_flips.logs.reading import SampleReader, read_samples
 
     chosen = set(runs[0].select(tasks))
     logs = [run.tasks[name] for name in runs[0].tasks for run in runs if name in run.tasks]

@@ -26,7 +26,7 @@ from lm_eval_flips.cli.reader import reader
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lm_eval_flips.result import Comparison
+    from lm_eval_flips.comparison.result import Comparison
 
 
 class PageAhead:
@@ -37,7 +37,7 @@ class PageAhead:
     """
 
     def __init__(self, file: Path, *, overwrite: bool) -> None:
-        from lm_eval_flips.report.bundles import BundlesAhead
+        from lm_eval_flips.report.page.bundles import BundlesAhead
 
         refuse_existing(file, overwrite=overwrite)
         self._file, self._overwrite = file, overwrite
@@ -45,7 +45,7 @@ class PageAhead:
 
     def write(self, comparison: Comparison, *, sizes: Mapping[str, int] | None = None) -> None:
         """Write the page, and print what was written."""
-        from lm_eval_flips.report.report_file import write_report
+        from lm_eval_flips.report.page.report_file import write_report
 
         written = write_report(
             comparison,
@@ -88,15 +88,15 @@ def report(
 
     Beyond 10,000 changed samples the rest is written to a Parquet file beside it.
     """
-    from lm_eval_flips.given_sizes import parse_sizes
-    from lm_eval_flips.runs import load_run
+    from lm_eval_flips.logs.runs import load_run
+    from lm_eval_flips.report.given_sizes import parse_sizes
 
     sizes = parse_sizes(size or ())
     page = PageAhead(output, overwrite=overwrite)
     runs = [load_run(path) for path in (baseline, *compressed)]
     floor = None if noise_floor is None else load_run(noise_floor)
     with reader([*runs, *([] if floor is None else [floor])], tasks) as read:
-        from lm_eval_flips.comparing import compare as compare_runs
+        from lm_eval_flips.comparison.compare import compare as compare_runs
 
         result = compare_runs(
             *runs,

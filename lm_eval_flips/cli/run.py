@@ -76,10 +76,10 @@ def run(
 
     Every other flag is lm_eval's own and is passed to all evaluations.
     """
-    from lm_eval_flips.evaluation import plan_run, run_all
+    from lm_eval_flips.evaluation.evaluation import plan_run, run_all
 
     if report is not None:
-        from lm_eval_flips.report.bundles import refuse_missing
+        from lm_eval_flips.report.page.bundles import refuse_missing
 
         refuse_missing()  # not only after hours of evaluating
     plan = plan_run(
@@ -97,9 +97,9 @@ def run(
         typer.echo(plan.note)
     for line in run_all(plan, overwrite=overwrite):
         typer.echo(line)
-    from lm_eval_flips.comparing import compare as compare_runs
-    from lm_eval_flips.report.document import to_json
-    from lm_eval_flips.report.table import tables
+    from lm_eval_flips.comparison.compare import compare as compare_runs
+    from lm_eval_flips.report.files.document import to_json
+    from lm_eval_flips.report.text.table import tables
 
     result = compare_runs(
         plan.baseline.folder,

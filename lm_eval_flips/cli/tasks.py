@@ -28,7 +28,7 @@ app.add_typer(tasks_app, name="tasks")
 def tasks(context: typer.Context) -> None:
     """Print the folder of flip tasks, for lm_eval's --include_path."""
     if context.invoked_subcommand is None:
-        from lm_eval_flips.task_folder import task_folder
+        from lm_eval_flips.harness.task_folder import task_folder
 
         typer.echo(task_folder())
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from lm_eval.__main__ import cli_evaluate
 
 # Importing them registers `flips-hf` and the metrics.
-from lm_eval_flips.harness import model, plugin
+from lm_eval_flips.harness import plugin
+from lm_eval_flips.harness.models import flips_hf
 
-__all__ = ["evaluate", "model", "plugin"]
+__all__ = ["evaluate", "flips_hf", "plugin"]
 
 
 def evaluate(arguments: Sequence[str]) -> None:

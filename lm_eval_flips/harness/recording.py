@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.runs import DISTANCES, REFERENCE
+from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring.baseline import Baseline
-from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
-from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
 from lm_eval_flips.scoring.reference import (
     Answer,
     Recorded,
@@ -28,10 +26,12 @@ from lm_eval_flips.scoring.reference import (
     States,
     lm_head_file,
 )
-from lm_eval_flips.scoring.scorer import ScoredRows
 from lm_eval_flips.scoring.scores import RequestScore
 from lm_eval_flips.scoring.token_distances import DistancesHeader, DistanceWriter
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, linear
+from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 
 PROBES = ("Hello world", "  12,345 € — naïve", "def f(x):\n\treturn x", "你好 世界")
 

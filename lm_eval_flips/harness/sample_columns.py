@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from lm_eval_flips.paired_metric import OWN_METRICS
+from lm_eval_flips.pairs.metric import OWN_METRICS
 
 
 def held_by_all(samples: Iterable[Mapping[str, Any]]) -> frozenset[str]:

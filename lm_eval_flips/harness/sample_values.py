@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lm_eval_flips.columns import PERPLEXITIES
-from lm_eval_flips.intervals import indicators
-from lm_eval_flips.paired_metric import PairedMetric, as_compared
+from lm_eval_flips.logs.columns import PERPLEXITIES
+from lm_eval_flips.pairs.metric import PairedMetric, as_compared
+from lm_eval_flips.uncertainty.intervals import indicators
 
 Value = tuple[int, str, Any]
 

@@ -26,18 +26,18 @@ import numpy as np
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from lm_eval_flips.columns import Columns
 from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.measured_answer import MeanOfRequests, mean_token_kl
 from lm_eval_flips.harness.plugin import AGGREGATIONS
 from lm_eval_flips.harness.sample_columns import held_by_all, held_by_all_ranks, with_columns
 from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
-from lm_eval_flips.paired_metric import OWN_METRICS, PairedMetric, paired_metrics
-from lm_eval_flips.pairing import differences, mismatch, pair
-from lm_eval_flips.reading import read_samples
-from lm_eval_flips.records import Request, record_type
-from lm_eval_flips.runs import Run, load_run
-from lm_eval_flips.samples import Samples
+from lm_eval_flips.logs.columns import Columns
+from lm_eval_flips.logs.reading import read_samples
+from lm_eval_flips.logs.records import Request, record_type
+from lm_eval_flips.logs.runs import Run, load_run
+from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.pairs.metric import OWN_METRICS, PairedMetric, paired_metrics
+from lm_eval_flips.pairs.pairing import differences, mismatch, pair
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
+from lm_eval_flips.comparison.ranking import rank_runs, shared_tasks
+from lm_eval_flips.comparison.result import Ranking, RunSummary
 from lm_eval_flips.leaderboard.discovery import Found, LeftOut
 from lm_eval_flips.leaderboard.entry import Entry
 from lm_eval_flips.leaderboard.scheme import scheme_of
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.significance import holm
-from lm_eval_flips.ranking import rank_runs, shared_tasks
-from lm_eval_flips.result import Ranking, RunSummary
-from lm_eval_flips.runs import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

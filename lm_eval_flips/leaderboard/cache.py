@@ -20,7 +20,7 @@ import msgspec
 
 import lm_eval_flips
 from lm_eval_flips.leaderboard.asked import Asked
-from lm_eval_flips.runs import Run
+from lm_eval_flips.logs.runs import Run
 
 FOLDER = ".lm-eval-flips-cache"
 FORMAT = 1

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.evaluation import NOISE_FLOOR, STATE
-from lm_eval_flips.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, RESULTS_NAME, Run, load_run
+from lm_eval_flips.evaluation.evaluation import NOISE_FLOOR, STATE
+from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, RESULTS_NAME, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
 BATCHING_ARGS = frozenset({"batch_size", "max_batch_size", "pack_tokens", "device", "logits_cache"})

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 import torch
 
-from lm_eval_flips.comparing import compare
+from lm_eval_flips.comparison.compare import compare
+from lm_eval_flips.comparison.pooling import primaries
+from lm_eval_flips.comparison.ranking import TaskScores, task_scores
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.line import Line, lines_of
-from lm_eval_flips.pooling import primaries
-from lm_eval_flips.ranking import TaskScores, task_scores
-from lm_eval_flips.runs import Run, TaskLog
-from lm_eval_flips.samples import Samples
+from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.samples import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ import msgspec
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.cache import Cache
-from lm_eval_flips.reading import SampleReader, read_samples
-from lm_eval_flips.runs import Run, TaskLog
-from lm_eval_flips.samples import Samples
+from lm_eval_flips.logs.reading import SampleReader, read_samples
+from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.samples import Samples
 
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.entry import Entry

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import isnan, nan
 from typing import Literal
 
+from lm_eval_flips.comparison.pooling import one_row_each
+from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
-from lm_eval_flips.pooling import one_row_each
-from lm_eval_flips.result import Row, RunComparison
 
 Level = Literal["task", "group", "pooled"]
 

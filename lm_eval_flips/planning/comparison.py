@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lm_eval_flips.comparison.pooling import group_rows, primaries
+from lm_eval_flips.comparison.result import Comparison, Planned
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.pairs import PlannedSamples, sample_weights
 from lm_eval_flips.planning.plan import load_plan
 from lm_eval_flips.planning.rows import PlannedRows, can_be_planned
-from lm_eval_flips.pooling import group_rows, primaries
-from lm_eval_flips.result import Comparison, Planned
-from lm_eval_flips.runs import Run
 
 
 class PlanOfRuns:

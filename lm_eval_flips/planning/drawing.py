@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lm_eval_flips.measures.allocation import plain_samples
+from lm_eval_flips.measures.sampling.allocation import plain_samples
 from lm_eval_flips.planning.known import Known
 from lm_eval_flips.planning.plan import (
     VERSION,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.stratified import Design
-from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.measures.sampling.stratified import Design
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.pairs import PlannedSamples
 
 # Which of a plan's expected rates add up to a share's.

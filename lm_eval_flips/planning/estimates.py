@@ -14,9 +14,14 @@ from math import hypot, nan, sqrt
 import torch
 from torch import Tensor
 
-from lm_eval_flips.intervals import indicators
-from lm_eval_flips.measures.allocation import plain_samples
+from lm_eval_flips.comparison.result import Estimate
 from lm_eval_flips.measures.equivalence import Equivalence
+from lm_eval_flips.measures.sampling.allocation import plain_samples
+from lm_eval_flips.measures.sampling.stratified import (
+    stratified_difference_interval,
+    stratified_interval,
+    stratified_share_interval,
+)
 from lm_eval_flips.measures.significance import (
     NO_INTERVAL,
     Interval,
@@ -24,15 +29,10 @@ from lm_eval_flips.measures.significance import (
     paired_share_interval,
     share_interval,
 )
-from lm_eval_flips.measures.stratified import (
-    stratified_difference_interval,
-    stratified_interval,
-    stratified_share_interval,
-)
 from lm_eval_flips.measures.tokens import first_values, request_means
-from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import PARTS, Drawn
-from lm_eval_flips.result import Estimate
+from lm_eval_flips.uncertainty.intervals import indicators
 
 KNOWN = 10**9  # degrees of freedom of a share's own error
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.planning.population import Population, populations, refuse_no_margins
 from lm_eval_flips.planning.rates import Rates, pilot_rates, prior_rates
-from lm_eval_flips.runs import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import isnan
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.planning.drawing import draw_plan
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.plan import Plan
 from lm_eval_flips.planning.strata import minimum, stratify
-from lm_eval_flips.runs import Run
 
 
 def make_plan(

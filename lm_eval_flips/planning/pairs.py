@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.planning.plan import Plan, PlannedTask
 from lm_eval_flips.planning.population import document_hashes, documents_digest, identity
-from lm_eval_flips.runs import Run
-from lm_eval_flips.samples import Samples
 
 
 class PlannedSamples:

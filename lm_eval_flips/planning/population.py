@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.measures.change_rates import leads
-from lm_eval_flips.paired_metric import PairedMetric, as_compared, paired_metrics
-from lm_eval_flips.pairing import pair
-from lm_eval_flips.pooling import primaries
-from lm_eval_flips.reading import read_samples
-from lm_eval_flips.runs import Run
-from lm_eval_flips.samples import Samples
+from lm_eval_flips.logs.reading import read_samples
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.measures.sampling.change_rates import leads
+from lm_eval_flips.pairs.metric import PairedMetric, as_compared, paired_metrics
+from lm_eval_flips.pairs.pairing import pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.compatibility import refuse_identical
+from lm_eval_flips.comparison.compatibility import refuse_identical
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.measures.change_rates import (
+from lm_eval_flips.logs.reading import read_samples
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.measures.sampling.change_rates import (
     LOWEST,
     NOISES,
     expected_rate,
     smoothed_rates,
     unknown_rate,
 )
-from lm_eval_flips.paired_metric import PairedMetric, paired_metric
-from lm_eval_flips.pairing import Pairs, pair
+from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
+from lm_eval_flips.pairs.pairing import Pairs, pair
 from lm_eval_flips.planning.population import Population
-from lm_eval_flips.reading import read_samples
-from lm_eval_flips.runs import Run
 
 CORRELATION = 0.3  # of the changes of two compressed runs; between kinds of 4 bits 0.2 to 0.6
 BINS = 10  # classes of each task, in which a pilot's changes are counted

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.comparison.result import Estimate, PlannedRow
+from lm_eval_flips.comparison.row import MIXED
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import Drawn
 from lm_eval_flips.planning.estimates import (
     distance,
@@ -16,8 +18,6 @@ from lm_eval_flips.planning.estimates import (
     token_kl,
 )
 from lm_eval_flips.planning.pairs import PlannedSamples
-from lm_eval_flips.result import Estimate, PlannedRow
-from lm_eval_flips.row import MIXED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

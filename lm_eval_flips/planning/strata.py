@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.measures.allocation import least, neyman
-from lm_eval_flips.measures.stratified import share_interval
+from lm_eval_flips.measures.sampling.allocation import least, neyman
+from lm_eval_flips.measures.sampling.stratified import share_interval
 from lm_eval_flips.planning.population import Population
 from lm_eval_flips.planning.rates import Rates
 

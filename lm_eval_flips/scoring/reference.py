@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.scoring.lm_head import LMHead, linear
 from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
 from lm_eval_flips.scoring.shards import (
     File,
@@ -33,6 +32,7 @@ from lm_eval_flips.scoring.shards import (
     write_file,
 )
 from lm_eval_flips.scoring.top_tokens import TopTokens
+from lm_eval_flips.scoring.transformers.lm_head import LMHead, linear
 
 Positions = Literal["all", "last"]
 States = Tensor | TopTokens

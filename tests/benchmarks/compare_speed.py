@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.logs import write_runs
+from tests.generators.long_logs import write_runs
 
 
 class Cost(NamedTuple):

@@ -21,14 +21,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from lm_eval_flips.comparison.pooling import Rows, adjusted, decisions
+from lm_eval_flips.comparison.result import Row
+from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.paired_metric import PairedMetric, paired_metric
-from lm_eval_flips.pooling import Rows, adjusted, decisions
-from lm_eval_flips.result import Row
-from lm_eval_flips.row import measure
-from tests.paired import questions
+from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
+from tests.generators.paired import questions
 
 CHOICES = 4
 FLOOR = 0.03  # noise of a second run of the baseline

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lm_eval_flips.leaderboard.cache import FOLDER
-from tests.benchmarks.many_tasks import write_many
+from tests.generators.many_tasks import write_many
 
 GOALS = {"all runs are new": "20 s", "one run is new": "3 s", "none is new": ""}
 

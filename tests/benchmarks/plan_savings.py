@@ -21,18 +21,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lm_eval_flips.intervals import indicators
-from lm_eval_flips.measures.allocation import plain_samples
-from lm_eval_flips.paired_metric import PairedMetric, paired_metric
-from lm_eval_flips.pairing import pair
+from lm_eval_flips.comparison.result import PlannedRow
+from lm_eval_flips.logs.reading import read_samples
+from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.measures.sampling.allocation import plain_samples
+from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
+from lm_eval_flips.pairs.pairing import pair
 from lm_eval_flips.planning.drawing import draw_plan
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.pairs import PlannedSamples
 from lm_eval_flips.planning.rows import PlannedRows
-from lm_eval_flips.reading import read_samples
-from lm_eval_flips.result import PlannedRow
-from lm_eval_flips.runs import load_run
-from lm_eval_flips.samples import Samples
+from lm_eval_flips.uncertainty.intervals import indicators
 
 NAMES = ("all_flips", "flips", "score_change", "correct_to_incorrect", "choice_kl")
 SLACK = 1e-12  # of a drawn whole, whose interval has no width

@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.many_tasks import write_many
 from tests.browsing import chromium, opened
+from tests.generators.many_tasks import write_many
 
 ANSWER = """async ([id, value]) => {
   const node = document.querySelector(id);

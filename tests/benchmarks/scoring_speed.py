@@ -115,7 +115,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    from lm_eval_flips.harness.model import FlipsHF
+    from lm_eval_flips.harness.models.flips_hf import FlipsHF
 
     logging.disable(logging.WARNING)
     (name,) = options.sets

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.compare_speed import run, show
-from tests.benchmarks.logs import write_runs
+from tests.generators.long_logs import write_runs
 
 OPTIONS = {
     "plain": ["--metric", "acc"],

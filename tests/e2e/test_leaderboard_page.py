@@ -12,10 +12,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
-from lm_eval_flips.report.leaderboard_page import to_html
-from lm_eval_flips.report.numbers import percent, signed
+from lm_eval_flips.report.board.page import to_html
+from lm_eval_flips.report.text.numbers import percent, signed
 from tests.browsing import SIZES, chromium, opened
-from tests.leaderboard.folders import board_of, write_folder, write_one
+from tests.generators.folders import board_of, write_folder, write_one
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lm_eval_flips import compare
+from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.planning.plan import load_plan
-from lm_eval_flips.runs import load_run
 from tests.conftest import LocalRuns, finished
 from tests.e2e.conftest import lm_eval_command, run
 

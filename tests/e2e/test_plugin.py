@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lm_eval_flips import FlipsError
-from lm_eval_flips.task_folder import task_folder
+from lm_eval_flips.harness.task_folder import task_folder
 
 NAMES = "mmlu hellaswag piqa winogrande arc_easy arc_challenge lambada triviaqa gsm8k wikitext"
 SUITE = [*(f"flips_{name}" for name in NAMES.split()), "flips"]
@@ -94,7 +94,7 @@ def test_the_declared_entry_points_resolve() -> None:
 
     from lm_eval.api.registry import get_aggregation, get_metric
 
-    from lm_eval_flips.paired_metric import OWN_METRICS
+    from lm_eval_flips.pairs.metric import OWN_METRICS
 
     metrics = entry_points(group="lm_eval.metrics")
     assert {point.name for point in metrics} == set(OWN_METRICS)

@@ -13,11 +13,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from lm_eval_flips import Comparison, compare
-from lm_eval_flips.report.changed import ChangedSample, find_changed, read_changed
-from lm_eval_flips.report.report_file import write_report
-from tests import reports
+from lm_eval_flips.report.changed.changed import ChangedSample, find_changed, read_changed
+from lm_eval_flips.report.page.report_file import write_report
 from tests.browsing import SIZES, Opened, chromium, opened
-from tests.report.test_page import BAD, bad_input
+from tests.generators import reports
+from tests.report.page.test_page import BAD, bad_input
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
-from lm_eval_flips.evaluation import STATE, plan_run
-from lm_eval_flips.runs import RESULTS_NAME, load_run
+from lm_eval_flips.evaluation.evaluation import STATE, plan_run
+from lm_eval_flips.logs.runs import RESULTS_NAME, load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
 from tests.conftest import GENERATED, LEAVES, LOCAL_TASKS, LocalRuns
@@ -625,7 +625,7 @@ def evaluate(model: Path, tasks: Path, output: Path, **model_args: Any) -> None:
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_flips.harness.model import FlipsHF
+    from lm_eval_flips.harness.models.flips_hf import FlipsHF
 
     assert get_model("flips-hf") is FlipsHF
     tracker = EvaluationTracker(output_path=str(output))

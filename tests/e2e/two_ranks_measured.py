@@ -19,7 +19,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
-from lm_eval_flips.harness.model import FlipsHF
+from lm_eval_flips.harness.models.flips_hf import FlipsHF
 from tests.e2e.two_ranks import Ranked
 
 

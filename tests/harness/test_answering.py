@@ -16,14 +16,14 @@ from torch import Tensor
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.harness.answering import Answering
 from lm_eval_flips.harness.recording import ModelIdentity, Options, Recording
-from lm_eval_flips.records import Request, request_digest
-from lm_eval_flips.runs import DISTANCES, REFERENCE
+from lm_eval_flips.logs.records import Request, request_digest
+from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.causal_model import CausalModel
 from lm_eval_flips.scoring.prefix_tree import TokenRequest
 from lm_eval_flips.scoring.reference import Answer, Reference, key_of
-from lm_eval_flips.scoring.scorer import Scorer
 from lm_eval_flips.scoring.token_distances import load_distances
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel
+from lm_eval_flips.scoring.transformers.scorer import Scorer
 from tests.scoring import models
 
 NEAR = 1e-4  # nats

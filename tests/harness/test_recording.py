@@ -21,15 +21,15 @@ from lm_eval_flips.harness.recording import (
     Recording,
     tokenizer_fingerprint,
 )
-from lm_eval_flips.runs import DISTANCES, REFERENCE
+from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import TokenRequest
 from lm_eval_flips.scoring.reference import LM_HEAD, Answer, Reference, ReferenceHeader, key_of
-from lm_eval_flips.scoring.scorer import Scorer
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.token_distances import DistancesHeader, load_distances
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.transformers.scorer import Scorer
 from tests import conftest
 from tests.scoring import models
 

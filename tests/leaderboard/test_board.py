@@ -16,8 +16,8 @@ from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Placed
 from lm_eval_flips.leaderboard.line import Line
 from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.report.document import to_document
-from tests.leaderboard.folders import board_of, write_folder, write_one
+from lm_eval_flips.report.files.document import to_document
+from tests.generators.folders import board_of, write_folder, write_one
 
 
 def by_name(folder: Path, **options: Any) -> dict[str, Placed]:

@@ -8,9 +8,9 @@ import pytest
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.leaderboard.discovery import find_runs
-from lm_eval_flips.runs import load_run
-from tests import logs
-from tests.leaderboard.folders import write_folder, write_one
+from lm_eval_flips.logs.runs import load_run
+from tests.generators import logs
+from tests.generators.folders import write_folder, write_one
 
 
 def test_every_run_is_found_at_any_depth_but_the_baseline(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.leaderboard.entry import Entry, from_bytes, to_bytes
-from lm_eval_flips.report.leaderboard_table import to_csv
-from lm_eval_flips.runs import load_run
-from tests.leaderboard.folders import board_of, touch_later, write_folder, write_one
+from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.report.files.leaderboard_table import to_csv
+from tests.generators.folders import board_of, touch_later, write_folder, write_one
 
 
 def again(folder: Path, *, asked: Asked | None = None) -> tuple[Board, list[str]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lm_eval_flips.measures import bootstrap
 from lm_eval_flips.measures.bootstrap import Bootstrap, Stratum
 from lm_eval_flips.measures.significance import mean_interval, standard_error
-from tests.paired import DEVICES, UNDEFINED, width
+from tests.generators.paired import DEVICES, UNDEFINED, width
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

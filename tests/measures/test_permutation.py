@@ -18,7 +18,7 @@ from torch import Tensor
 from lm_eval_flips.measures import permutation
 from lm_eval_flips.measures.permutation import SignFlips, sign_flips
 from lm_eval_flips.measures.significance import t_test
-from tests.paired import DEVICES
+from tests.generators.paired import DEVICES
 
 Alternative = Literal["two-sided", "less", "greater"]
 Floats = NDArray[np.float64]

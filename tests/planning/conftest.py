@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.planning.worlds import Planned, World, planned, world
+from tests.generators.worlds import Planned, World, planned, world
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
-from lm_eval_flips.gating import GateConfig, Thresholds, judge
+from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.planning.comparison import refuse_with_plan
-from tests.planning.worlds import Planned, World, planned
+from tests.generators.worlds import Planned, World, planned
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_plan_of_everything_is_judged_as_the_full_run(questions: World, tmp_pa
 
 def test_metrics_that_are_no_means_are_refused(tmp_path: Path) -> None:
     """--metric of a perplexity has no estimate by these weights."""
-    from tests import logs
+    from tests.generators import logs
 
     tasks = {
         "wiki": [logs.cloze(i, -1.0 - i / 9, greedy=i % 2 == 0) for i in range(30)],

@@ -8,12 +8,12 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from lm_eval_flips.measures.allocation import plain_samples
+from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.measures.sampling.allocation import plain_samples
 from lm_eval_flips.planning.drawing import draw_plan
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.strata import stratify
-from lm_eval_flips.runs import load_run
-from tests.planning.worlds import Planned, World
+from tests.generators.worlds import Planned, World
 
 PLANS = 400
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lm_eval_flips import FlipsError, compare
+from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.making import enough, make_plan
 from lm_eval_flips.planning.strata import stratify
-from lm_eval_flips.runs import Run, load_run
-from tests import logs
-from tests.planning.worlds import Planned
+from tests.generators import logs
+from tests.generators.worlds import Planned
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.planning.pairs import sample_weights
-from tests import logs
-from tests.planning.worlds import Planned, World, planned, world
+from tests.generators import logs
+from tests.generators.worlds import Planned, World, planned, world
 
 
 def compared(

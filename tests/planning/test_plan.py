@@ -11,7 +11,7 @@ import pytest
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.planning.plan import load_plan, plan_contents, plan_files
-from tests.planning.worlds import Planned
+from tests.generators.worlds import Planned
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 from scipy.special import softmax
 
 from lm_eval_flips import FlipsError
+from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.planning.population import (
     document_hashes,
     documents_digest,
@@ -18,9 +19,8 @@ from lm_eval_flips.planning.population import (
     populations,
     refuse_no_margins,
 )
-from lm_eval_flips.runs import load_run
-from tests import logs
-from tests.planning.worlds import Planned, World
+from tests.generators import logs
+from tests.generators.worlds import Planned, World
 
 
 def test_margins_leads_and_correctness_are_the_logs(drawn: Planned, questions: World) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lm_eval_flips import FlipsError
-from lm_eval_flips.measures.change_rates import (
+from lm_eval_flips.logs.runs import Run, load_run
+from lm_eval_flips.measures.sampling.change_rates import (
     LOWEST,
     NOISES,
     expected_rate,
@@ -17,9 +18,8 @@ from lm_eval_flips.measures.change_rates import (
 )
 from lm_eval_flips.planning.population import Population, populations
 from lm_eval_flips.planning.rates import CORRELATION, pilot_rates, prior_rates
-from lm_eval_flips.runs import Run, load_run
-from tests import logs
-from tests.planning.worlds import Planned, World
+from tests.generators import logs
+from tests.generators.worlds import Planned, World
 
 
 @pytest.fixture(scope="module")

@@ -14,20 +14,20 @@ from scipy import stats
 from scipy.special import softmax
 
 from lm_eval_flips import Row, compare
-from lm_eval_flips.paired_metric import paired_metric
-from lm_eval_flips.pairing import pair
+from lm_eval_flips.comparison.result import Planned as Estimates
+from lm_eval_flips.comparison.result import PlannedRow
+from lm_eval_flips.logs.reading import read_samples
+from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.pairs.metric import paired_metric
+from lm_eval_flips.pairs.pairing import pair
 from lm_eval_flips.planning.drawing import draw_plan
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.pairs import PlannedSamples
 from lm_eval_flips.planning.rows import PlannedRows, can_be_planned
-from lm_eval_flips.reading import read_samples
-from lm_eval_flips.result import Planned as Estimates
-from lm_eval_flips.result import PlannedRow
-from lm_eval_flips.runs import load_run
-from lm_eval_flips.samples import Samples
-from tests import logs
-from tests.paired import generated, texts
-from tests.planning.worlds import Planned, World, planned, world
+from tests.generators import logs
+from tests.generators.paired import generated, texts
+from tests.generators.worlds import Planned, World, planned, world
 
 SHARES = ("flips", "all_flips", "correct_to_incorrect", "incorrect_to_correct")
 

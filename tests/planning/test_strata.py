@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from lm_eval_flips import FlipsError
-from lm_eval_flips.measures.stratified import share_interval
+from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.measures.sampling.stratified import share_interval
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.strata import Strata, minimum, stratify
-from lm_eval_flips.runs import load_run
-from tests import logs
-from tests.planning.worlds import Planned
+from tests.generators import logs
+from tests.generators.worlds import Planned
 
 BUDGETS = (6, 7, 20, 60, 120, 250, 369, 370)
 

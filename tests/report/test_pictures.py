@@ -8,7 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests.benchmarks.many_tasks import write_many
+from tests.generators.many_tasks import write_many
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.causal_model import CausalModel
-from lm_eval_flips.scoring.lm_head import LMHead, linear
 from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
 from lm_eval_flips.scoring.reference import (
     KEPT_SHARDS,
@@ -32,9 +30,11 @@ from lm_eval_flips.scoring.reference import (
     key_of,
     lm_head_file,
 )
-from lm_eval_flips.scoring.scorer import ScoredRows
 from lm_eval_flips.scoring.shards import File
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel
+from lm_eval_flips.scoring.transformers.lm_head import LMHead, linear
+from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 from tests.scoring import models
 
 TOKENS, WIDTH, LONGEST = 23, 6, 64

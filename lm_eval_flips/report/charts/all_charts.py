@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lm_eval_flips.model_sizes import model_sizes
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.flips import flips_chart
 from lm_eval_flips.report.charts.kl_flips import kl_flips_chart
 from lm_eval_flips.report.charts.kl_histogram import kl_histogram_chart
@@ -12,13 +12,13 @@ from lm_eval_flips.report.charts.kl_quantiles import kl_quantiles_chart
 from lm_eval_flips.report.charts.losses_gains import losses_gains_chart
 from lm_eval_flips.report.charts.margin_histogram import margin_histogram_chart
 from lm_eval_flips.report.charts.margin_rate import margin_rate_chart
+from lm_eval_flips.report.charts.model_sizes import model_sizes
 from lm_eval_flips.report.charts.named_chart import NamedChart
 from lm_eval_flips.report.charts.overlap import overlap_chart
 from lm_eval_flips.report.charts.pareto import pareto_chart
 from lm_eval_flips.report.charts.probability import probability_chart
 from lm_eval_flips.report.charts.small_multiples import small_multiples_chart
 from lm_eval_flips.report.charts.volume import volume_chart
-from lm_eval_flips.result import Comparison
 
 
 def charts_of(

@@ -6,6 +6,7 @@ from math import isfinite
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.report.charts.marks import (
     Datum,
     base,
@@ -23,7 +24,6 @@ from lm_eval_flips.report.charts.marks import (
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, run_shape, shown_runs
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
-from lm_eval_flips.result import Comparison, Row
 
 MOST_POINTS = 300  # beyond, only the pools are drawn
 MOST_BARS = 60  # points whose intervals can still be seen

@@ -9,6 +9,7 @@ from typing import Literal
 import altair as alt
 import torch
 
+from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.measures.correlation import Spearman, spearman
 from lm_eval_flips.report.charts.log_axis import log_scale
 from lm_eval_flips.report.charts.marks import (
@@ -24,7 +25,6 @@ from lm_eval_flips.report.charts.marks import (
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, run_shape, shown_runs
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
-from lm_eval_flips.result import Comparison, Row
 
 Distance = Literal["choice_kl", "token_kl"]
 OVER = {"choice_kl": "choices", "token_kl": "vocabulary"}

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.measures.divergence import quantile
-from lm_eval_flips.paired_metric import PairedMetric
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.report.charts.kl_flips import OVER, Distance
 from lm_eval_flips.report.charts.log_axis import LogScale, log_scale
 from lm_eval_flips.report.charts.marks import (
@@ -30,7 +31,6 @@ from lm_eval_flips.report.charts.shown_runs import (
     shown_runs,
 )
 from lm_eval_flips.report.charts.task_rows import task_rows
-from lm_eval_flips.result import Comparison, RunComparison
 
 Floats = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.flips import ALL_TASKS
 from lm_eval_flips.report.charts.kl_flips import OVER, Distance
 from lm_eval_flips.report.charts.kl_histogram import metric_kl, quantiles, sample_kl
@@ -17,7 +18,6 @@ from lm_eval_flips.report.charts.marks import Datum, base, count_words, layered,
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, shown_runs
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
-from lm_eval_flips.result import Comparison
 
 Floats = NDArray[np.float64]
 

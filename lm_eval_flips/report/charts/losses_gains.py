@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.report.charts.flips import ALL_TASKS
 from lm_eval_flips.report.charts.marks import (
     Datum,
@@ -18,7 +19,6 @@ from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of,
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 from lm_eval_flips.report.charts.theme import GAIN, LOSS, NARROW
-from lm_eval_flips.result import Comparison, Row
 
 LOST, WON = "correct → incorrect", "incorrect → correct"
 MOST_ROWS = 60

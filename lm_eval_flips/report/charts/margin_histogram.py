@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.report.charts.margin_rate import MARGIN, margin_axis
 from lm_eval_flips.report.charts.marks import (
@@ -21,7 +22,6 @@ from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of,
 from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.charts.task_rows import task_rows
 from lm_eval_flips.report.charts.theme import CORRECT, INCORRECT
-from lm_eval_flips.result import Comparison, RunComparison
 
 BINS = 20
 COLOURS = {"correct": CORRECT, "incorrect": INCORRECT}

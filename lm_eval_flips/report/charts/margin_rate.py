@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.marks import (
     Datum,
     base,
@@ -25,7 +26,6 @@ from lm_eval_flips.report.charts.shown_runs import (
     run_shape,
     shown_runs,
 )
-from lm_eval_flips.result import Comparison
 
 MARGIN = "baseline's top margin, probability"
 

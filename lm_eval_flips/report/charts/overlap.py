@@ -7,12 +7,12 @@ from math import isfinite
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.report.charts.marks import Datum, base, layered, number
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import run_names
 from lm_eval_flips.report.charts.theme import GAIN, NARROW
-from lm_eval_flips.result import Comparison
 
 MOST_NUMBERS = 12  # runs whose matrix has room for a number in each cell
 MOST_RUNS = 30

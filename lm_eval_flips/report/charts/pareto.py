@@ -8,7 +8,7 @@ from typing import Literal
 
 import altair as alt
 
-from lm_eval_flips.model_sizes import ModelSize, model_sizes
+from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.report.charts.marks import (
     Datum,
     base,
@@ -21,6 +21,7 @@ from lm_eval_flips.report.charts.marks import (
     points_words,
     share_words,
 )
+from lm_eval_flips.report.charts.model_sizes import ModelSize, model_sizes
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import (
     MOST_LINES,
@@ -30,7 +31,6 @@ from lm_eval_flips.report.charts.shown_runs import (
     shown_runs,
 )
 from lm_eval_flips.report.charts.theme import REFERENCE
-from lm_eval_flips.result import Comparison, Row
 
 Quality = Literal["flips", "score_change"]
 BASELINE = "baseline"

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from lm_eval_flips.paired_metric import PairedMetric, as_compared
+from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.pairs.metric import PairedMetric, as_compared
 from lm_eval_flips.report.charts.margin_rate import MARGIN, margin_axis
 from lm_eval_flips.report.charts.marks import (
     Datum,
@@ -31,7 +32,6 @@ from lm_eval_flips.report.charts.shown_runs import (
     shown_runs,
 )
 from lm_eval_flips.report.charts.task_rows import task_rows
-from lm_eval_flips.result import Comparison, RunComparison
 
 Floats = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.report.charts.theme import NARROW, RUNS, SHAPES
-from lm_eval_flips.result import Comparison, RunComparison, RunSummary
 
 MOST_LINES = 8  # runs whose lines can be told apart
 

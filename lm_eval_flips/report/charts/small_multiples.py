@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.losses_gains import LOST, WON, way_legend
 from lm_eval_flips.report.charts.marks import Datum, count_words
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
@@ -17,7 +18,6 @@ from lm_eval_flips.report.charts.shown_runs import (
 )
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 from lm_eval_flips.report.charts.theme import GAIN, LOSS
-from lm_eval_flips.result import Comparison
 
 FEWEST_TASKS = 8
 MOST_TASKS = 60

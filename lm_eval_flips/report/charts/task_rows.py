@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from lm_eval_flips.paired_metric import PairedMetric
-from lm_eval_flips.pooling import primaries
-from lm_eval_flips.result import Comparison, Row, RunComparison
+from lm_eval_flips.comparison.pooling import primaries
+from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
+from lm_eval_flips.pairs.metric import PairedMetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lm_eval_flips import Comparison, compare
-from tests import logs
-from tests.benchmarks.many_tasks import write_many
+from tests.generators import logs
+from tests.generators.many_tasks import write_many
 
 TASKS, SAMPLES = 9, 720
 

@@ -10,7 +10,7 @@ import vl_convert
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.report.charts import charts_of, vega_config
-from tests.benchmarks.many_tasks import write_many
+from tests.generators.many_tasks import write_many
 
 LARGEST = 80_000  # bytes of a specification
 

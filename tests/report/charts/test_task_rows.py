@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lm_eval_flips.report.charts.task_rows import short_names, task_names, task_rows
-from tests import logs
+from tests.generators import logs
 from tests.report.charts.conftest import written
 
 

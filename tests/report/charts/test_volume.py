@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.report.charts import plot_volume_direction
 from lm_eval_flips.report.charts.volume import direction_points, volume_chart
-from tests import logs
+from tests.generators import logs
 from tests.report.charts.raw import answers, pooled, rows_with
 
 RIGHT, WRONG = [-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]

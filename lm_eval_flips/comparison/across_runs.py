@@ -1,0 +1,78 @@
+"""Over compressed runs: do flips, and losses, follow the KL?
+
+Told apart by regime. Far from the baseline KL orders models as their flips do; near it, where all
+are almost alike, it need not, and it says little of which way the answers go (ByteShape, arXiv
+2606.19558).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from lm_eval_flips.comparison.result import Regime, Row, RunComparison
+from lm_eval_flips.measures.correlation import Spearman, spearman
+
+FEWEST = 3  # runs, below which an order says nothing
+NEAR_KL = 0.02  # nats; 8-bit models lie below it, 4-bit ones above
+
+Distance = Callable[[Row], float | None]
+
+
+def choice_kl(row: Row) -> float | None:
+    """Mean KL over the choices; None where there are none."""
+    return None if row.distances is None else row.distances.choice_kl.mean
+
+
+def token_kl(row: Row) -> float | None:
+    """Mean KL over the vocabulary; None where none was measured."""
+    return None if row.tokens is None else row.tokens.typical_kl
+
+
+def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spearman]:
+    """Rank correlation over runs of a distance and flips: of each task, and of the pool.
+
+    Empty for fewer than three runs.
+    """
+    if len(runs) < FEWEST:
+        return {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        for row in (*run.tasks, run.pooled):
+            if (kl := distance(row)) is not None and row.flips is not None:
+                key = row.name if row is run.pooled else f"{row.name},{row.filter},{row.metric}"
+                points.setdefault(key, []).append((kl, row.flips.flips))
+    return {key: _spearman(found) for key, found in points.items() if len(found) == len(runs)}
+
+
+def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple[Regime, ...]:
+    """How KL relates to flips and to the net loss over all runs, and over those near the baseline.
+
+    Of every distance that all runs hold, from the pooled rows; none for fewer than three runs.
+    """
+    if len(runs) < FEWEST:
+        return ()
+    found = []
+    for name, distance in (("choice_kl", choice_kl), ("token_kl", token_kl)):
+        rows = [(distance(run.pooled), run.pooled) for run in runs]
+        known = [(kl, row) for kl, row in rows if kl is not None]
+        if len(known) < len(runs):
+            continue
+        near = [(kl, row) for kl, row in known if kl < near_kl]
+        for near_only, part in ((False, known), (True, near)):
+            found.append(_regime(name, part, near_kl if near_only else None))
+    return tuple(found)
+
+
+def _regime(name: str, part: Sequence[tuple[float, Row]], below: float | None) -> Regime:
+    flips = [(kl, row.flips.flips) for kl, row in part if row.flips is not None]
+    losses = [
+        (kl, -row.score_change if row.higher_is_better else row.score_change) for kl, row in part
+    ]
+    return Regime(distance=name, below=below, flips=_spearman(flips), net_loss=_spearman(losses))
+
+
+def _spearman(points: Sequence[tuple[float, float]]) -> Spearman:
+    columns = torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
+    return spearman(columns[:, 0], columns[:, 1])

@@ -1,0 +1,81 @@
+"""Can these runs be compared, and in which settings do they differ?"""
+
+from __future__ import annotations
+
+import torch
+
+from lm_eval_flips.comparison.result import SettingDifference
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.pairs.pairing import Pairs
+
+
+def refuse_margin(margin: float | None) -> None:
+    """Refuse an equivalence margin that is no change of a score."""
+    if margin is not None and not 0 < margin < 1:
+        raise FlipsError(
+            f"the equivalence margin {margin} is no change of a score; give one between 0 and 1, "
+            "such as 0.01"
+        )
+
+
+def refuse_other_model(base: Run, floor: Run) -> None:
+    """A noise floor is a second run of the same model."""
+    if base.path.resolve() == floor.path.resolve():
+        raise FlipsError(
+            f"the noise floor '{floor.path}' is the baseline itself; run the baseline a second "
+            "time, with another --batch_size"
+        )
+    for name in ("model", "revision", "peft", "delta"):
+        ours, theirs = (
+            run.model if name == "model" else run.model_args.get(name) for run in (base, floor)
+        )
+        if ours != theirs:
+            raise FlipsError(
+                f"the noise floor '{floor.path}' is no second run of the baseline: its {name} is "
+                f"{theirs}, not {ours}"
+            )
+
+
+def refuse_device(device: str | torch.device) -> None:
+    """Refuse a device that is not there."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        raise FlipsError(
+            f"device '{device}' cannot be used: {why:.120}; leave --device out for the CPU"
+        ) from None
+
+
+def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifference]:
+    """Settings that change scores without changing prompts, and differ between the two runs."""
+    ours, theirs = baseline.settings, compressed.settings
+    shared = set(baseline.tasks) & set(compressed.tasks)
+    names = [
+        name
+        for name in {**ours, **theirs}
+        if not name.startswith(("version.", "num_fewshot.")) or name.split(".", 1)[1] in shared
+    ]
+    return [
+        SettingDifference(
+            setting=name,
+            baseline=ours.get(name),
+            compressed=theirs.get(name),
+            run=str(compressed.path),
+        )
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) -> None:
+    """Refuse a run that agrees in everything, as a shared response cache makes it."""
+    agree = [found.identical for found in pairs if found.identical is not None]
+    same_file = base.path.resolve() == run.path.resolve()
+    if not allowed and (same_file or (agree and all(agree))):
+        raise FlipsError(
+            f"'{run.path}' agrees with the baseline in every log-likelihood of every sample, as a "
+            "shared --use_cache or a compression that never engaged does; rerun it, or accept with "
+            "--allow-identical"
+        )

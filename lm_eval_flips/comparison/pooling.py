@@ -1,0 +1,123 @@
+"""Paired metrics -> the rows of tasks, of groups and of all tasks pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Protocol, TypeVar, runtime_checkable
+
+from lm_eval_flips.comparison.result import Row
+from lm_eval_flips.comparison.row import measure
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.measures.bootstrap import Bootstrap
+from lm_eval_flips.measures.decisions import PooledDecisions, decide
+from lm_eval_flips.measures.significance import holm
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.uncertainty.change_test import MCNEMAR
+from lm_eval_flips.uncertainty.errors import INDEPENDENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Measures rows, with a margin and beside a noise floor where these are asked for."""
+
+    margin: float | None
+    bootstrap: Bootstrap | None
+    floor: Mapping[tuple[str, str, str], PairedMetric]
+
+    def row(self, metrics: Sequence[PairedMetric], *, name: str) -> Row:
+        """Measure some metrics together, beside their floors where all have one."""
+        floors = [self.floor[metric_key(m)] for m in metrics if metric_key(m) in self.floor]
+        whole = floors if len(floors) == len(metrics) else ()
+        return measure(
+            metrics, name=name, margin=self.margin, floors=whole, bootstrap=self.bootstrap
+        )
+
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@runtime_checkable
+class MakesRows(Protocol[R_co]):
+    """Makes one row of some metrics together."""
+
+    def row(self, metrics: Sequence[PairedMetric], *, name: str) -> R_co:
+        """Make it."""
+
+
+def metric_key(metric: PairedMetric) -> tuple[str, str, str]:
+    """Task, filter and metric."""
+    return metric.pairs.task, metric.pairs.filter, metric.metric
+
+
+def primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
+    """The one metric of each task that stands for it: the first binary one, else the first."""
+    chosen: dict[str, PairedMetric] = {}
+    for paired in metrics:
+        now = chosen.setdefault(paired.pairs.task, paired)
+        if now.baseline_correct is None and paired.baseline_correct is not None:
+            chosen[paired.pairs.task] = paired
+    binary = [paired for paired in chosen.values() if paired.baseline_correct is not None]
+    # A mean of accuracies and log-likelihoods, or of words and bytes, means nothing: the binary
+    # ones are pooled where there are any, else those that share the first one's metric.
+    first = next(iter(chosen.values())).metric
+    return binary or [paired for paired in chosen.values() if paired.metric == first]
+
+
+def one_row_each(rows: Iterable[Row]) -> dict[str, Row]:
+    """One row for each task or group, by name: that of its first binary metric, else its first."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        now = found.setdefault(row.name, row)
+        if now.flips is None and row.flips is not None:
+            found[row.name] = row
+    return found
+
+
+def adjusted(rows: Sequence[Row], chosen: Sequence[int]) -> tuple[Row, ...]:
+    """The rows with p adjusted over the tasks, for those that stand for their task."""
+    adjusted = dict(zip(chosen, holm([rows[i].p_value for i in chosen]), strict=True))
+    return tuple(replace(row, p_holm=adjusted.get(i, nan)) for i, row in enumerate(rows))
+
+
+def decisions(pooled: Row, tasks: Sequence[Row]) -> PooledDecisions | None:
+    """Ask of all tasks together whether the score got worse; None for a single task."""
+    if len(tasks) < 2:
+        return None
+    # with repeats of documents, lost and won are not what the tests counted
+    exact = all(row.test == MCNEMAR and row.error_method == INDEPENDENT for row in tasks)
+    return decide(
+        pooled=pooled.p_loss,
+        p_values={row.name: row.p_loss for row in tasks},
+        counts={
+            row.name: (row.flips.correct_to_incorrect, row.flips.incorrect_to_correct)
+            for row in tasks
+            if row.flips is not None
+        }
+        if exact
+        else None,
+    )
+
+
+def pooled_row(metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: Rows) -> Row:
+    """Pool all tasks' primary metrics; those of a single task are its own row."""
+    chosen = primaries(metrics)
+    if len(chosen) == 1:
+        return replace(measured[metrics.index(chosen[0])], name="pooled")
+    return rows.row(chosen, name="pooled")
+
+
+def group_rows(base: Run, metrics: Sequence[PairedMetric], rows: MakesRows[R_co]) -> Iterable[R_co]:
+    """Pool the harness's groups: each metric that all of a group's tasks have, else the primary."""
+    by_key: dict[tuple[str, str], dict[str, PairedMetric]] = {}
+    for paired in metrics:
+        key = (paired.pairs.filter, paired.metric)
+        by_key.setdefault(key, {})[paired.pairs.task] = paired
+    chosen = {paired.pairs.task: paired for paired in primaries(metrics)}
+    for group, leaves in base.groups.items():
+        whole = [found for found in by_key.values() if set(leaves) <= set(found)]
+        if not whole and set(leaves) <= set(chosen):
+            whole = [chosen]
+        for found in whole:
+            yield rows.row([found[leaf] for leaf in leaves], name=group)

@@ -1,0 +1,185 @@
+"""Several compressed runs against each other: groups that cannot be told apart, no false order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.comparison.result import Ranking
+from lm_eval_flips.measures.overlap import Overlap, overlap
+from lm_eval_flips.measures.significance import holm, mcnemar, t_test
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.uncertainty.errors import ErrorsOf
+
+LEVEL = 0.05
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TaskScores:
+    """What is held against other runs of one metric of one task: as much as a cache must keep.
+
+    A row a sample, in no particular order; ``changed`` None where no answers are known.
+    """
+
+    task: str
+    filter: str
+    metric: str
+    doc_ids: NDArray[np.int64]
+    scores: Tensor
+    changed: Tensor | None
+    clusters: Tensor
+    cluster_field: str | None
+    binary: bool
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Task:
+    """One metric of one task in all runs, over the samples that all of them have.
+
+    ``scores`` and ``changed`` have a row a run; the clusters are the first run's.
+    """
+
+    first: TaskScores
+    scores: Tensor
+    changed: Tensor | None
+    clusters: Tensor
+    cluster_field: str | None
+    binary: bool
+
+
+def task_scores(metrics: Sequence[PairedMetric]) -> list[TaskScores]:
+    """What the ranking needs of a run's metrics."""
+    return [
+        TaskScores(
+            task=m.pairs.task,
+            filter=m.pairs.filter,
+            metric=m.metric,
+            doc_ids=m.doc_ids,
+            scores=m.compressed_value.double(),
+            changed=m.changed,
+            clusters=m.clusters,
+            cluster_field=m.cluster_field,
+            binary=m.compressed_correct is not None,
+            # of a perplexity the log-likelihoods are logged, of which more is better
+            higher_is_better=m.higher_is_better or m.units is not None,
+        )
+        for m in metrics
+    ]
+
+
+def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
+    """Order compressed runs by their score, in groups that cannot be told apart.
+
+    Args:
+        runs: of each run the metrics that are pooled, one a task.
+
+    Returns:
+        None for fewer than two runs, or if they share no metric.
+    """
+    tasks = _shared(runs)
+    if len(runs) < 2 or not tasks:
+        return None
+    whole = torch.cat([task.scores for task in tasks], dim=1)
+    scores = whole.mean(1).tolist()
+    better = 1 if all(task.first.higher_is_better for task in tasks) else -1
+    order = sorted(range(len(runs)), key=lambda i: -better * scores[i])
+    pairs = [(i, j) for place, i in enumerate(order) for j in order[place + 1 :]]
+    errors = ErrorsOf(tasks)
+    adjusted = holm([_p_value(errors, whole[j] - whole[i]) for i, j in pairs])
+    p_values = dict(zip(pairs, adjusted, strict=True))
+    return Ranking(
+        n=whole.shape[1],
+        scores=tuple(scores),
+        order=tuple(order),
+        groups=tuple(_groups(order, p_values)),
+        p_values={(min(pair), max(pair)): p for pair, p in p_values.items()},
+    )
+
+
+def overlap_of(runs: Sequence[Sequence[TaskScores]]) -> Overlap | None:
+    """The samples that several runs changed alike; None where no answers are known."""
+    changed = [task.changed for task in _shared(runs) if task.changed is not None]
+    return overlap(torch.cat(changed, dim=1)) if len(runs) > 1 and changed else None
+
+
+def shared_tasks(runs: Sequence[Sequence[TaskScores]]) -> list[Key]:
+    """The task, filter and metric of all that every run holds: what a ranking is over."""
+    keys = [{(own.task, own.filter, own.metric) for own in scores} for scores in runs]
+    first = runs[0] if runs else ()
+    return [
+        key
+        for own in first
+        if all((key := (own.task, own.filter, own.metric)) in held for held in keys)
+    ]
+
+
+def _groups(order: Sequence[int], p_values: dict[tuple[int, int], float]) -> list[tuple[int, ...]]:
+    """The longest stretches of the order of which no two can be told apart."""
+    found: list[tuple[int, ...]] = []
+    reached = 0
+    for start in range(len(order)):
+        stop = start + 1
+        while stop < len(order) and all(
+            not p_values[order[other], order[stop]] < LEVEL for other in range(start, stop)
+        ):
+            stop += 1
+        if stop > reached:
+            found.append(tuple(order[start:stop]))
+            reached = stop
+    return found
+
+
+def _shared(runs: Sequence[Sequence[TaskScores]]) -> list[_Task]:
+    columns = [{(own.task, own.filter, own.metric): own for own in scores} for scores in runs]
+    tasks = [_task([own[key] for own in columns]) for key in shared_tasks(runs)]
+    return [task for task in tasks if task.scores.shape[1]]
+
+
+def _task(runs: Sequence[TaskScores]) -> _Task:
+    first = runs[0]
+    documents = first.doc_ids
+    for own in runs[1:]:
+        if not np.array_equal(documents, own.doc_ids):
+            documents = np.intersect1d(documents, own.doc_ids)
+    rows = [_rows(own.doc_ids, documents) for own in runs]
+    changed = [
+        own.changed[row] for own, row in zip(runs, rows, strict=True) if own.changed is not None
+    ]
+    return _Task(
+        first=first,
+        scores=torch.stack([own.scores[row] for own, row in zip(runs, rows, strict=True)]),
+        changed=torch.stack(changed) if len(changed) == len(runs) else None,
+        clusters=first.clusters[rows[0]],
+        cluster_field=first.cluster_field,
+        binary=all(own.binary for own in runs),
+    )
+
+
+def _rows(own: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
+    if own is wanted:
+        return torch.arange(len(own))
+    order = np.argsort(own, kind="stable")
+    return torch.from_numpy(order[np.searchsorted(own[order], wanted)])
+
+
+def _p_value(errors: ErrorsOf[_Task], difference: Tensor) -> float:
+    """Exact McNemar where every sample is right or wrong and counts for itself, else t.
+
+    Two runs that agree everywhere cannot be told apart: 1.
+    """
+    binary = all(task.binary for task in errors.metrics)
+    if binary and errors.by_document and errors.documents == errors.n:
+        found = mcnemar(lost=int((difference < 0).sum()), won=int((difference > 0).sum()))
+    else:
+        parts = torch.split(difference, [task.scores.shape[1] for task in errors.metrics])
+        found = t_test(float(difference.mean()), *errors.of(parts))
+    return 1.0 if isnan(found) else found

@@ -1,0 +1,309 @@
+"""What ``compare`` returns: frozen records, from one row up to the whole comparison.
+
+Shares lie in 0..1, distances are nats, counts are counts. Undefined is nan, or None for a count or
+a whole measure that does not apply; never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any
+
+from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.decisions import PooledDecisions
+from lm_eval_flips.measures.direction import Direction
+from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.equivalence import Equivalence
+from lm_eval_flips.measures.flips import Flips
+from lm_eval_flips.measures.margin import Margins
+from lm_eval_flips.measures.overlap import Overlap
+from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.measures.significance import Interval, normal_quantile
+from lm_eval_flips.measures.tokens import TokenSummary
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.pairing import Dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distances:
+    """Distances between the two runs' distributions over the choices, over ``n`` samples."""
+
+    n: int
+    choice_kl: Summary
+    choice_kl_reverse: Summary
+    jensen_shannon: Summary
+    total_variation: Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDistances:
+    """Distances over the whole vocabulary at the scored positions, of ``n`` samples.
+
+    ``same_top`` is the share of positions at which both models hold the same token most likely,
+    ``logprob_change`` how much likelier the compressed model holds the scored token (nats).
+    ``top`` is K where the divergences are lower bounds over the K most likely tokens and the rest.
+    ``correlation`` relates a sample's token_kl to its answer, None where that has none.
+    """
+
+    n: int
+    token_kl: TokenSummary
+    token_kl_reverse: TokenSummary
+    token_jensen_shannon: TokenSummary
+    token_total_variation: TokenSummary
+    same_top: TokenSummary
+    logprob_change: TokenSummary
+    top: int | None
+    correlation: SampleCorrelation | None
+
+    @property
+    def typical_kl(self) -> float:
+        """The paper's mean over requests; over first positions where only those are known."""
+        mean = self.token_kl.per_request_mean
+        return self.token_kl.first_position_mean if isnan(mean) else mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCorrelation:
+    """How a distance relates, sample by sample, to the answers that changed and that flipped."""
+
+    changed: Spearman
+    flipped: Spearman
+    detects_flips: Auroc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """A distance beside its noise floor, over the ``n`` samples that both have.
+
+    ``floor`` is what a second run of the baseline gives; ``interval`` is the 95 % interval of the
+    excess, paired sample by sample.
+    """
+
+    value: float
+    floor: float
+    interval: Interval
+    n: int
+
+    @property
+    def excess(self) -> float:
+        """What the compressed run moves beyond the floor."""
+        return self.value - self.floor
+
+    @property
+    def within_floor(self) -> bool:
+        """Whether the excess may be nothing: its interval is not wholly above 0.
+
+        Not so without an interval, which shows nothing.
+        """
+        return self.interval.low <= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One metric of a task, of a group, or of all tasks pooled.
+
+    ``score`` is what the harness reports: a mean, or a perplexity; ``higher_is_better`` says which
+    way is better. ``flips`` and ``direction`` are
+    None for a metric that is not binary, ``distances`` where no sample has choices, ``tokens``
+    where no distance over the vocabulary was measured, ``perplexity`` unless it is one,
+    ``equivalence`` where no margin was given or the score is a perplexity. ``excess`` holds each
+    distance's excess over the noise floor, nothing without one. ``intervals`` hold each
+    number's 95 % interval under its name; ``error_method`` says which samples their errors take as
+    independent. ``p_value`` is that of no change by ``test``, ``p_loss`` one-sided of no loss;
+    ``p_holm`` is p_value adjusted over the run's tasks, nan for a group, the pool, and a metric
+    that does not stand for its task.
+    """
+
+    name: str
+    filter: str
+    metric: str
+    n: int
+    baseline_score: float
+    compressed_score: float
+    score_change: float
+    higher_is_better: bool
+    flips: Flips | None
+    direction: Direction | None
+    distances: Distances | None
+    tokens: TokenDistances | None
+    margins: Margins | None
+    correlation: SampleCorrelation | None
+    perplexity: PerplexityChange | None
+    equivalence: Equivalence | None
+    excess: Mapping[str, Excess]
+    intervals: Mapping[str, Interval]
+    error_method: str
+    test: str
+    p_value: float
+    p_loss: float
+    p_holm: float
+
+    def minimal_detectable_change(self, *, power: float = 0.8) -> float:
+        """The score change that a test at 5 % would find with this power; nan without an interval.
+
+        From the standard error of this row (the interval's half width): a change that was not
+        found may be as large as this.
+        """
+        low, high = self.intervals["score_change"]
+        sure = normal_quantile(0.95)
+        return (high - low) / 2 * (sure + normal_quantile(2 * power - 1)) / sure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDifference:
+    """A setting that changes scores without changing prompts, and differs between two runs."""
+
+    setting: str
+    baseline: Any
+    compressed: Any
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """Which run: its results file and its model."""
+
+    path: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What all documents would show, estimated from those that were drawn by a plan.
+
+    ``interval`` is the 95 % interval of what the full run would have shown; ``general`` that of
+    questions like these, as the intervals of a full run are. ``plain_samples`` is how many samples
+    plain random sampling would need for an ``interval`` as narrow, nan where that is undefined.
+    """
+
+    value: float
+    interval: Interval
+    general: Interval
+    plain_samples: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRow:
+    """One metric of a task, of a group, or of all tasks pooled, of which ``n`` samples were drawn.
+
+    ``documents`` is the number of all. ``baseline_score`` is known where the baseline's run holds
+    them all, else it is estimated too. ``estimates`` hold, where they are defined, score_change,
+    flips, all_flips, correct_to_incorrect and incorrect_to_correct (shares of all documents),
+    negative_flip_rate (of the baseline's correct answers), and the means choice_kl and token_kl
+    (nats; token_kl_first_position where only first positions are known).
+    """
+
+    name: str
+    filter: str
+    metric: str
+    n: int
+    documents: int
+    baseline_score: float
+    higher_is_better: bool
+    estimates: Mapping[str, Estimate]
+    equivalence: Equivalence | None
+
+    @property
+    def compressed_score(self) -> float:
+        """The baseline's score and the estimated change."""
+        return self.baseline_score + self.estimates["score_change"].value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a run of a plan's samples tells of all documents; ``path`` and ``seed`` are the plan's.
+
+    ``weights`` say how many documents each sample stands for, by task and doc_id.
+    """
+
+    path: str
+    seed: int
+    tasks: tuple[PlannedRow, ...]
+    groups: tuple[PlannedRow, ...]
+    pooled: PlannedRow
+    weights: Mapping[str, Mapping[int, float]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunComparison:
+    """One compressed run against the baseline.
+
+    ``metrics`` are the paired samples behind ``tasks``, row for row; ``not_compared`` the tasks
+    that only one of the runs holds; ``tokens_left_out`` says why distances over the vocabulary that
+    the run holds are not shown, None if they are or there are none. ``decisions`` ask of all tasks
+    together whether the score got worse; None for a single task. ``planned`` is None unless a plan
+    was given: then it tells of all documents, while the rows are those of the drawn samples as they
+    are, among which uncertain answers are many.
+    """
+
+    path: str
+    model: str
+    tasks: tuple[Row, ...]
+    groups: tuple[Row, ...]
+    pooled: Row
+    dropped: tuple[Dropped, ...]
+    not_compared: tuple[str, ...]
+    tokens_left_out: str | None
+    decisions: PooledDecisions | None
+    metrics: tuple[PairedMetric, ...] = field(repr=False)
+    planned: Planned | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Compressed runs by their pooled score over the ``n`` samples that all of them have.
+
+    Runs are numbered as in ``Comparison.compressed``. ``order`` begins with the best; ``groups``
+    are the longest stretches of it of which no two runs can be told apart at 5 %. ``p_values`` are
+    those of each two runs, by (lower, higher) number, adjusted by Holm.
+    """
+
+    n: int
+    scores: tuple[float, ...]
+    order: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
+    p_values: Mapping[tuple[int, int], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regime:
+    """How a distance relates to flips and to the net loss of the score, over compressed runs.
+
+    Over the runs whose mean ``distance`` is ``below`` that many nats; None for all of them.
+    """
+
+    distance: str
+    below: float | None
+    flips: Spearman
+    net_loss: Spearman
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A baseline and every compressed run compared with it.
+
+    ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
+    flips, for each task and, under "pooled", for all; empty for fewer than three runs.
+    ``across_runs_token_kl`` is the same for token_kl. ``regimes`` tells the runs near the baseline
+    apart from all, and flips from losses. ``noise_floor`` is a second run of the
+    baseline, compared with it in the same way; None if none was given. ``ranking`` and ``overlap``
+    hold the compressed runs against each other; None for one.
+    """
+
+    baseline: RunSummary
+    noise_floor: RunComparison | None
+    settings_that_differ: tuple[SettingDifference, ...]
+    compressed: tuple[RunComparison, ...]
+    across_runs: Mapping[str, Spearman]
+    across_runs_token_kl: Mapping[str, Spearman]
+    regimes: tuple[Regime, ...]
+    ranking: Ranking | None
+    overlap: Overlap | None
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The tables of `compare`, for Jupyter."""
+        from lm_eval_flips.report.text.notebook import comparison_html, comparison_text
+
+        return {"text/plain": comparison_text(self), "text/html": comparison_html(self)}

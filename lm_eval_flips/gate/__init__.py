@@ -1,0 +1,1 @@
+"""Comparison -> passed, failed or undecided: thresholds held against intervals."""

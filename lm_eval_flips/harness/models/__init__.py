@@ -1,0 +1,1 @@
+"""The models that are registered with the harness, one file an engine."""

@@ -1,0 +1,1 @@
+"""Everything that knows the harness's files: a folder -> Run; lines -> columns -> Samples."""

@@ -1,0 +1,283 @@
+"""Means and shares of all documents from a stratified random sample of them, with intervals.
+
+What is estimated is what the full run over these documents would have shown: the population is
+finite, and a stratum that was drawn whole adds no error. Documents are drawn at random within their
+stratum, so that nothing is assumed of their answers, alike or not.
+
+Sources: Cochran, Sampling Techniques (3rd ed. 1977), sections 5.3 and 5.4 (mean, variance,
+Satterthwaite's degrees of freedom). Few draws of a stratum may show no spread where there is some.
+That must not count as none: rates of changes are mixed with a smooth curve (``change_rates``), and
+other variances with their mean over strata. Intervals of shares are Wilson's, generalised: the
+shares that lie within z standard errors of the estimate, the errors being those that the share
+itself would bring, every stratum's odds multiplied alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, sqrt
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.measures.sampling.change_rates import smoothed_rates
+from lm_eval_flips.measures.significance import (
+    NO_INTERVAL,
+    Interval,
+    mean_interval,
+    normal_quantile,
+)
+from lm_eval_flips.shapes import Bool, Float, Int
+
+STRENGTH = 1.0  # draws that the mean variance is worth in each stratum
+FARTHEST = 40.0  # log-odds; beyond lies a share of 0 or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Design:
+    """Which stratum each drawn sample is from, and how large the strata are.
+
+    ``sizes`` and ``drawn`` are counts, ``[strata]``; ``stratum`` numbers each sample's from 0.
+    """
+
+    sizes: Tensor
+    drawn: Tensor
+    stratum: Tensor
+
+    @property
+    def documents(self) -> int:
+        """Number of documents in all strata."""
+        return int(self.sizes.sum())
+
+    @property
+    def shares(self) -> Float[Tensor, " strata"]:
+        """Each stratum's share of all documents."""
+        return self.sizes.double() / self.documents
+
+    @property
+    def weights(self) -> Float[Tensor, " samples"]:
+        """How many documents each drawn sample stands for."""
+        return (self.sizes.double() / self.drawn)[self.stratum]
+
+    @property
+    def factors(self) -> Float[Tensor, " strata"]:
+        """What a stratum's variance contributes to the mean's, for a variance with divisor n - 1.
+
+        0 for a stratum that was drawn whole.
+        """
+        return self.shares**2 * (1 - self.drawn.double() / self.sizes) / self.drawn
+
+    def sums(self, values: Float[Tensor, " samples"]) -> Float[Tensor, " strata"]:
+        """The sum of each stratum's drawn values."""
+        empty = torch.zeros(len(self.sizes), dtype=torch.float64, device=values.device)
+        return empty.index_add_(0, self.stratum, values.double())
+
+    def mean(self, values: Float[Tensor, " samples"]) -> float:
+        """Unbiased estimate of the mean over all documents.
+
+        Example:
+            >>> import torch
+            >>> design = Design(
+            ...     sizes=torch.tensor([80, 20]),
+            ...     drawn=torch.tensor([2, 2]),
+            ...     stratum=torch.tensor([0, 0, 1, 1]),
+            ... )
+            >>> design.mean(torch.tensor([0.0, 0.0, 1.0, 0.0]))
+            0.1
+        """
+        return float((self.shares * self.sums(values) / self.drawn).sum())
+
+    def variances(self, values: Float[Tensor, " samples"]) -> Float[Tensor, " strata"]:
+        """Variance within each stratum, with divisor n - 1; 0 for a single draw."""
+        centred = values.double() - (self.sums(values) / self.drawn)[self.stratum]
+        return self.sums(centred**2) / (self.drawn - 1).clamp(min=1)
+
+    def spread(self, values: Float[Tensor, " samples"]) -> float:
+        """Unbiased estimate of the variance over all documents, with divisor n - 1."""
+        own, shares, sizes = self.variances(values), self.shares, self.sizes.double()
+        within = (shares * own * (sizes - 1) / sizes).sum()
+        means = self.sums(values) / self.drawn
+        between = (shares * (means - self.mean(values)) ** 2).sum()
+        # the drawn means differ by chance too
+        chance = (shares * (1 - shares) * own * (1 / self.drawn - 1 / sizes)).sum()
+        number = self.documents
+        return max(0.0, float(within + between - chance)) * number / max(1, number - 1)
+
+
+def standard_error(
+    values: Float[Tensor, " samples"], design: Design, *, strength: float = STRENGTH
+) -> tuple[float, int]:
+    """Standard error of the estimated mean, and its degrees of freedom (Satterthwaite's).
+
+    Args:
+        values: one number a sample.
+        design: how the samples were drawn.
+        strength: how many draws the strata's mean variance is worth in each; 0 for the textbook's
+            error.
+
+    Example:
+        >>> import torch
+        >>> design = Design(
+        ...     sizes=torch.tensor([50]), drawn=torch.tensor([5]), stratum=torch.zeros(5).long()
+        ... )
+        >>> standard_error(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), design)
+        (0.6708..., 4)
+    """
+    own, freedom = design.variances(values), (design.drawn - 1).double()
+    open_ = design.drawn < design.sizes
+    if open_.any():
+        common = (design.shares * own)[open_].sum() / design.shares[open_].sum()
+        own = (freedom * own + strength * common) / (freedom + strength).clamp(min=1e-12)
+    parts = design.factors * own
+    variance = float(parts.sum())
+    if variance <= 0:
+        return 0.0, max(1, int(freedom.sum()))
+    satterthwaite = variance**2 / float((parts**2 / freedom.clamp(min=1)).sum())
+    return sqrt(variance), max(1, int(satterthwaite))
+
+
+def stratified_interval(
+    values: Float[Tensor, " samples"],
+    design: Design,
+    *,
+    positive: bool = False,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean over all documents, by Student's t.
+
+    Args:
+        values: one number a sample.
+        design: how the samples were drawn.
+        positive: values are distances, which are skewed: the interval is one of the logarithm.
+        level: how often intervals hold the mean.
+    """
+    mean, (error, freedom) = design.mean(values), standard_error(values, design)
+    low, high = mean_interval(mean, error, freedom, level=level)
+    if not positive or mean <= 0:
+        return Interval(low, high)
+    factor = exp((high - mean) / mean)
+    return Interval(mean / factor, mean * factor)
+
+
+def stratified_share_interval(
+    changed: Bool[Tensor, " samples"],
+    design: Design,
+    *,
+    expected: Float[Tensor, " strata"],
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the share of all documents that changed.
+
+    Args:
+        changed: which samples count.
+        design: how the samples were drawn.
+        expected: rate of each stratum that was expected beforehand; only ratios matter.
+        level: how often intervals hold the share.
+    """
+    rates = _rates(changed, design, expected)
+    return share_interval(
+        design.mean(changed.double()),
+        sizes=design.sizes,
+        drawn=design.drawn,
+        rates=rates,
+        level=level,
+    )
+
+
+def stratified_difference_interval(
+    lost: Bool[Tensor, " samples"],
+    won: Bool[Tensor, " samples"],
+    design: Design,
+    *,
+    expected_lost: Float[Tensor, " strata"],
+    expected_won: Float[Tensor, " strata"],
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the share won minus the share lost, of all documents.
+
+    Args:
+        lost: samples that count -1.
+        won: samples that count +1.
+        design: how the samples were drawn.
+        expected_lost: rate of each stratum that was expected beforehand; only ratios matter.
+        expected_won: the same of what is won.
+        level: how often intervals hold the difference.
+    """
+    minus, plus = _rates(lost, design, expected_lost), _rates(won, design, expected_won)
+    variances = (minus + plus - (plus - minus) ** 2) * _finite(design.sizes)
+    half = normal_quantile(level) * sqrt(float((design.factors * variances).sum()))
+    mean = design.mean(won.double()) - design.mean(lost.double())
+    return Interval(max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def _rates(
+    changed: Bool[Tensor, " samples"], design: Design, expected: Float[Tensor, " strata"]
+) -> Float[Tensor, " strata"]:
+    counts, drawn = design.sums(changed.double()), design.drawn.double()
+    smooth = smoothed_rates(changed=counts, drawn=drawn, expected=expected)
+    return torch.where(design.drawn == design.sizes, counts / drawn, smooth)
+
+
+def _finite(sizes: Int[Tensor, " strata"]) -> Float[Tensor, " strata"]:
+    """Turns a variance over a stratum's documents into one with divisor n - 1."""
+    return sizes.double() / (sizes - 1).clamp(min=1)
+
+
+def share_interval(
+    share: float,
+    *,
+    sizes: Int[Tensor, " strata"],
+    drawn: Int[Tensor, " strata"],
+    rates: Float[Tensor, " strata"],
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a share that was estimated from a stratified sample.
+
+    With one stratum, few draws of many documents, this is Wilson's interval.
+
+    Args:
+        share: the estimate.
+        sizes: documents of each stratum.
+        drawn: draws of each stratum.
+        rates: share within each stratum; as counted where it was drawn whole.
+        level: how often intervals hold the share.
+
+    Example:
+        >>> import torch
+        >>> few, many = torch.tensor([100]), torch.tensor([10**9])
+        >>> share_interval(0.05, sizes=many, drawn=few, rates=torch.tensor([0.07]).double())
+        Interval(low=0.0215..., high=0.1117...)
+    """
+    if not len(sizes):
+        return NO_INTERVAL
+    whole = drawn == sizes
+    shares = sizes.double() / int(sizes.sum())
+    if bool(whole.all()):
+        return Interval(share, share)
+    factors = shares**2 * (1 - drawn.double() / sizes) / drawn * _finite(sizes)
+    z = normal_quantile(level)
+    high = _upper_end(share, shares, rates.double(), factors, whole, z)
+    # as much as the others may be at least
+    low = 1 - _upper_end(1 - share, shares, 1 - rates.double(), factors, whole, z)
+    return Interval(max(0.0, min(low, share)), min(1.0, max(high, share)))
+
+
+def _upper_end(
+    share: float, shares: Tensor, rates: Tensor, factors: Tensor, whole: Tensor, z: float
+) -> float:
+    """The largest share that an estimate lies no more than z of its standard errors below."""
+    known = float((shares * rates)[whole].sum())
+    weights, odds, parts = shares[~whole], torch.logit(rates[~whole]), factors[~whole]
+
+    def at(shift: float) -> tuple[float, float]:
+        """The share, and z standard errors, where all odds are multiplied by exp(shift)."""
+        moved = torch.sigmoid(odds + shift)
+        error = sqrt(float((parts * moved * (1 - moved)).sum()))
+        return known + float((weights * moved).sum()), z * error
+
+    low, high = -FARTHEST, FARTHEST
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        reached, error = at(middle)
+        low, high = (middle, high) if reached - error < share else (low, middle)
+    return at(high)[0]

@@ -1,0 +1,1 @@
+"""The same samples, proven: two runs' Samples -> Pairs -> PairedMetric."""

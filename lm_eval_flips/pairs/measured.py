@@ -1,0 +1,110 @@
+"""The distances over the vocabulary that a compressed run measured, sample by sample.
+
+They lie beside the run's logs, keyed by the text of each request. That they were measured between
+these two runs is proven: the log-likelihoods of both models that are stored with each must be those
+that were logged, to the last digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
+
+if TYPE_CHECKING:
+    from lm_eval_flips.pairs.pairing import Pairs
+    from lm_eval_flips.scoring.token_distances import StoredDistances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenValues:
+    """Distances at the scored positions of some samples' requests.
+
+    Request ``i`` belongs to sample ``samples[i]`` and has ``counts[i]`` positions; ``values`` hold
+    one number a position, request after request. ``top`` is K where the distances are lower bounds
+    over the K most likely tokens and the rest; ``first_only`` if only first positions are known.
+    """
+
+    samples: Tensor
+    counts: Tensor
+    values: dict[str, Tensor]
+    top: int | None
+    first_only: bool
+
+    def of_samples(self, rows: Tensor) -> TokenValues:
+        """Those of some samples, which are numbered anew in this order."""
+        place = torch.full((int(self.samples.max()) + 1 if len(self.samples) else 0,), -1)
+        place[rows[rows < len(place)]] = torch.arange(len(rows))[rows < len(place)]
+        kept = place[self.samples] >= 0
+        positions = torch.repeat_interleave(kept, self.counts)
+        return TokenValues(
+            samples=place[self.samples][kept],
+            counts=self.counts[kept],
+            values={name: values[positions] for name, values in self.values.items()},
+            top=self.top,
+            first_only=self.first_only,
+        )
+
+
+def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
+    """The distances of the pairs' samples; None for a task that asks for no log-likelihoods.
+
+    Raises:
+        OtherBaselineError: they were measured from another baseline.
+        FlipsError: they are of another compressed run, or some of a task's requests are missing.
+    """
+    keys = pairs.compressed.request_keys
+    if keys is None:
+        return None
+    own = np.arange(keys.shape[1]) < pairs.choices.cpu().numpy()[:, None]
+    samples, _ = np.nonzero(own)
+    places = stored.find(keys[own])
+    if (places < 0).all():
+        return None
+    strange = _not_logged(stored.loglikelihoods, places, pairs.compressed.loglikelihoods, own)
+    if strange.any():
+        raise FlipsError(
+            f"task '{pairs.task}': the distances in '{stored.folder}' are of other answers than "
+            f"the compressed run logged ({_docs(pairs, samples[strange])}); evaluate that model "
+            "again with lm-eval-flips run, or remove that folder"
+        )
+    strange = _not_logged(
+        stored.baseline_loglikelihoods, places, pairs.baseline.loglikelihoods, own
+    )
+    if strange.any():
+        raise OtherBaselineError(
+            f"task '{pairs.task}': the distances in '{stored.folder}' were measured from another "
+            f"run, of '{stored.header.baseline}', than this baseline "
+            f"({_docs(pairs, samples[strange])})"
+        )
+    starts, counts = stored.starts[places], stored.starts[places + 1] - stored.starts[places]
+    scored = counts > 0  # an empty text has no position
+    samples, starts, counts = samples[scored], starts[scored], counts[scored]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    positions = torch.from_numpy(np.repeat(starts, counts) + within)
+    return TokenValues(
+        samples=torch.from_numpy(samples),
+        counts=torch.from_numpy(counts),
+        values={name: values[positions] for name, values in stored.values.items()},
+        top=stored.header.top,
+        first_only=stored.header.positions == "last",
+    )
+
+
+def _not_logged(
+    stored: NDArray[np.float64], places: NDArray[np.int64], logged: Tensor, own: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which requests are missing, or have another log-likelihood than the one that was logged."""
+    values, kept = logged.cpu().numpy()[own], stored[np.maximum(places, 0)]
+    same: NDArray[np.bool_] = (kept == values) | (np.isnan(kept) & np.isnan(values))
+    return (places < 0) | ~same
+
+
+def _docs(pairs: Pairs, samples: NDArray[np.int64]) -> str:
+    return f"doc {named(sorted(set(pairs.doc_ids[samples].tolist())))}"

@@ -1,0 +1,275 @@
+"""One metric of one task, sample by sample in both runs: what every measure is computed from.
+
+Here the metric's meaning is settled: which numbers it compares (raw or length-normalised
+log-likelihoods), which choice that makes the answer, and whether the answer is correct. The rules
+are the harness's (lm_eval 0.4.13, api/task.py:1500-1570), ties going to the first choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.columns import PERPLEXITIES
+from lm_eval_flips.measures.direction import signed_margin
+from lm_eval_flips.measures.divergence import Divergence, choice_divergence
+from lm_eval_flips.measures.margin import top_margin
+from lm_eval_flips.measures.tokens import request_means, sample_means
+from lm_eval_flips.pairs.measured import TokenValues
+from lm_eval_flips.pairs.pairing import Pairs, Side
+
+Pick = Callable[[Tensor], Tensor]
+
+# Metrics whose answer is the argmax of the compared numbers.
+ANSWERING = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+# What FlipsTask logs itself: results, not metrics to compare.
+OWN_METRICS = (
+    "flips",
+    "correct_to_incorrect",
+    "incorrect_to_correct",
+    "all_flips",
+    "answers_changed",
+    "choice_kl",
+    "token_kl",
+    "flips_kl_correlation",
+    "perplexity_ratio",
+    "bits_per_byte_change",
+)
+TIE = 1e-6  # relative; closer scores may have been told apart by digits the log does not hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairedMetric:
+    """One metric of the samples that have it, as tensors with a row a sample.
+
+    ``correct`` is None for a metric that is not binary; ``changed`` None where the log names no
+    answer; ``divergence`` and ``margin`` None where there are no choices; ``units`` None where the
+    metric is not a perplexity. ``answer`` is the place of the choice, where there are choices;
+    ``tokens`` the distances over the vocabulary, None where none were measured. ``margin_change``
+    is the change of the signed margin of the baseline's answer, None where there is none.
+    """
+
+    pairs: Pairs
+    metric: str
+    rows: NDArray[np.int64]
+    baseline_value: Tensor
+    compressed_value: Tensor
+    baseline_correct: Tensor | None
+    compressed_correct: Tensor | None
+    baseline_answer: Tensor | None
+    compressed_answer: Tensor | None
+    changed: Tensor | None
+    divergence: Divergence | None
+    margin: Tensor | None
+    margin_change: Tensor | None
+    units: Tensor | None
+    clusters: Tensor
+    tokens: TokenValues | None
+
+    @property
+    def token_kl(self) -> Tensor | None:
+        """Each sample's KL over the vocabulary: the mean of its requests' means, in nats.
+
+        Where only first positions are known, the mean of those. None where none were measured.
+        """
+        if self.tokens is None:
+            return None
+        return sample_means(
+            request_means(self.tokens.values["kl"], self.tokens.counts),
+            self.tokens.samples,
+            samples=len(self.rows),
+        ).to(self.baseline_value.device)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is a better one; not so for perplexities and rates of errors."""
+        lower = self.metric in self.pairs.baseline.task.lower_is_better
+        return not lower and self.units is None
+
+    @property
+    def choices(self) -> Tensor | None:
+        """Number of choices of each sample; None where there are none."""
+        if self.baseline_answer is None:
+            return None
+        return self.pairs.choices[torch.from_numpy(self.rows).to(self.pairs.choices.device)]
+
+    @property
+    def doc_ids(self) -> NDArray[np.int64]:
+        """The samples' doc_ids."""
+        return self.pairs.doc_ids[self.rows]
+
+    @property
+    def cluster_field(self) -> str | None:
+        """What was asked to make samples dependent; None where nothing was."""
+        return self.pairs.cluster_field
+
+    def at(self, rows: Tensor) -> PairedMetric:
+        """The same with only these rows' documents and clusters, for errors of their values."""
+        return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=self.clusters[rows])
+
+    @property
+    def flipped(self) -> Tensor | None:
+        """Whether the correctness changed; None for a metric that is not binary."""
+        if self.baseline_correct is None or self.compressed_correct is None:
+            return None
+        return self.baseline_correct ^ self.compressed_correct
+
+
+def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
+    """Every metric that both runs logged for these samples as a number, in logged order.
+
+    Raises:
+        FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
+    """
+    both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
+    names = [name for name in both if name not in OWN_METRICS]
+    return [paired_metric(pairs, name) for name in names if _shared(pairs, name).any()]
+
+
+def _shared(pairs: Pairs, metric: str) -> Tensor:
+    left, right = pairs.baseline.metrics[metric], pairs.compressed.metrics[metric]
+    return ~(left.isnan() | right.isnan())
+
+
+def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
+    """One metric of the pairs, over the samples for which both runs logged it.
+
+    Raises:
+        FlipsError: as ``paired_metrics``.
+    """
+    kept = _shared(pairs, metric)
+    everything = bool(kept.all())
+    rows = kept.nonzero()[:, 0]
+
+    def pick(values: Tensor) -> Tensor:
+        return values if everything else values[rows]
+
+    left, right = (pick(side.metrics[metric]) for side in (pairs.baseline, pairs.compressed))
+    lower = metric in pairs.baseline.task.lower_is_better
+    binary = bool(((left == 0) | (left == 1)).all() and ((right == 0) | (right == 1)).all())
+    binary = binary and metric not in PERPLEXITIES
+    compared = [as_compared(pairs, side, metric) for side in (pairs.baseline, pairs.compressed)]
+    ours, theirs = (None if scores is None else pick(scores) for scores in compared)
+    answers = [answer(scores, metric) for scores in (ours, theirs)]
+    if binary:
+        check_correctness(pairs, metric)
+    return PairedMetric(
+        pairs=pairs,
+        metric=metric,
+        rows=rows.cpu().numpy(),
+        baseline_value=left,
+        compressed_value=right,
+        baseline_correct=left == (0 if lower else 1) if binary else None,
+        compressed_correct=right == (0 if lower else 1) if binary else None,
+        baseline_answer=answers[0],
+        compressed_answer=answers[1],
+        changed=_changed(pairs, pick, answers, binary=binary, values=(left, right)),
+        divergence=None
+        if ours is None or theirs is None
+        else choice_divergence(baseline=ours, compressed=theirs),
+        margin=None if ours is None else top_margin(ours),
+        margin_change=_margin_change(ours, theirs, answers[0]),
+        units=_units(pairs, metric, pick),
+        clusters=pick(pairs.clusters),
+        tokens=pairs.tokens
+        if pairs.tokens is None or everything
+        else pairs.tokens.of_samples(rows.cpu()),
+    )
+
+
+def _margin_change(
+    ours: Tensor | None, theirs: Tensor | None, answered: Tensor | None
+) -> Tensor | None:
+    if ours is None or theirs is None or answered is None:
+        return None
+    return signed_margin(theirs, answered) - signed_margin(ours, answered)
+
+
+def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:
+    """Words, bytes or samples that a perplexity counts; None where the metric is no perplexity."""
+    if metric in PERPLEXITIES:
+        units = pick(pairs.baseline.units[metric])
+        return None if units.isnan().any() else units
+    cloze = pairs.kind == "cloze" and metric == "perplexity"
+    return torch.ones_like(pick(pairs.baseline.metrics[metric])) if cloze else None
+
+
+def as_compared(pairs: Pairs, side: Side, metric: str) -> Tensor | None:
+    """Log-likelihoods as the metric compares them: raw, per character, per byte or conditional.
+
+    Returns:
+        ``[samples, choices]``, -inf beyond a sample's choices; None where there are no choices, or
+        where the log does not tell the choices' lengths.
+    """
+    if pairs.kind != "choices":
+        return None
+    scores = side.loglikelihoods
+    if metric == "acc_mutual_info":
+        return None if side.unconditional is None else scores - side.unconditional
+    if metric not in ("acc_norm", "acc_bytes"):
+        return scores
+    lengths = pairs.chars if metric == "acc_norm" else pairs.bytes
+    own = torch.arange(scores.shape[1], device=scores.device) < pairs.choices[:, None]
+    if lengths[own].isnan().any():
+        return None
+    return torch.where(own, scores / lengths, -torch.inf)
+
+
+def answer(scores: Tensor | None, metric: str) -> Tensor | None:
+    """Place of the best choice, the first of equals; None where the metric names no answer."""
+    return scores.argmax(-1) if scores is not None and metric in ANSWERING else None
+
+
+def check_correctness(pairs: Pairs, metric: str) -> None:
+    """Hold the logged correctness against the log-likelihoods, where the harness's rule is known.
+
+    Raises:
+        FlipsError: naming the run and the samples that contradict their own log-likelihoods.
+    """
+    if metric not in ANSWERING:
+        return
+    for name, side in (("baseline", pairs.baseline), ("compressed run", pairs.compressed)):
+        scores = as_compared(pairs, side, metric)
+        known = (pairs.gold.sum(-1) == 1) & ~side.metrics[metric].isnan()
+        if metric != "acc_mutual_info":  # the only rule that takes no list of right choices
+            known = pairs.gold.any(-1) & ~side.metrics[metric].isnan()
+        if scores is None or not side.task.standard_scoring or not known.any():
+            continue
+        right = torch.where(pairs.gold, scores, -torch.inf).amax(-1)
+        wrong = torch.where(pairs.gold, -torch.inf, scores).amax(-1)
+        tie = TIE * wrong.abs()
+        logged = side.metrics[metric] == 1
+        bad = known & ((logged & (right < wrong - tie)) | (~logged & (right > wrong + tie)))
+        if bad.any():
+            docs = pairs.doc_ids[bad.cpu().numpy()].tolist()
+            raise FlipsError(
+                f"task '{pairs.task}', filter '{pairs.filter}': in the {name} the logged {metric} "
+                f"contradicts the log-likelihoods and the target (doc {named(docs)}); the log was "
+                "edited or scored by another rule: rerun this task"
+            )
+
+
+def _changed(
+    pairs: Pairs,
+    pick: Pick,
+    answers: list[Tensor | None],
+    *,
+    binary: bool,
+    values: tuple[Tensor, Tensor],
+) -> Tensor | None:
+    if not binary:
+        return None
+    if answers[0] is not None and answers[1] is not None:
+        # a task that scores in its own way may judge the same best choice differently
+        return (answers[0] != answers[1]) | (values[0] != values[1])
+    if pairs.kind == "text":
+        left, right = pick(pairs.baseline.answer), pick(pairs.compressed.answer)
+        return (left != right).any(-1)
+    # a cloze answer is only known as right or wrong
+    return values[0] != values[1] if pairs.kind == "cloze" else None

@@ -1,0 +1,1 @@
+"""Board -> the leaderboard's page and the columns it shows."""

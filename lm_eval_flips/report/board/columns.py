@@ -1,0 +1,178 @@
+"""The board's columns, as the page and the Markdown table show them: text, and what sorts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+
+from lm_eval_flips.leaderboard.board import Board, Placed
+from lm_eval_flips.leaderboard.line import Line
+from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.report.text.numbers import MISSING, nats, number, p_value, percent, signed
+
+Show = Callable[[Line], str]
+Sort = Callable[[Line], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A number of a line: its name, what it means, its text, and the number that sorts it.
+
+    ``interval`` is its 95 % interval as text, "" where there is none.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    show: Show
+    sort: Sort
+    interval: Show = lambda line: ""
+
+
+def line_columns(board: Board) -> list[Column]:
+    """The columns of numbers, those that no run has left out."""
+    lines = [line for run in board.runs for line in run.entry.lines]
+    return [own for own in _columns(board) if any(own.show(line) != MISSING for line in lines)]
+
+
+def _columns(board: Board) -> Sequence[Column]:
+    bound = any(run.entry.pooled.token_lower_bound_top is not None for run in board.runs)
+    return (
+        Column(
+            key="n",
+            name="n",
+            meaning="samples that both runs answered",
+            show=lambda line: str(line.n),
+            sort=lambda line: float(line.n),
+        ),
+        Column(
+            key="score",
+            name="score",
+            meaning="the harness's score of the compressed model",
+            show=lambda line: number(line.compressed_score),
+            sort=lambda line: line.compressed_score,
+        ),
+        Column(
+            key="change",
+            name="change",
+            meaning="score minus the baseline's, with its 95 % interval",
+            show=lambda line: _signed(line.score_change),
+            sort=lambda line: line.score_change,
+            interval=lambda line: _ends(line.score_change_interval, signed),
+        ),
+        _share("flips", "flips", "answers whose correctness changed: C→I plus I→C"),
+        _count("correct_to_incorrect", "C→I", "correct answers that became incorrect"),
+        _count("incorrect_to_correct", "I→C", "incorrect answers that became correct"),
+        _share("all_flips", "all flips", "flips, and wrong answers that became other wrong ones"),
+        _distance("choice_kl_mean", "choice KL", "mean KL over the choices, nats"),
+        _distance(
+            "token_kl_mean",
+            "token KL ≥" if bound else "token KL",
+            "mean KL over the whole vocabulary, nats",
+        ),
+        _share(
+            "negative_flip_rate",
+            "negative flip rate",
+            "share of the baseline's correct answers that were lost",
+        ),
+        Column(
+            key="equivalence",
+            name="" if isnan(board.margin) else f"within ±{board.margin:g}",
+            meaning="equivalence of the scores: TOST at 5 % with this margin",
+            show=lambda line: line.equivalence_verdict or MISSING,
+            sort=lambda line: _VERDICTS.get(line.equivalence_verdict or "", nan),
+        ),
+    )
+
+
+_VERDICTS = {"equivalent": 0.0, "both": 1.0, "undecided": 2.0, "different": 3.0}
+
+
+def _share(key: str, name: str, meaning: str) -> Column:
+    return Column(
+        key=key,
+        name=name,
+        meaning=meaning,
+        show=lambda line: percent(getattr(line, key)),
+        sort=lambda line: float(getattr(line, key)),
+        interval=lambda line: _ends(getattr(line, f"{key}_interval"), _hundredths),
+    )
+
+
+def _count(key: str, name: str, meaning: str) -> Column:
+    def show(line: Line) -> str:
+        return MISSING if getattr(line, key) is None else str(getattr(line, key))
+
+    def sort(line: Line) -> float:
+        return nan if getattr(line, key) is None else float(getattr(line, key))
+
+    return Column(key=key, name=name, meaning=meaning, show=show, sort=sort)
+
+
+def _distance(key: str, name: str, meaning: str) -> Column:
+    return Column(
+        key=key,
+        name=name,
+        meaning=meaning,
+        show=lambda line: nats(getattr(line, key)),
+        sort=lambda line: float(getattr(line, key)),
+        interval=lambda line: _ends(getattr(line, f"{key}_interval"), nats),
+    )
+
+
+def shown_model(model: str) -> str:
+    """A model's name; a local one, logged by its whole path, by its last part."""
+    return model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model
+
+
+def group_text(run: Placed) -> str:
+    """The groups that a run is in: "2", or "2–4"; – without a ranking."""
+    if run.groups is None:
+        return MISSING
+    first, last = run.groups
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def p_text(run: Placed) -> str:
+    """The pool's p of no change, adjusted over the runs."""
+    return p_value(run.p_holm_runs)
+
+
+def ranked_text(board: Board) -> str:
+    """What the order is over, and what it means; one or two sentences."""
+    if not board.ranked:
+        if len(board.runs) < 2:
+            return "One run: there is nothing to rank it against."
+        return (
+            "Not ranked: there is no task that all runs share. They are listed by their own change "
+            "of the score, which is over other tasks in each."
+        )
+    runs = len(board.runs)
+    pairs = runs * (runs - 1) // 2
+    over = f"paired tests, Holm over all {pairs} pairs" if pairs > 1 else "a paired test"
+    tasks = f"{len(board.ranked)} task{'s' if len(board.ranked) != 1 else ''}"
+    partial = ""
+    if board.partial:
+        names = ", ".join(run.name for run in board.partial[:3])
+        more = f" and {len(board.partial) - 3} more" if len(board.partial) > 3 else ""
+        partial = f" Other tasks do not count for the order, as {names}{more} lack some."
+    return (
+        f"Ranked by the score over the {board.ranked_n} samples of {tasks} that all {runs} runs "
+        f"have. Runs that share a group cannot be told apart at 5 % ({over}).{partial}"
+    )
+
+
+def _signed(value: float) -> str:
+    return MISSING if isnan(value) else signed(value)
+
+
+def _hundredths(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _ends(interval: Interval, show: Callable[[float], str]) -> str:
+    if isnan(interval.low) and isnan(interval.high):
+        return ""
+    low, high = (MISSING if isnan(end) else show(end) for end in interval)
+    return f"[{low}, {high}]"

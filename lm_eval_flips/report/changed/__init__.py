@@ -1,0 +1,1 @@
+"""Comparison -> the samples that changed, with their texts."""

@@ -1,0 +1,128 @@
+"""What was asked and said in a sample, as people read it; from the runs' files, each read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.reading import each_line
+from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.pairs.pairing import Pairs, Side
+
+Key: TypeAlias = tuple[str, int]  # samples file and line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most characters shown of a question (its end), a choice (its end) and an answer."""
+
+    question: int
+    choice: int
+    answer: int
+
+
+WHOLE = Limits(question=1 << 40, choice=1 << 40, answer=1 << 40)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleText:
+    """The texts of one logged sample.
+
+    ``question`` is the prompt without its few-shot examples, of which ``shots`` were left out, and
+    without its first ``cut`` characters. ``choices`` are the continuations, or the contexts where
+    only those differ, as in winogrande: then ``ending`` is what goes on from each.
+    ``answer`` is the filtered response and ``said`` the whole one, empty unless it is text.
+    """
+
+    question: str
+    cut: int
+    shots: int
+    choices: tuple[str, ...]
+    ending: str
+    target: str
+    answer: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A line of a samples file: the document it must hold, and its number of choices."""
+
+    doc_id: int
+    choices: int
+
+
+def read_texts(
+    places: Iterable[tuple[Pairs, int]], limits: Limits, *, baseline: bool
+) -> dict[Key, SampleText]:
+    """The texts of some samples of one side, by ``key_of``.
+
+    Args:
+        places: pairs, and the place of a sample in them.
+        limits: where to cut.
+        baseline: which of the two sides.
+
+    Raises:
+        FlipsError: a file is gone, or holds other samples than when it was compared.
+    """
+    files: dict[str, tuple[TaskLog, dict[int, _Wanted]]] = {}
+    for pairs, place in places:
+        side = pairs.baseline if baseline else pairs.compressed
+        path, line = key_of(side, place)
+        _, lines = files.setdefault(path, (side.task, {}))
+        lines[line] = _Wanted(int(pairs.doc_ids[place]), int(pairs.choices[place]))
+    return {
+        (path, line): _text(task, record, lines[line], limits)
+        for path, (task, lines) in files.items()
+        for line, record in each_line(task, lines.keys())
+    }
+
+
+def key_of(side: Side, place: int) -> Key:
+    """Where a sample of this side was logged."""
+    return str(side.task.path), int(side.line[place])
+
+
+def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits) -> SampleText:
+    if record.get("doc_id") != wanted.doc_id:
+        raise FlipsError(
+            f"'{task.path}' holds other samples than when it was compared (doc {wanted.doc_id} is "
+            "elsewhere); compare again"
+        )
+    requests = list(record["arguments"].values())
+    context = str(requests[0]["arg_0"])
+    question, shots = _without_examples(context, task)
+    own = requests[: wanted.choices]
+    alike = len({str(request["arg_0"]) for request in own}) <= 1
+    texts = [str(request.get("arg_1" if alike else "arg_0", "")).strip() for request in own]
+    return SampleText(
+        question=question[-limits.question :],
+        cut=max(0, len(question) - limits.question),
+        shots=shots,
+        choices=tuple(text[-limits.choice :] for text in texts),
+        ending="" if alike else str(requests[0].get("arg_1", "")).strip()[: limits.choice],
+        target=str(record["target"])[: limits.answer],
+        answer=_first(record["filtered_resps"])[: limits.answer],
+        said=_said(record.get("resps"))[: limits.answer],
+    )
+
+
+def _without_examples(context: str, task: TaskLog) -> tuple[str, int]:
+    if task.num_fewshot and task.fewshot_delimiter.strip("\n") == "":
+        question = context.rsplit(task.fewshot_delimiter, 1)[-1]
+        return question, task.num_fewshot if len(question) < len(context) else 0
+    return context, 0
+
+
+def _first(responses: list[Any]) -> str:
+    first = responses[0] if responses else ""
+    return first if isinstance(first, str) else str(first)
+
+
+def _said(responses: Any) -> str:
+    """The first response as it was written; empty unless it is text."""
+    while isinstance(responses, list) and responses:
+        responses = responses[0]
+    return responses if isinstance(responses, str) else ""

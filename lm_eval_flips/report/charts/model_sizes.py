@@ -1,0 +1,184 @@
+"""How large a model's weights are: as given, as its files are, or by its parameters and dtype."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.runs import Run, load_run
+
+# Files that hold weights, the first kind that a folder has; others are the same weights again.
+WEIGHTS = ("model*.safetensors", "*.safetensors", "*.gguf", "pytorch_model*.bin", "*.bin", "*.pth")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SHARD = re.compile(r".*-\d{5}-of-\d{5}\.gguf")
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+# Arguments by which a model is quantised or changed while it is loaded: its files tell no size.
+CHANGED_ON_LOADING = ("load_in_4bit", "load_in_8bit", "peft", "delta", "quantization_config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSize:
+    """Bytes of a model's weights, and where that is known from.
+
+    ``bits_per_weight`` counts the baseline's weights, so that pruned models compare too; nan where
+    their number was not logged.
+    """
+
+    bytes: int
+    bits_per_weight: float
+    source: str
+
+
+def model_sizes(
+    comparison: Comparison, *, given: Mapping[str, int] | None = None
+) -> dict[str, ModelSize]:
+    """The size of each model of a comparison that is known, by the path of its run.
+
+    A size that is given goes first; then that of the weight files, in a local folder or in the
+    cache of the Hugging Face hub; then, for the baseline alone, parameters times dtype. Nothing is
+    downloaded. A model that is quantised while it is loaded has no size of its own.
+
+    Args:
+        comparison: what ``compare`` returned; the runs' results files are read again.
+        given: bytes by model, by its last name, or by the path of its run.
+
+    Raises:
+        FlipsError: a name is of no model of the comparison, or of several; a size is not positive.
+    """
+    runs: list[RunSummary | RunComparison] = [comparison.baseline, *comparison.compressed]
+    own = _given(runs, given or {})
+    logged = {run.path: _run(run.path) for run in runs}
+    base = logged[comparison.baseline.path]
+    weights = None if base is None else base.parameters
+    found = {}
+    for run in runs:
+        size = (own[run.path], "given") if run.path in own else _found(run, logged[run.path])
+        if size is None and run is comparison.baseline and base is not None:
+            size = _by_dtype(base)
+        if size is not None:
+            bits = 8 * size[0] / weights if weights else nan
+            found[run.path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
+    return found
+
+
+def weight_bytes(folder: Path) -> int | None:
+    """Bytes of the weight files in a model's folder.
+
+    None where it has none or not all of them, or holds several models (.gguf of other schemes).
+    """
+    for name in INDEXES:
+        shards = {str(shard) for shard in (_json(folder / name).get("weight_map") or {}).values()}
+        if shards:
+            files = [folder / shard for shard in shards]
+            whole = all(file.is_file() for file in files)
+            return sum(file.stat().st_size for file in files) if whole else None
+    for pattern in WEIGHTS:
+        files = [file for file in folder.glob(pattern) if file.is_file()]
+        if (
+            len(files) > 1
+            and pattern == "*.gguf"
+            and not all(SHARD.fullmatch(f.name) for f in files)
+        ):
+            return None
+        if files:
+            return sum(file.stat().st_size for file in files)
+    return None
+
+
+def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int]) -> dict[str, int]:
+    """The given sizes by the path of the run."""
+    runs = list(runs)
+    found: dict[str, int] = {}
+    for name, size in given.items():
+        if not size > 0:
+            raise FlipsError(f"the size of '{name}' is {size} bytes; give a positive number")
+        fits = [run for run in runs if name in _names(run)]
+        if not fits:
+            have = [_last(run.model) for run in runs]
+            raise FlipsError(f"no model is called '{name}'; there are {named(have, shown=20)}")
+        if len({run.model for run in fits}) > 1:
+            have = [run.model for run in fits]
+            raise FlipsError(
+                f"several models are called '{name}': {named(have)}; give a whole name"
+            )
+        found |= {run.path: size for run in fits}
+    return found
+
+
+def _names(run: RunSummary | RunComparison) -> set[str]:
+    return {run.model, _last(run.model), run.path}
+
+
+def _last(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _run(path: str) -> Run | None:
+    """The run as it was logged; None where its files are gone."""
+    try:
+        return load_run(path)
+    except FlipsError:
+        return None
+
+
+def _found(run: RunSummary | RunComparison, logged: Run | None) -> tuple[int, str] | None:
+    """Bytes of the model's files on this machine."""
+    arguments = {} if logged is None else logged.model_args
+    if any(str(arguments.get(name) or "False") != "False" for name in CHANGED_ON_LOADING):
+        return None
+    place = str(arguments.get("pretrained") or arguments.get("model") or run.model)
+    file = Path(place)
+    if file.is_file():
+        return file.stat().st_size, "file"
+    single = arguments.get("gguf_file") or arguments.get("filename")
+    folder = file if file.is_dir() else _cached(place, None if logged is None else logged.model_sha)
+    if folder is None:
+        return None
+    if single is not None:
+        own = folder / str(single)
+        return (own.stat().st_size, "file") if own.is_file() else None
+    if arguments.get("quantization") and not _quantised(folder):
+        return None
+    size = weight_bytes(folder)
+    return None if size is None else (size, "weight files")
+
+
+def _quantised(folder: Path) -> bool:
+    """Whether a model's files are quantised ones."""
+    return bool(_json(folder / "config.json").get("quantization_config"))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A model's JSON file; empty where there is none that can be read."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The folder of a hub model that was downloaded before."""
+    if name.count("/") > 1 or "\\" in name:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def _by_dtype(run: Run) -> tuple[int, str] | None:
+    width = DTYPE_BYTES.get(str(run.dtype).removeprefix("torch."))
+    if run.parameters is None or width is None:
+        return None
+    return run.parameters * width, "parameters and dtype"

@@ -1,0 +1,93 @@
+"""Comparison -> one row per sample, for `--per-sample FILE.parquet`.
+
+A sample is one document of one task under one filter. Its metrics stand side by side in columns
+named after them, null where its task does not have the metric.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.pairing import Pairs
+
+
+def to_table(comparison: Comparison) -> pa.Table:
+    """Every paired sample of every compressed run, with all per-sample values.
+
+    Columns: compressed, model, task, filter, doc_id, baseline_loglikelihoods and
+    compressed_loglikelihoods (nats, as logged), and for each metric ``<metric>.<value>`` with the
+    values baseline, compressed, baseline_answer, compressed_answer, changed, flipped,
+    top_margin, token_kl, choice_kl, choice_kl_reverse, jensen_shannon and total_variation, where
+    they are defined; where a plan was given, weight: how many documents a sample stands for.
+    """
+    tables = [
+        _samples(run, [m for m in run.metrics if m.pairs is pairs])
+        for run in comparison.compressed
+        for pairs in _distinct(run)
+    ]
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _distinct(run: RunComparison) -> list[Pairs]:
+    return list({id(m.pairs): m.pairs for m in run.metrics}.values())
+
+
+def _samples(run: RunComparison, metrics: list[PairedMetric]) -> pa.Table:
+    pairs = metrics[0].pairs
+    n = len(pairs.doc_ids)
+    columns: dict[str, Any] = {
+        "compressed": pa.array([run.path] * n).dictionary_encode(),
+        "model": pa.array([run.model] * n).dictionary_encode(),
+        "task": pa.array([pairs.task] * n).dictionary_encode(),
+        "filter": pa.array([pairs.filter] * n).dictionary_encode(),
+        "doc_id": pa.array(pairs.doc_ids),
+    }
+    if run.planned is not None:
+        weights = run.planned.weights[pairs.task]
+        columns["weight"] = pa.array([weights[doc] for doc in pairs.doc_ids.tolist()])
+    if pairs.kind != "text":
+        counts = pairs.choices.tolist()
+        for side, values in (("baseline", pairs.baseline), ("compressed", pairs.compressed)):
+            rows = values.loglikelihoods.tolist()
+            columns[f"{side}_loglikelihoods"] = pa.array(
+                [row[:count] for row, count in zip(rows, counts, strict=True)],
+                pa.list_(pa.float64()),
+            )
+    for metric in metrics:
+        for name, values in _values(metric).items():
+            columns[f"{metric.metric}.{name}"] = _spread(metric, values, n)
+    return pa.table(columns)
+
+
+def _values(metric: PairedMetric) -> dict[str, Any]:
+    divergence = metric.divergence
+    found = {
+        "baseline": metric.baseline_value,
+        "compressed": metric.compressed_value,
+        "baseline_answer": metric.baseline_answer,
+        "compressed_answer": metric.compressed_answer,
+        "changed": metric.changed,
+        "flipped": metric.flipped,
+        "top_margin": metric.margin,
+        "token_kl": metric.token_kl,
+        "choice_kl": None if divergence is None else divergence.kl,
+        "choice_kl_reverse": None if divergence is None else divergence.reverse_kl,
+        "jensen_shannon": None if divergence is None else divergence.jensen_shannon,
+        "total_variation": None if divergence is None else divergence.total_variation,
+    }
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def _spread(metric: PairedMetric, values: Any, n: int) -> pa.Array:
+    """The metric's values on all samples, null where a sample lacks the metric."""
+    own = pa.array(values.cpu().numpy())
+    if len(own) == n:
+        return own
+    place: list[int | None] = [None] * n
+    for i, row in enumerate(metric.rows.tolist()):
+        place[row] = i
+    return own.take(pa.array(place, pa.int64()))

@@ -1,0 +1,79 @@
+"""A comparison's charts as files, for papers and READMEs: SVG and PNG, on white."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.errors import FlipsError, named
+
+NEEDED = "charts need altair and vl-convert: pip install 'lm-eval-flips[report]'"
+PNG_SCALE = 2.0  # pixels a point, sharp enough for print
+
+
+def refuse_plots(folder: Path, *, overwrite: bool) -> None:
+    """Refuse at once what ``write_plots`` would refuse after the comparison.
+
+    Raises:
+        FlipsError: a package is missing, the folder is a file, or it holds pictures already.
+    """
+    if find_spec("altair") is None or find_spec("vl_convert") is None:
+        raise FlipsError(NEEDED)
+    if folder.exists() and not folder.is_dir():
+        raise FlipsError(f"'{folder}' is a file; name a folder for the plots")
+    pictures = sorted(file.name for kind in ("svg", "png") for file in folder.glob(f"*.{kind}"))
+    if pictures and not overwrite:
+        raise FlipsError(
+            f"'{folder}' holds pictures ({named(pictures, shown=3)}); name another folder, or "
+            "replace those of the same name with --overwrite"
+        )
+
+
+def write_plots(
+    comparison: Comparison,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    sizes: Mapping[str, int] | None = None,
+) -> list[Path]:
+    """Write each chart that the comparison has data for as SLUG.svg and SLUG.png.
+
+    Args:
+        comparison: what ``compare`` returned.
+        folder: where the files go; made if it is not there.
+        overwrite: replace pictures of the same name.
+        sizes: bytes of models that are not found on this machine, by name.
+
+    Returns:
+        The files, in the order of the charts.
+
+    Raises:
+        FlipsError: altair or vl-convert is missing, the folder holds pictures already, or a file
+            cannot be written.
+
+    Example:
+        >>> write_plots(comparison, "plots")  # doctest: +SKIP
+        [PosixPath('plots/flips-score-change.svg'), PosixPath('plots/flips-score-change.png'), ...]
+    """
+    folder = Path(folder)
+    refuse_plots(folder, overwrite=overwrite)
+    import vl_convert
+
+    from lm_eval_flips.report.charts import charts_of
+
+    files = []
+    for slug, chart in charts_of(comparison, sizes=sizes).items():
+        spec = chart.file_spec()
+        svg, png = folder / f"{slug}.svg", folder / f"{slug}.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            svg.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+            png.write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
+        except OSError as error:
+            raise FlipsError(
+                f"'{folder}' cannot be written: {error.strerror or error}; name another folder"
+            ) from None
+        files += [svg, png]
+    return files

@@ -1,0 +1,1 @@
+"""Comparison -> one HTML file that needs nothing else."""

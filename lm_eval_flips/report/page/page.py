@@ -1,0 +1,184 @@
+"""Comparison -> one HTML file that needs nothing else: numbers, charts, tasks, changed samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from lm_eval_flips import __version__
+from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.errors import named
+from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
+from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
+from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
+from lm_eval_flips.report.page.bundles import Bundles, bundles
+from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
+from lm_eval_flips.report.page.sample_browser import MOST, browser_data
+from lm_eval_flips.report.page.sources import last_name, sources
+from lm_eval_flips.report.page.task_table import table_data
+from lm_eval_flips.report.text.headline import figures, sentence, verdicts
+from lm_eval_flips.report.text.numbers import number
+from lm_eval_flips.report.text.sentences import across_lines, floor_line, run_lines, several_lines
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+SETTING = 60  # characters of a setting's value
+SCRIPTS = ("page.js", "charts.js", "tasks.js", "samples.js")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The file's text, and the changed samples if they are more than it holds, else none."""
+
+    html: str
+    beyond: tuple[Found, ...]
+
+
+def page(
+    comparison: Comparison,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    libraries: Bundles | None = None,
+    parquet: str = "",
+    most: int = MOST,
+) -> Page:
+    """The comparison as one HTML file.
+
+    Args:
+        comparison: what ``compare`` returned; the runs' files are read again for the texts.
+        sizes: bytes of models, by name, for the chart of quality against size.
+        libraries: the page's JavaScript, if it is made already.
+        parquet: name of the file that will hold all changed samples, if they are too many.
+        most: the most changed samples in the page.
+
+    Raises:
+        FlipsError: a run's files are gone or have changed since they were compared.
+    """
+    found = find_changed(comparison)
+    charts = list(charts_of(comparison, sizes=sizes).values())
+    scripts = _scripts(libraries or bundles())
+    html = _template().render(
+        **_overview(comparison),
+        charts=charts,
+        drawings=json_text(_drawings(charts)),
+        table=json_text(table_data(comparison)),
+        changed=len(found),
+        shown=min(len(found), most),
+        parquet=parquet,
+        browser=json_text(browser_data(comparison, found[:most])),
+        words=json_text(WORDS),
+        scripts=scripts,
+        policy=security_policy(list(scripts.values())),
+        version=__version__,
+        made=date.today().isoformat(),
+    )
+    return Page(html=html, beyond=tuple(found) if len(found) > most else ())
+
+
+def _scripts(libraries: Bundles) -> dict[str, Markup]:
+    own = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return {
+        "own": script_text(own),
+        "vega": script_text(libraries.vega),
+        "tables": script_text(libraries.tables),
+    }
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _overview(comparison: Comparison) -> dict[str, Any]:
+    """What the page says in words: each run, what was compared, and runs against each other."""
+    runs, baseline = shown_runs(comparison), last_name(comparison.baseline.model)
+    return {
+        "title": f"What compression changed in {baseline}",
+        "baseline": baseline,
+        "runs": [_run(place, run) for place, run in enumerate(runs)],
+        "sources": sources(comparison),
+        "floor": None if comparison.noise_floor is None else floor_line(comparison.noise_floor),
+        "differing": _differing(comparison, {run.run.path: run.name for run in runs}),
+        "floor_differing": _differing(comparison, _floor_name(comparison)),
+        "ranking": _ranking(comparison, [run.name for run in runs]),
+        "across": [*across_lines(comparison), *several_lines(comparison)],
+    }
+
+
+def _run(place: int, run: ShownRun) -> dict[str, Any]:
+    """What the top of the page says of a compressed run."""
+    own, row = run.run, run.run.pooled
+    warnings = [
+        f"left out {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}"
+        for dropped in own.dropped
+        for why in [", ".join(dropped.reasons)]
+    ]
+    if own.not_compared:
+        warnings.append(f"only in one run: {named(list(own.not_compared), shown=8)}")
+    if own.tokens_left_out is not None:
+        warnings.append(f"no token KL: {own.tokens_left_out}")
+    return {
+        "name": run.name,
+        "model": last_name(own.model),
+        "colour": run.colour,
+        "sentence": sentence(row),
+        "figures": list(figures(row)),
+        "flips": row.flips,
+        "verdicts": list(verdicts(own)),
+        "warnings": warnings,
+        "lines": [line.strip() for line in run_lines(own)],
+        "place": place,
+    }
+
+
+def _floor_name(comparison: Comparison) -> dict[str, str]:
+    floor = comparison.noise_floor
+    return {} if floor is None else {floor.path: "noise floor"}
+
+
+def _differing(comparison: Comparison, names: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Setting, its value in the baseline and in a run of these paths, and that run's name."""
+    return [
+        (d.setting, _short(d.baseline), _short(d.compressed), names[d.run])
+        for d in comparison.settings_that_differ
+        if d.run in names
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SETTING else f"{text[:SETTING]} …"
+
+
+def _ranking(comparison: Comparison, names: Sequence[str]) -> dict[str, Any] | None:
+    """Groups of runs that cannot be told apart, the best first, with their scores."""
+    found = comparison.ranking
+    if found is None:
+        return None
+    groups = [[(names[i], number(found.scores[i])) for i in group] for group in found.groups]
+    return {"n": found.n, "groups": groups}
+
+
+def _drawings(charts: Sequence[NamedChart]) -> dict[str, Any]:
+    """The charts' specifications and both themes, for Vega-Embed."""
+    return {
+        "config": {mode: vega_config(mode) for mode in ("light", "dark")},
+        "charts": {
+            chart.slug: [chart.page_spec()]
+            + ([] if chart.narrow is None else [chart.page_spec(narrow=True)])
+            for chart in charts
+        },
+    }

@@ -1,0 +1,1 @@
+"""Comparison -> what a terminal or a notebook shows."""

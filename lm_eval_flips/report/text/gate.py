@@ -1,0 +1,122 @@
+"""Gates -> lines for the terminal, JSON, JUnit XML, and a GitHub-flavoured Markdown summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isfinite, isnan
+from typing import Any
+from xml.etree import ElementTree
+
+import msgspec
+
+from lm_eval_flips.gate.gate import Gate, Ruling
+
+MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "❔ cannot be judged"}
+
+
+def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
+    """One line a rule, and one for each compressed run."""
+    for gate in gates:
+        width = max((len(_name(ruling)) for ruling in gate.rulings), default=0)
+        for ruling in gate.rulings:
+            yield (
+                f"{ruling.outcome.upper():<9} {_name(ruling):<{width}}  "
+                f"{_measured(ruling)}  {_limit(ruling)}  {ruling.reason}"
+            )
+        yield f"{gate.outcome.upper():<9} {_model(gate)}"
+
+
+def gate_json(gates: Sequence[Gate]) -> bytes:
+    """All rulings as JSON; what was not measured is null."""
+    document = {
+        "version": 1,
+        "gates": [
+            {
+                "model": gate.model,
+                "path": gate.path,
+                "judge": gate.judge,
+                "outcome": gate.outcome,
+                "rulings": [_plain(ruling) for ruling in gate.rulings],
+            }
+            for gate in gates
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def gate_junit(gates: Sequence[Gate]) -> bytes:
+    """JUnit XML: a suite for each run, a case for each rule; an undecided one is an error."""
+    root = ElementTree.Element("testsuites")
+    for gate in gates:
+        counts = {
+            "tests": len(gate.rulings),
+            "failures": sum(ruling.outcome == "fail" for ruling in gate.rulings),
+            "errors": sum(ruling.outcome == "undecided" for ruling in gate.rulings),
+        }
+        suite = ElementTree.SubElement(root, "testsuite", name=_model(gate))
+        suite.attrib.update({name: str(count) for name, count in counts.items()})
+        for ruling in gate.rulings:
+            case = ElementTree.SubElement(suite, "testcase", classname=ruling.row, name=ruling.rule)
+            if ruling.outcome != "pass":
+                kind = "failure" if ruling.outcome == "fail" else "error"
+                message = f"{_measured(ruling)}, {_limit(ruling)}: {ruling.reason}"
+                ElementTree.SubElement(case, kind, message=message)
+    ElementTree.indent(root)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
+
+
+def gate_markdown(gates: Sequence[Gate]) -> str:
+    """A table for each run, as GitHub shows it in a job's summary."""
+    parts = []
+    for gate in gates:
+        rows = "".join(
+            f"| {MARKS[ruling.outcome]} | {_cell(_name(ruling))} | {_measured(ruling)} | "
+            f"{_limit(ruling)} |\n"
+            for ruling in gate.rulings
+        )
+        parts.append(
+            f"### {MARKS[gate.outcome]}: {_cell(_model(gate))}\n\n"
+            f"| outcome | rule | measured | threshold |\n|---|---|---|---|\n{rows}"
+        )
+    return "\n".join(parts)
+
+
+def _name(ruling: Ruling) -> str:
+    return f"{ruling.row} {ruling.rule.removeprefix('max_')}"
+
+
+def _model(gate: Gate) -> str:
+    name = gate.model.rstrip("/")
+    return name.rsplit("/", 1)[-1] if name.startswith("/") else name
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _measured(ruling: Ruling) -> str:
+    if isnan(ruling.value):
+        return "–"
+    low, high = ruling.interval
+    interval = "" if isnan(low) and isnan(high) else f" [{low:.4g}, {high:.4g}]"
+    return f"{ruling.value:.4g}{interval}"
+
+
+def _limit(ruling: Ruling) -> str:
+    sign = "±" if ruling.rule == "equivalence_margin" else "≤ "
+    return f"{sign}{ruling.threshold:g}"
+
+
+def _plain(ruling: Ruling) -> dict[str, Any]:
+    numbers = {"value": ruling.value, "low": ruling.interval.low, "high": ruling.interval.high}
+    finite = {name: value if isfinite(value) else None for name, value in numbers.items()}
+    return {
+        "row": ruling.row,
+        "rule": ruling.rule,
+        "value": finite["value"],
+        "interval": [finite["low"], finite["high"]],
+        "threshold": ruling.threshold,
+        "outcome": ruling.outcome,
+        "reason": ruling.reason,
+    }

@@ -1,0 +1,165 @@
+"""What stands on top of a page: each compressed run in a sentence, a few numbers and a verdict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal
+
+from lm_eval_flips.comparison.result import Row, RunComparison
+from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.report.text.numbers import nats, number, p_value, percent, signed
+from lm_eval_flips.report.text.sentences import LEVEL
+
+Tone = Literal["good", "bad", "open"]
+MINUS = re.compile(r"(?<!\w)-(?=[0-9.])")
+NO_BREAK = "\N{NO-BREAK SPACE}"
+TONES: dict[str, Tone] = {
+    "equivalent": "good",
+    "both": "good",
+    "different": "bad",
+    "undecided": "open",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A number with its interval, both as shown; the interval is empty where there is none."""
+
+    label: str
+    value: str
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A sentence that judges, and whether what it says is welcome."""
+
+    text: str
+    tone: Tone
+
+
+def sentence(row: Row) -> str:
+    """How many answers moved, and how little of that the score shows."""
+    scores = f"{number(row.baseline_score)} to {number(row.compressed_score)}"
+    if row.flips is None:
+        what = "perplexity" if row.perplexity is not None else "score"
+        return f"Over {row.n:,} samples the {what} went from {scores}."
+    lost, won = row.flips.correct_to_incorrect, row.flips.incorrect_to_correct
+    return (
+        f"Of {row.n:,} answers, {lost:,} {_were(lost)} right and {_are(lost)} now wrong; "
+        f"{won:,} {_were(won)} wrong and {_are(won)} now right. The score went from {scores}."
+    )
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def figures(row: Row) -> Iterator[Figure]:
+    """Score change, flips and distances of a row, each with its 95 % interval."""
+    if row.perplexity is not None:
+        yield Figure(
+            label="Perplexity ratio",
+            value=number(row.perplexity.ratio),
+            interval=ends(row, "perplexity_ratio", number),
+        )
+    yield Figure(
+        label="Score change",
+        value=typeset(signed(row.score_change)),
+        interval=ends(row, "score_change", signed),
+        note=f"{number(row.baseline_score)} → {number(row.compressed_score)}",
+    )
+    if row.flips is not None:
+        yield Figure(
+            label="Flips", value=percent(row.flips.flips), interval=ends(row, "flips", percent)
+        )
+        if not isnan(row.flips.all_flips):
+            yield Figure(
+                label="All flips",
+                value=percent(row.flips.all_flips),
+                interval=ends(row, "all_flips", percent),
+                note=f"{row.flips.wrong_to_wrong:,} wrong in a new way",
+            )
+    if row.distances is not None:
+        yield Figure(
+            label="Choice KL",
+            value=nats(row.distances.choice_kl.mean),
+            interval=ends(row, "choice_kl", nats),
+            note="nats, mean",
+        )
+    if row.tokens is not None:
+        bound = "" if row.tokens.top is None else "at least; "
+        name = "token_kl" if "token_kl" in row.intervals else "token_kl_first_position"
+        yield Figure(
+            label="Token KL",
+            value=nats(row.tokens.typical_kl),
+            interval=ends(row, name, nats),
+            note=f"{bound}nats, mean",
+        )
+
+
+def ends(row: Row, name: str, shown: Callable[[float], str]) -> str:
+    """A number's interval as it is shown; empty where there is none."""
+    return interval_text(row.intervals.get(name), shown)
+
+
+def interval_text(interval: Interval | None, shown: Callable[[float], str]) -> str:
+    """Both ends in brackets, one of them – where the samples do not reach so far."""
+    if interval is None or (isnan(interval.low) and isnan(interval.high)):
+        return ""
+    return typeset(f"[{shown(interval.low)}, {shown(interval.high)}]".replace(" %,", ","))
+
+
+def typeset(number: str) -> str:
+    """A number with a minus sign as wide as its plus sign; exponents stay as they are typed.
+
+    Example:
+        >>> typeset("[-0.0173, +2.10e-03]")
+        '[−0.0173, +2.10e-03]'
+    """
+    return MINUS.sub("−", number)
+
+
+def verdicts(run: RunComparison) -> Iterator[Verdict]:
+    """Is the change real, is it small enough, is it more than noise: as far as was asked."""
+    row = run.pooled
+    if row.equivalence is not None:
+        found = row.equivalence
+        inner = interval_text(found.inner, signed)
+        yield Verdict(
+            text=f"{found.sentence} Margin ±{found.margin:g}, 90{NO_BREAK}% interval {inner}.",
+            tone=TONES[found.verdict],
+        )
+    elif not isnan(row.p_value):
+        yield _chance(row)
+    if row.excess:
+        within = [_word(name) for name, own in row.excess.items() if own.within_floor]
+        above = [_word(name) for name, own in row.excess.items() if not own.within_floor]
+        if within:
+            yield Verdict(text=f"Within the noise floor: {', '.join(within)}.", tone="good")
+        if above:
+            yield Verdict(text=f"Beyond the noise floor: {', '.join(above)}.", tone="bad")
+
+
+def _chance(row: Row) -> Verdict:
+    p = p_value(row.p_value)
+    p = p.replace(" ", NO_BREAK) if p.startswith("<") else f"={NO_BREAK}{p}"
+    if row.p_value < LEVEL:
+        return Verdict(text=f"The score changed: p{NO_BREAK}{p} ({row.test}).", tone="bad")
+    return Verdict(
+        text=f"The score's change may be chance: p{NO_BREAK}{p} ({row.test}). "
+        "That is no evidence that it is the same.",
+        tone="open",
+    )
+
+
+def _word(name: str) -> str:
+    return name.replace("_", " ").replace("kl", "KL")

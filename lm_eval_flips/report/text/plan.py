@@ -1,0 +1,123 @@
+"""Plan -> what the verb `plan` prints: who is drawn, what it is worth, how to go on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from lm_eval_flips.errors import named
+from lm_eval_flips.logs.runs import IDENTITY_ARGS, Run
+from lm_eval_flips.planning.plan import MarginClass, Plan
+from lm_eval_flips.report.text.numbers import percent
+from lm_eval_flips.report.text.whole_table import WholeTable
+
+OWN_MODEL = "flips-hf"
+COLUMNS = ("top margin", "documents", "drawn", "expected to change")
+
+
+def plan_table(plan: Plan) -> WholeTable:
+    """The documents by top margin: how many there are, are drawn, and are expected to change."""
+    rows = [_cells(own) for own in plan.margins]
+    total = ["all", str(plan.documents), str(plan.budget), percent(plan.all_flips)]
+    return WholeTable(
+        columns=COLUMNS,
+        rows=[*rows, total],
+        styles=[*[None] * len(rows), "bold"],
+        numbers=1,
+    )
+
+
+def _cells(own: MarginClass) -> list[str]:
+    margin = "unknown" if own.low is None else f"{own.low:.1f} to {own.high:.1f}"
+    return [margin, str(own.documents), str(own.drawn), percent(own.all_flips)]
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What the plan is worth, and what has to be seen to."""
+    strata = sum(len(task.strata) for task in plan.tasks.values())
+    yield (
+        f"{plan.budget} of {plan.documents} documents from {strata} strata, seed {plan.seed}; "
+        f"rates: {plan.rates}"
+    )
+    yield (
+        f"all flips expected within ±{percent(plan.half_width)} (95 %) of what the full run shows; "
+        f"plain random sampling would need {plan.plain_samples} samples for that"
+    )
+    blind = [name for name, task in plan.tasks.items() if task.strata[0].low is None]
+    if blind:
+        yield f"no margins in the log of task {named(blind)}: drawn at random, without strata"
+    if plan.left_out:
+        yield f"not planned, no metric of right and wrong: task {named(plan.left_out)}"
+
+
+def plan_warnings(plan: Plan, samples: Path) -> Iterator[str]:
+    """Tasks whose prompts will not be those of the full run."""
+    fewshot = [
+        name
+        for name, task in plan.tasks.items()
+        if task.fewshot_drawn and task.doc_ids != list(range(len(task.doc_ids)))
+    ]
+    if fewshot:
+        yield (
+            f"few-shot examples of task {named(fewshot)} are drawn at random, one document after "
+            "the other: with --samples the prompts are others than in the full run, and do not "
+            f"pair with it. Evaluate the baseline too with --samples {samples}, and compare with "
+            "that run"
+        )
+
+
+def next_commands(plan: Plan, base: Run, samples: Path, baseline: Path) -> list[str]:
+    """The commands to go on with: evaluate the compressed model, compare it."""
+    model = str(base.results.config.get("model", "hf"))
+    # flips-hf is known to lm_eval only where this package registers it
+    program = "lm-eval-flips eval" if model == OWN_MODEL else "lm_eval run"
+    flags = {
+        "--model": model,
+        "--model_args": _model_args(base, baseline, measured=model == OWN_MODEL),
+        "--tasks": ",".join(task_names(plan, base)),
+        "--samples": str(samples),
+        **dict(_flags(plan, base)),
+        "--output_path": "RUN",
+    }
+    given = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items()]
+    switches = ["--apply_chat_template"] if base.results.chat_template else []
+    before, drawn = (shlex.quote(str(path)) for path in (baseline, samples))
+    return [
+        " ".join([program, *given, *switches, "--log_samples"]),
+        f"lm-eval-flips compare {before} RUN --plan {drawn}",
+    ]
+
+
+def _model_args(base: Run, baseline: Path, *, measured: bool) -> str:
+    """Those of the baseline, for another model; where it was recorded, for distances from it."""
+    kept = {name: value for name, value in base.model_args.items() if name not in IDENTITY_ARGS}
+    args = {"pretrained": "COMPRESSED", **kept}
+    if measured and "record" in base.model_args:
+        args |= {"reference": baseline, "distances": "RUN"}
+    return ",".join(f"{name}={value}" for name, value in args.items())
+
+
+def task_names(plan: Plan, base: Run) -> list[str]:
+    """The planned tasks, by their groups where these hold no others.
+
+    lm_eval evaluates a task whole that its --samples does not name.
+    """
+    left, found = dict.fromkeys(plan.tasks), []
+    groups = sorted(base.groups.items(), key=lambda item: -len(item[1]))
+    for group, leaves in groups:
+        if set(leaves) <= set(left):
+            found.append(group)
+            left = {name: None for name in left if name not in leaves}
+    return [*found, *left]
+
+
+def _flags(plan: Plan, base: Run) -> Iterator[tuple[str, str]]:
+    """Settings of the baseline's run that change prompts, and its batch size."""
+    shots = {base.tasks[name].num_fewshot for name in plan.tasks}
+    if len(shots) == 1 and shots != {0}:
+        yield "--num_fewshot", str(shots.pop())
+    if base.results.chat_template and base.results.fewshot_as_multiturn is not None:
+        yield "--fewshot_as_multiturn", str(base.results.fewshot_as_multiturn).lower()
+    if (size := base.results.config.get("batch_size")) is not None:
+        yield "--batch_size", str(size)

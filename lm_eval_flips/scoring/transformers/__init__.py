@@ -1,0 +1,1 @@
+"""The engine transformers: a causal model that reads a tree of prefixes."""

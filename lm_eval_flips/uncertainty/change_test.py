@@ -1,0 +1,75 @@
+"""Did the score change, and did it get worse? The test that fits a row's samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.measures.flips import Flips
+from lm_eval_flips.measures.permutation import sign_flips
+from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.measures.significance import mcnemar, mcnemar_loss, t_loss, t_test
+from lm_eval_flips.uncertainty.errors import Errors
+
+MCNEMAR, PERMUTATION, STUDENT = "exact McNemar", "permutation", "t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeTest:
+    """A test of no change: two-sided, and one-sided of no loss; nan where nothing changed.
+
+    ``method`` is "exact McNemar", "permutation" (of the documents' signs) or "t".
+    """
+
+    method: str
+    two_sided: float
+    loss: float
+
+
+def change_test(
+    errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None
+) -> ChangeTest:
+    """Test the change of a row's score.
+
+    Exact McNemar where samples are right or wrong, a permutation test for other scores, Student's t
+    for perplexities and where tasks or a field are the clusters. A document that stands in several
+    samples is one pair: its net change.
+    """
+    if perplexity is not None:
+        change, error = perplexity.loss_change, perplexity.standard_error
+        return _by_t(-change, error, perplexity.freedom)
+    gains = _gains(errors, flips)
+    if not errors.by_document:
+        return _by_t(float(torch.cat(gains).mean()), *errors.of(gains))
+    nets = torch.cat(errors.sums(gains))
+    if flips is not None:
+        lost, won = int((nets < 0).sum()), int((nets > 0).sum())
+        return ChangeTest(
+            method=MCNEMAR,
+            two_sided=mcnemar(lost=lost, won=won),
+            loss=mcnemar_loss(lost=lost, won=won),
+        )
+    found = sign_flips(nets)
+    return ChangeTest(method=PERMUTATION, two_sided=found.two_sided, loss=found.one_sided)
+
+
+def _by_t(gain: float, error: float, freedom: int) -> ChangeTest:
+    return ChangeTest(
+        method=STUDENT, two_sided=t_test(gain, error, freedom), loss=t_loss(gain, error, freedom)
+    )
+
+
+def _gains(errors: Errors, flips: Flips | None) -> list[Tensor]:
+    """How much better each sample became: its correctness, or its score the right way up."""
+    if flips is not None:
+        return [
+            m.compressed_correct.double() - m.baseline_correct.double()
+            for m in errors.metrics
+            if m.baseline_correct is not None and m.compressed_correct is not None
+        ]
+    return [
+        (m.compressed_value - m.baseline_value) * (1 if m.higher_is_better else -1)
+        for m in errors.metrics
+    ]
