@@ -33,13 +33,14 @@ from lm_eval_flips.logs.records import (
     request_digest,
 )
 from lm_eval_flips.logs.runs import TaskLog
-from lm_eval_flips.logs.samples import HASHES, Samples
+from lm_eval_flips.logs.samples import HASHES, SAMPLING, Samples
 
 # Metrics whose logged value is (log-likelihood, units): perplexities, not means.
 PERPLEXITIES = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
 
 _HASH_FIELDS = {"document": "doc_hash", "target": "target_hash", "prompt": "prompt_hash"}
 _TRUTH: dict[str, Any] = {"True": 1.0, "False": 0.0}
+_FLAGS = {"True": 1, "False": 0}
 _INDICES = re.compile(r"\d{1,6}|\[\d{1,6}(, \d{1,6})*\]")
 
 
@@ -52,7 +53,11 @@ class Columns:
         self.doc_id: array[int] = array("q")
         self.line: array[int] = array("q")
         self.hashes = {name: bytearray() for name in HASHES}
+        self.greedy: array[int] = array("b")
         self.answer = bytearray()
+        self.response = bytearray()
+        self.response_length: array[int] = array("q")
+        self.sampling: dict[str, Any] = {}
         self.request_keys = bytearray()
         self.counts: array[int] = array("q")
         self.values: array[float] = array("d")
@@ -101,6 +106,9 @@ class Columns:
             out[mask] = np.frombuffer(flat, np.float64)
             return out[order]
 
+        greedy = np.full(mask.shape, -1, np.int8)
+        greedy[mask] = np.frombuffer(self.greedy, np.int8)
+
         gold = np.zeros(mask.shape, np.bool_)
         gold[tuple(np.frombuffer(self.gold, np.int64).reshape(-1, 2).T)] = True
 
@@ -120,7 +128,11 @@ class Columns:
             chars=table(self.chars, nan),
             bytes=table(self.bytes, nan),
             gold=gold[order],
+            greedy=greedy[order],
             answer=_digests(self.answer)[order],
+            response=_digests(self.response)[order],
+            response_length=np.frombuffer(self.response_length, np.int64)[order],
+            sampling=self.sampling,
             request_keys=self._request_keys(mask, order),
             metrics={
                 name: self._filled(found)[order]
@@ -230,8 +242,14 @@ class Columns:
             self.unusable.setdefault(self.doc_id[start + place], f"{name} is nan")
 
     def _add_answers(self, records: list[Any]) -> None:
+        settings = next(iter(records[0].arguments.values())).arg_1
+        if isinstance(settings, dict):
+            self.sampling |= {name: settings[name] for name in SAMPLING if name in settings}
         for record in records:
             self.answer += content_digest(record.filtered_resps)
+            written = record.filtered_resps if record.resps is None else record.resps
+            self.response += content_digest(written)
+            self.response_length.append(_longest(written))
         self.counts.extend([0] * len(records))
 
     def _add_responses(
@@ -243,19 +261,25 @@ class Columns:
         mutual: bool,
     ) -> None:
         start = len(self.counts)
-        self.answer += bytes(DIGEST * len(records))
+        nothing = bytes(DIGEST * len(records))
+        self.answer += nothing
+        self.response += nothing
+        self.response_length.extend([0] * len(records))
         values = self._values(records, requests)
+        greedy = [self._greedy(record.filtered_resps) for record in records]
         if mutual:
             # the second half of the requests asks for each choice without its context
             halves = [len(own) // 2 for own in values]
             self.base.extend([v for own, h in zip(values, halves, strict=True) for v in own[h:]])
             values = [own[:h] for own, h in zip(values, halves, strict=True)]
+            greedy = [own[:h] for own, h in zip(greedy, halves, strict=True)]
             requests = [asked[:h] for asked, h in zip(requests, halves, strict=True)]
             even = even_requests(requests)
         if self.task.keep_requests:
             self.request_keys += b"".join(request_digest(r) for asked in requests for r in asked)
         self.counts.extend([len(own) for own in values])
         self.values.extend(array("d", [value for own in values for value in own]))
+        self.greedy.extend(array("b", [flag for own in greedy for flag in own]))
         targets = [str(record.target) for record in records]
         if even is not None and self._add_even_choices(start, targets, even):
             return
@@ -300,6 +324,11 @@ class Columns:
             return [float(response) for response in responses]
         return [float(response[0]) for response in responses]
 
+    def _greedy(self, responses: list[Any]) -> list[int]:
+        if self.kind == "rolling":
+            return [-1] * len(responses)
+        return [_FLAGS.get(str(found[1]), -1) if len(found) > 1 else -1 for found in responses]
+
     def _refuse_responses(self, records: list[Any], requests: list[list[Request]]) -> NoReturn:
         for record, asked in zip(records, requests, strict=True):
             responses = record.filtered_resps
@@ -336,6 +365,13 @@ class Columns:
         self.bytes.extend(lengths)
         for place in _gold(target, texts, delimiter):
             self.gold.extend((row, place))
+
+
+def _longest(written: Any) -> int:
+    """Characters of the longest text in nested lists of texts."""
+    if isinstance(written, str):
+        return len(written)
+    return max(map(_longest, written), default=0) if isinstance(written, (list, tuple)) else 0
 
 
 @lru_cache

@@ -50,6 +50,8 @@ RESERVED = frozenset(Record.__struct_encode_fields__) | {"doc", "resps"}
 def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Record]:
     """``Record`` with the metrics of a task as further fields, `metric_0`, `metric_1` and so on."""
     fields: list[Any] = [("filtered_resps", responses)]
+    if responses == list[Any]:  # what a model wrote; that of log-likelihoods repeats the filtered
+        fields.append(("resps", Any, None))
     fields += [
         (f"metric_{i}", Any, msgspec.field(name=name, default=None))
         for i, name in enumerate(metrics)

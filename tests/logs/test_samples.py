@@ -1021,3 +1021,25 @@ def test_the_decoder_is_msgspec_s_and_knows_no_code() -> None:
     """Control for the safety tests: the reader's library has no hook that builds objects by name."""
     with pytest.raises(msgspec.ValidationError, match="Expected `int`"):
         msgspec.json.decode(b'"__import__"', type=int)
+
+
+def test_greedy_flags_are_kept_choice_by_choice(tmp_path: Path) -> None:
+    """1 and 0 as logged, -1 beyond a sample's own choices and where the log does not tell."""
+    first, second = logs.choice(0, [-1.0, -2.0, -3.0]), logs.choice(1, [-2.0, -1.0])
+    first["filtered_resps"][1][1] = "True"
+    second["filtered_resps"][0][1] = None
+    run = load_run(logs.write_run(tmp_path, {"task": [first, second]}))
+    (found,) = read_samples(run.tasks["task"]).values()
+    assert found.greedy.tolist() == [[0, 1, 0], [-1, 0, -1]]
+
+
+def test_all_that_a_model_wrote_is_kept_beside_its_filtered_answer(tmp_path: Path) -> None:
+    """Two chains of thought that end alike differ; the longest text's length is told."""
+    records = [logs.text(0, "4", said=["so 4"]), logs.text(1, "4", said=["hence", "it is 4"])]
+    records[0]["arguments"]["gen_args_0"]["arg_1"] |= {"do_sample": True, "temperature": 0.6}
+    run = load_run(logs.write_run(tmp_path, {"task": records}))
+    (found,) = read_samples(run.tasks["task"]).values()
+    assert (found.answer[0] == found.answer[1]).all()
+    assert (found.response[0] != found.response[1]).any()
+    assert found.response_length.tolist() == [4, 7]
+    assert found.sampling == {"do_sample": True, "temperature": 0.6}
