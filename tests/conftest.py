@@ -19,6 +19,10 @@ import pytest
 import torch
 import yaml
 
+from tests.generators.devices import DEVICES
+
+# Session fixtures that evaluate models, the longest first.
+EXPENSIVE = ("quickstart", "flips_run", "local_runs")
 # One run command for all of these; the group brings its leaves.
 LOCAL_TASKS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 CHOICES = ("tiny_choice", "tiny_inputs", "tiny_mutual")  # the leaves of tiny_outer
@@ -29,11 +33,35 @@ WORDS = (
 )
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+def pytest_report_header() -> str:
+    """Say what is not collected: the CUDA cases, where there is no such device."""
+    return f"devices: {', '.join(DEVICES)}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `-n 2 --dist loadgroup`: what shares a fixture of minutes stays in one worker, and begins.
+
+    Every other file is a group of its own, so that its module's fixtures are made once.
+    """
+
+    def group(item: pytest.Item) -> tuple[int, str]:
+        names = getattr(item, "fixturenames", ())
+        for place, expensive in enumerate(EXPENSIVE):
+            if expensive in names:
+                return place, expensive
+        late = len(EXPENSIVE) + (item.get_closest_marker("simulation") is None)
+        return late, item.nodeid.split("::")[0]
+
+    groups = {item: group(item) for item in items}
+    items.sort(key=lambda item: groups[item][0])  # stable: the order of files stays
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item][1]))
+
+
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
-    """Every device that tensors may lie on; CUDA is skipped, visibly, where there is none."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+    """Every device that tensors may lie on."""
     return str(request.param)
 
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Makes its environment and runs the tests; arguments go to pytest.
+# Makes its environment, checks style and types, and runs the tests; arguments go to pytest.
 #
-#   bash tests/run.sh [PYTEST ARGUMENTS]
+#   bash tests/run.sh                      checks, examples in docstrings and every test, on all cores
+#   bash tests/run.sh [PYTEST ARGUMENTS]   these tests alone, in one process unless -n says otherwise
 #
-#   LM_EVAL_VERSION      version of lm_eval to test with (default 0.4.13)
+#   PYTHON               the Python to make the environment with (default python3)
+#   LM_EVAL_VERSION      version of lm_eval to test with, or "newest" (default 0.4.13)
+#   LM_EVAL_FLIPS_LOWEST set: the lowest versions that pyproject.toml allows, as far as it names them
 #   LM_EVAL_FLIPS_WHEEL  test this built wheel instead of the checkout
 #   LM_EVAL_FLIPS_VENV   the environment to make or use (default .venv-test)
 set -euo pipefail
@@ -11,13 +14,28 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
 venv=${LM_EVAL_FLIPS_VENV:-$repository/.venv-test}
-export LM_EVAL_FLIPS_VENV=$venv LM_EVAL_FLIPS_WHEELS=$venv/wheels
+export LM_EVAL_FLIPS_VENV=$venv LM_EVAL_FLIPS_WHEELS=${LM_EVAL_FLIPS_WHEELS:-$venv/wheels}
+python=$venv/bin/python
 
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+[ -x "$python" ] || "${PYTHON:-python3}" -m venv "$venv"
+pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
+
+if [ $# = 0 ]; then
+  # before the large packages: a slip of style is known in the first minute
+  pip install "$(grep -oE 'ruff[^"]*' pyproject.toml | head -n 1)"
+  "$venv/bin/ruff" check .
+  "$venv/bin/ruff" format --check .
+fi
+
+harness="lm-eval[hf]==${LM_EVAL_VERSION:-0.4.13}"
+[ "${LM_EVAL_VERSION:-}" != newest ] || harness="lm-eval[hf]"
+lowest=()
+if [ -n "${LM_EVAL_FLIPS_LOWEST:-}" ]; then
+  mapfile -t lowest < <(grep -oE '"(transformers|scipy|msgspec|typer)>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/')
+fi
 # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
 pip install torch==2.13.0
-pip install "lm-eval[hf]==${LM_EVAL_VERSION:-0.4.13}" torchao==0.18.0 gguf==0.19.0
+pip install "$harness" torchao==0.18.0 gguf==0.19.0 "${lowest[@]}"
 if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   pip install "${LM_EVAL_FLIPS_WHEEL}[test]"
   pip install --force-reinstall --no-deps "$LM_EVAL_FLIPS_WHEEL"
@@ -43,13 +61,21 @@ if ! browser >/dev/null; then
   fi
 fi
 
+[ $# -gt 0 ] || "$venv/bin/mypy"
 if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   # elsewhere, so that the checkout cannot stand in for what the wheel lacks
   elsewhere=$(mktemp -d)
   trap 'rm -rf "$elsewhere"' EXIT
-  cp -r tests examples README.md pyproject.toml "$elsewhere"
+  cp -r tests tasks examples .github README.md CHANGELOG.md pyproject.toml "$elsewhere" 2>/dev/null || true
   cd "$elsewhere"
 fi
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
-"$venv/bin/python" -m pytest -q --doctest-modules --pyargs lm_eval_flips
-"$venv/bin/python" -m pytest "$@"
+if [ $# -gt 0 ]; then
+  "$python" -m pytest "$@"
+else
+  # one thread a worker: with two torch processes on two cores, more of them wait for each other
+  export OMP_NUM_THREADS=1
+  workers=(-n "${LM_EVAL_FLIPS_WORKERS:-auto}" --dist loadgroup --no-loadscope-reorder)
+  "$python" -m pytest -q "${workers[@]}" --doctest-modules --pyargs lm_eval_flips
+  "$python" -m pytest -q "${workers[@]}" --durations=10
+fi

@@ -32,18 +32,13 @@ from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metrics
 from lm_eval_flips.pairs.pairing import pair
+from tests.generators.devices import DEVICES as DEVICES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 CHOICES = ("elm", "maple", "oak", "hornbeam", "ash")
-DEVICES = (
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    ),
-)
 
 
 def _hash(text: str) -> str:
