@@ -27,7 +27,7 @@ from lm_eval_flips.cli.reader import LONG_READ
 from lm_eval_flips.errors import FlipsError
 
 if TYPE_CHECKING:
-    from lm_eval_flips.leaderboard.asked import Asked
+    from lm_eval_flips.comparison.options import Options
     from lm_eval_flips.leaderboard.board import Board
     from lm_eval_flips.logs.runs import Run
 
@@ -68,9 +68,9 @@ def leaderboard(
     """
     files = Files(output=output, csv=csv, parquet=parquet, markdown=markdown)
     refuse(files, overwrite=overwrite)
-    from lm_eval_flips.leaderboard.asked import Asked
+    from lm_eval_flips.comparison.options import Options
 
-    asked = Asked(
+    asked = Options(
         metric=metric,
         filter=filter_,
         tasks=tasks,
@@ -89,7 +89,7 @@ def leaderboard(
 
 
 def _board(
-    folder: Path, baseline: Path, asked: Asked, *, cache: Path | None, no_cache: bool
+    folder: Path, baseline: Path, asked: Options, *, cache: Path | None, no_cache: bool
 ) -> Board:
     """Find, compare and rank; says how many runs are on the board, and every one that is not."""
     # small tensors: torch's threads would wait for each other

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from lm_eval_flips.comparison.options import NEAR_KL
 from lm_eval_flips.comparison.result import Regime, Row, RunComparison
 from lm_eval_flips.measures.correlation import Spearman, spearman
 
 FEWEST = 3  # runs, below which an order says nothing
-NEAR_KL = 0.02  # nats; 8-bit models lie below it, 4-bit ones above
 
 Distance = Callable[[Row], float | None]
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-import torch
+from typing_extensions import Unpack
 
-from lm_eval_flips.comparison.across_runs import NEAR_KL, by_task, choice_kl, regimes, token_kl
+from lm_eval_flips.comparison.across_runs import by_task, choice_kl, regimes, token_kl
 from lm_eval_flips.comparison.compatibility import (
     refuse_device,
     refuse_identical,
-    refuse_margin,
     refuse_other_model,
     setting_differences,
 )
+from lm_eval_flips.comparison.options import CompareOptions, Options
 from lm_eval_flips.comparison.pooling import (
     Rows,
     adjusted,
@@ -36,7 +35,6 @@ from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog, load_run
 from lm_eval_flips.logs.samples import Samples
-from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.metric import paired_metrics
@@ -48,44 +46,19 @@ Read = Callable[[TaskLog], dict[str, Samples]]
 def compare(
     baseline: str | Path | Run,
     *compressed: str | Path | Run,
-    metric: str | None = None,
-    filter: str | None = None,  # noqa: A002  (the harness's word)
-    tasks: str = "*",
-    on_mismatch: Literal["error", "intersect"] = "error",
-    on_nan: Literal["error", "exclude"] = "error",
-    allow_identical: bool = False,
-    noise_floor: str | Path | Run | None = None,
-    equivalence_margin: float | None = None,
-    cluster: str | None = None,
-    bootstrap: Bootstrap | None = None,
-    near_kl: float = NEAR_KL,
     plan: str | Path | None = None,
-    device: str | torch.device = "cpu",
     read: Read = read_samples,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Compare compressed runs with their baseline, sample by sample.
 
     Args:
         baseline: the baseline's run: an lm_eval output folder, a file in it, or a ``Run``.
         compressed: one or more compressed runs.
-        metric: only this metric; None for all, the first binary one of each task being pooled.
-        filter: only this filter; None for all, the first of each task being pooled.
-        tasks: glob of the task names to compare.
-        on_mismatch: "intersect" leaves out the samples that differ, and records them.
-        on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
-        allow_identical: accept two runs that agree in every log-likelihood.
-        noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
-            every compressed run is held against what moved there.
-        equivalence_margin: how far two scores may differ and still be equivalent, 0..1; None leaves
-            that out.
-        cluster: what makes samples dependent: "task", "group" or a field of the documents; None for
-            equal documents, and tasks where there are ten or more.
-        bootstrap: draw the intervals of KL means and quantiles; None for the usual ones.
-        near_kl: runs with a smaller mean KL (nats) count as near the baseline.
         plan: the plan by which the compressed runs' samples were drawn: their weighted estimates
             of all documents are in ``RunComparison.planned``. None for runs of all documents.
-        device: where the tensors are; "cuda" for millions of samples.
         read: reads a task's samples; a ``SampleReader`` does it in processes of its own.
+        options: what to compare, and how; see ``Options``.
 
     Raises:
         FlipsError: a run cannot be read, or the runs cannot be compared; see ``load_run`` and
@@ -100,42 +73,50 @@ def compare(
     """
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
-    refuse_device(device)
-    refuse_margin(equivalence_margin)
+    asked = Options(**options)
+    refuse_device(asked.device)
     base = _loaded(baseline)
-    floor = None if noise_floor is None else _loaded(noise_floor)
+    floor = None if asked.noise_floor is None else _loaded(asked.noise_floor)
     if floor is not None:
         refuse_other_model(base, floor)
     runs = [_loaded(run) for run in compressed]
     every = runs if floor is None else [floor, *runs]
-    kept = base.select(tasks)
+    kept = base.select(asked.tasks)
     drawn = None
     if plan is not None:
         from lm_eval_flips.planning.comparison import PlanOfRuns, refuse_with_plan
 
-        refuse_with_plan(on_mismatch, on_nan, noise_floor, cluster, bootstrap)
-        drawn = PlanOfRuns(plan, base, margin=equivalence_margin)
+        refuse_with_plan(asked)
+        drawn = PlanOfRuns(plan, base, margin=asked.equivalence_margin)
         kept = drawn.samples.tasks(kept, runs)
-    clusters = None if cluster is None else Clusters(base, cluster)
+    clusters = None if asked.cluster is None else Clusters(base, asked.cluster)
 
     def paired(ours: Samples, theirs: Samples) -> Pairs:
         if drawn is not None:
             ours = drawn.samples.of(ours, theirs)
-        found = pair(ours, theirs, on_mismatch=on_mismatch, on_nan=on_nan, device=device)
+        found = pair(
+            ours,
+            theirs,
+            on_mismatch=asked.on_mismatch,
+            on_nan=asked.on_nan,
+            device=asked.device,
+        )
         return found if clusters is None else clusters.of(found)
 
-    found = list(_pairs(base, every, kept, read, paired, filter))
+    found = list(_pairs(base, every, kept, read, paired, asked.filter))
     if clusters is not None:
         clusters.refuse_one()
-    rows = Rows(margin=equivalence_margin, bootstrap=bootstrap, floor={})
+    rows = Rows(margin=asked.equivalence_margin, bootstrap=asked.bootstrap, floor={})
     second = None
     if floor is not None:
-        second = _compare_run(base, floor, *found.pop(0), kept, metric=metric, rows=rows)
+        second = _compare_run(base, floor, *found.pop(0), kept, metric=asked.metric, rows=rows)
         rows = replace(rows, floor={metric_key(own): own for own in second.metrics})
     results = []
     for run, (pairs, left_out) in zip(runs, found, strict=True):
-        refuse_identical(base, run, pairs, allowed=allow_identical)
-        results.append(_compare_run(base, run, pairs, left_out, kept, metric=metric, rows=rows))
+        refuse_identical(base, run, pairs, allowed=asked.allow_identical)
+        results.append(
+            _compare_run(base, run, pairs, left_out, kept, metric=asked.metric, rows=rows)
+        )
     scores = [task_scores(primaries(run.metrics)) for run in results]
     comparison = Comparison(
         baseline=RunSummary(path=str(base.path), model=base.model),
@@ -144,7 +125,7 @@ def compare(
         compressed=tuple(results),
         across_runs=by_task(results, choice_kl),
         across_runs_token_kl=by_task(results, token_kl),
-        regimes=regimes(results, near_kl=near_kl),
+        regimes=regimes(results, near_kl=asked.near_kl),
         ranking=rank_runs(scores),
         overlap=overlap_of(scores),
     )

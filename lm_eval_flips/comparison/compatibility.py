@@ -10,15 +10,6 @@ from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.pairing import Pairs
 
 
-def refuse_margin(margin: float | None) -> None:
-    """Refuse an equivalence margin that is no change of a score."""
-    if margin is not None and not 0 < margin < 1:
-        raise FlipsError(
-            f"the equivalence margin {margin} is no change of a score; give one between 0 and 1, "
-            "such as 0.01"
-        )
-
-
 def refuse_other_model(base: Run, floor: Run) -> None:
     """A noise floor is a second run of the same model."""
     if base.path.resolve() == floor.path.resolve():

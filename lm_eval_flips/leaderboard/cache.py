@@ -12,15 +12,14 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
 import lm_eval_flips
-from lm_eval_flips.leaderboard.asked import Asked
-from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.logs.runs import Run, load_run
 
 FOLDER = ".lm-eval-flips-cache"
 FORMAT = 1
@@ -38,10 +37,10 @@ class Cache:
         asked: the options of the board.
     """
 
-    def __init__(self, folder: Path | None, baseline: Run, asked: Asked) -> None:
+    def __init__(self, folder: Path | None, baseline: Run, asked: Options) -> None:
         self._folder = folder
         self._baseline = _files(baseline)
-        self._board = [str(baseline.path.resolve()), asdict(asked)]
+        self._board = [str(baseline.path.resolve()), _options(asked)]
         self._made_by = [FORMAT, _own_files()]
         self.problem: str | None = None
 
@@ -83,6 +82,17 @@ class Cache:
 
 def _hash(found: object) -> bytes:
     return hashlib.sha256(msgspec.json.encode(found)).digest()
+
+
+def _options(asked: Options) -> dict[str, object]:
+    """The options by name; a noise floor by its files, which are read too."""
+    found: dict[str, object] = {**asked.given, "device": str(asked.device)}
+    floor, bootstrap = asked.noise_floor, asked.bootstrap
+    if floor is not None:
+        found["noise_floor"] = _files(floor if isinstance(floor, Run) else load_run(floor))
+    if bootstrap is not None:
+        found["bootstrap"] = [bootstrap.replicates, bootstrap.seed]
+    return found
 
 
 def _files(run: Run) -> list[File]:

@@ -6,17 +6,17 @@ The bytes are msgpack: data only, nothing in them is ever executed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import torch
 
 from lm_eval_flips.comparison.compare import compare
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.ranking import TaskScores, task_scores
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.line import Line, lines_of
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
@@ -84,14 +84,14 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry_of(
-    base: Run, run: Run, asked: Asked, read: Callable[[TaskLog], dict[str, Samples]]
+    base: Run, run: Run, asked: Options, read: Callable[[TaskLog], dict[str, Samples]]
 ) -> Entry:
     """Compare one run with the baseline, as ``compare`` does.
 
     What cannot be compared becomes an entry that says why.
     """
     try:
-        comparison = compare(base, run, read=read, **asdict(asked))
+        comparison = compare(base, run, read=read, **asked.given)
     except (FlipsError, OSError) as error:
         return Entry(reason=str(error))
     (found,) = comparison.compressed

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.logs.reading import SampleReader, read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog
@@ -35,7 +35,7 @@ FEW = 4  # runs that one process compares before two more have imported torch
 def gather(
     baseline: Run,
     runs: Sequence[Run],
-    asked: Asked,
+    asked: Options,
     *,
     cache: Cache,
     workers: int = 0,
@@ -96,7 +96,7 @@ class _Computing:
         read: reads a task's samples.
     """
 
-    def __init__(self, baseline: Run, asked: Asked, read: Read = read_samples) -> None:
+    def __init__(self, baseline: Run, asked: Options, read: Read = read_samples) -> None:
         self._baseline, self._asked, self._from_file = baseline, asked, read
         self._paths = {log.path for log in baseline.tasks.values()}
         self._held: dict[Path, dict[str, Samples]] = {}
@@ -115,7 +115,7 @@ class _Computing:
 
 
 @contextmanager
-def _computing(baseline: Run, runs: Sequence[Run], asked: Asked, workers: int) -> Iterator[Work]:
+def _computing(baseline: Run, runs: Sequence[Run], asked: Options, workers: int) -> Iterator[Work]:
     """Computes in this process; with workers they read for it, or compute where runs are many."""
     if not workers or not runs:
         yield _at_once(_Computing(baseline, asked))
@@ -156,7 +156,7 @@ def _at_once(computing: _Computing) -> Work:
 _process: _Computing | None = None
 
 
-def _start(baseline: Run, asked: Asked) -> None:
+def _start(baseline: Run, asked: Options) -> None:
     global _process
     import torch
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.pooling import group_rows, primaries
 from lm_eval_flips.comparison.result import Comparison, Planned
 from lm_eval_flips.errors import FlipsError
@@ -70,9 +71,7 @@ class PlanOfRuns:
         )
 
 
-def refuse_with_plan(
-    on_mismatch: str, on_nan: str, noise_floor: object, cluster: object, bootstrap: object
-) -> None:
+def refuse_with_plan(asked: Options) -> None:
     """Refuse options of ``compare`` that a plan's weights do not go together with.
 
     Raises:
@@ -80,11 +79,11 @@ def refuse_with_plan(
     """
     whole = "its weights hold for all drawn samples together"
     for option, given, why in (
-        ("--on-mismatch intersect", on_mismatch == "intersect", whole),
-        ("--on-nan exclude", on_nan == "exclude", whole),
-        ("--noise-floor", noise_floor is not None, "that run would need a plan of its own"),
-        ("--cluster", cluster is not None, "intervals are of these documents, alike or not"),
-        ("--bootstrap", bootstrap is not None, "intervals come from the plan's strata"),
+        ("--on-mismatch intersect", asked.on_mismatch == "intersect", whole),
+        ("--on-nan exclude", asked.on_nan == "exclude", whole),
+        ("--noise-floor", asked.noise_floor is not None, "that run would need a plan of its own"),
+        ("--cluster", asked.cluster is not None, "intervals are of these documents, alike or not"),
+        ("--bootstrap", asked.bootstrap is not None, "intervals come from the plan's strata"),
     ):
         if given:
             raise FlipsError(f"{option} does not go together with --plan: {why}")

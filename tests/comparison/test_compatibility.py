@@ -14,10 +14,10 @@ import torch
 from lm_eval_flips import FlipsError, compare
 from lm_eval_flips.comparison.compatibility import (
     refuse_device,
-    refuse_margin,
     refuse_other_model,
     setting_differences,
 )
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.logs.runs import load_run
 from tests.comparison.test_compare import QUESTIONS, pair_of_runs
 from tests.generators import logs
@@ -170,7 +170,7 @@ def test_a_margin_that_is_none_is_refused(tmp_path: Path, margin: float) -> None
 @pytest.mark.parametrize("margin", [None, 1e-6, 0.01, 0.999])
 def test_a_margin_between_nothing_and_everything_is_taken(margin: float | None) -> None:
     """Control for the test above; none is none."""
-    refuse_margin(margin)
+    assert Options(equivalence_margin=margin).equivalence_margin == margin
 
 
 @pytest.mark.parametrize("device", ["warp", "cuda:99", ""])

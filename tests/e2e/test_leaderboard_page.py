@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.report.board.page import to_html
 from lm_eval_flips.report.text.numbers import percent, signed
@@ -29,7 +29,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     write_one(folder, "nf4", 0.5, tasks=("arc", "law"), max_length=1024)
     write_one(folder, "hostile", 1.4, model=HOSTILE)
     write_one(folder, "same", 0.0)
-    return board_of(folder, asked=Asked(equivalence_margin=0.05))
+    return board_of(folder, asked=Options(equivalence_margin=0.05))
 
 
 @pytest.fixture(scope="module")

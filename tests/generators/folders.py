@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard.board import Board, assemble
 from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.leaderboard.discovery import find_runs
@@ -66,13 +66,13 @@ def write_folder(folder: Path, noise: Mapping[str, float] = NOISE) -> Path:
 def board_of(
     folder: Path,
     *,
-    asked: Asked | None = None,
+    asked: Options | None = None,
     cached: bool = False,
     workers: int = 0,
     computed: list[str] | None = None,
 ) -> Board:
     """The board of FOLDER against FOLDER/baseline; ``computed`` gets the runs not in the cache."""
-    asked = asked or Asked()
+    asked = asked or Options()
     base = load_run(folder / "baseline")
     found, left_out = find_runs(folder, base)
     names = {own.run.path: Path(own.folder).parts[0] for own in found}

@@ -12,7 +12,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from lm_eval_flips import compare
-from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard.board import Placed
 from lm_eval_flips.leaderboard.line import Line
 from lm_eval_flips.measures.significance import Interval
@@ -66,7 +66,7 @@ def hold_equal(line: Line, row: dict[str, Any]) -> int:
 def test_every_number_is_that_of_compare_alone(tmp_path: Path) -> None:
     """Each run, each task, the group and the pool, to the last digit, against the JSON document."""
     write_folder(tmp_path)
-    asked = Asked(equivalence_margin=0.05)
+    asked = Options(equivalence_margin=0.05)
     for name, run in by_name(tmp_path, asked=asked).items():
         alone = compare(tmp_path / "baseline", tmp_path / name, equivalence_margin=0.05)
         (document,) = json.loads(json.dumps(to_document(alone)))["compressed"]
@@ -191,5 +191,5 @@ def test_settings_that_differ_are_kept(tmp_path: Path) -> None:
 def test_a_margin_is_on_the_board(tmp_path: Path) -> None:
     """And without one it is undefined, not 0."""
     write_folder(tmp_path, {"int8": 0.2})
-    assert board_of(tmp_path, asked=Asked(equivalence_margin=0.02)).margin == 0.02
+    assert board_of(tmp_path, asked=Options(equivalence_margin=0.02)).margin == 0.02
     assert board_of(tmp_path).margin == pytest.approx(nan, nan_ok=True)

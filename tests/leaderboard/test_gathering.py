@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from lm_eval_flips import FlipsError
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard import cache as cache_module
 from lm_eval_flips.leaderboard import gathering
-from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.leaderboard.entry import Entry, from_bytes, to_bytes
@@ -19,7 +19,7 @@ from lm_eval_flips.report.files.leaderboard_table import to_csv
 from tests.generators.folders import board_of, touch_later, write_folder, write_one
 
 
-def again(folder: Path, *, asked: Asked | None = None) -> tuple[Board, list[str]]:
+def again(folder: Path, *, asked: Options | None = None) -> tuple[Board, list[str]]:
     """The board with the cache, and the runs that were computed for it."""
     computed: list[str] = []
     board = board_of(folder, asked=asked, cached=True, computed=computed)
@@ -69,7 +69,7 @@ def test_any_file_of_the_baseline_or_another_option_computes_all_again(tmp_path:
     """A touched samples file, another margin; the first margin's entries are still there."""
     write_folder(tmp_path, {"int8": 0.2, "int4": 3.0})
     again(tmp_path)
-    assert len(again(tmp_path, asked=Asked(equivalence_margin=0.02))[1]) == 2
+    assert len(again(tmp_path, asked=Options(equivalence_margin=0.02))[1]) == 2
     assert again(tmp_path)[1] == []
     touch_later(next((tmp_path / "baseline").rglob("samples_law_*")))
     assert len(again(tmp_path)[1]) == 2
@@ -131,7 +131,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     write_folder(tmp_path, {"int8": 0.2})
     base = load_run(tmp_path / "baseline")
     (tmp_path / "taken").write_text("")
-    cache = Cache(tmp_path / "taken" / "cache", base, Asked())
+    cache = Cache(tmp_path / "taken" / "cache", base, Options())
     run = load_run(tmp_path / "int8")
     assert cache.load(run) is None
     cache.store(run, b"entry", key=cache.key(run))
@@ -158,7 +158,7 @@ def test_tasks_that_are_not_there_are_an_error_at_once(tmp_path: Path) -> None:
     """Not a board on which every run is left out."""
     write_folder(tmp_path, {"int8": 0.2})
     with pytest.raises(FlipsError, match="matches 'mmlu'"):
-        board_of(tmp_path, asked=Asked(tasks="mmlu"))
+        board_of(tmp_path, asked=Options(tasks="mmlu"))
 
 
 def test_a_process_that_is_killed_is_told() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.planning.comparison import refuse_with_plan
@@ -74,8 +75,8 @@ def test_a_noise_floor_is_refused() -> None:
     with pytest.raises(
         FlipsError, match="--noise-floor does not go together with --plan: that run"
     ):
-        refuse_with_plan("error", "error", Path("floor"), None, None)
-    refuse_with_plan("error", "error", None, None, None)
+        refuse_with_plan(Options(noise_floor=Path("floor")))
+    refuse_with_plan(Options())
 
 
 def test_groups_have_estimates_of_their_own(comparison: Comparison) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_flips.leaderboard.asked import Asked
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.report.files.leaderboard_markdown import to_markdown
 from lm_eval_flips.report.text.numbers import percent, signed
 from tests.generators.folders import board_of, write_folder, write_one
@@ -17,7 +17,7 @@ markdown_it = pytest.importorskip("markdown_it")
 def test_every_run_is_a_row_with_its_numbers(tmp_path: Path) -> None:
     """Best first; the interval stands beside the change; the verdict where a margin was given."""
     write_folder(tmp_path)
-    board = board_of(tmp_path, asked=Asked(equivalence_margin=0.05))
+    board = board_of(tmp_path, asked=Options(equivalence_margin=0.05))
     lines = [line for line in to_markdown(board).splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + 3
     assert "within ±0.05" in lines[0]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard import CSV_BEGINS
-from lm_eval_flips.leaderboard.asked import Asked
 from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.report.files import leaderboard_table
 from lm_eval_flips.report.files.leaderboard_table import columns, rows, to_csv, to_parquet_table
@@ -23,7 +23,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     """Three runs of three tasks in a group, one of which lacks a task."""
     folder = write_folder(tmp_path_factory.mktemp("runs"))
     write_one(folder, "nf4", 0.5, tasks=("arc", "law"), max_length=1024)
-    return board_of(folder, asked=Asked(equivalence_margin=0.05))
+    return board_of(folder, asked=Options(equivalence_margin=0.05))
 
 
 def read(content: bytes) -> list[dict[str, str]]:

@@ -1,0 +1,105 @@
+"""How to compare: one typed set of options, for Python and for every verb that compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import Run
+
+if TYPE_CHECKING:
+    # they load torch; this is read by processes that are forked before that
+    import torch
+
+    from lm_eval_flips.measures.bootstrap import Bootstrap
+
+OnMismatch = Literal["error", "intersect"]
+OnNan = Literal["error", "exclude"]
+
+NEAR_KL = 0.02  # nats; 8-bit models lie below it, 4-bit ones above
+
+
+class CompareOptions(TypedDict, total=False):
+    """The keyword arguments of ``compare``; what each means is said at ``Options``."""
+
+    metric: str | None
+    filter: str | None
+    tasks: str
+    on_mismatch: OnMismatch
+    on_nan: OnNan
+    allow_identical: bool
+    noise_floor: str | Path | Run | None
+    equivalence_margin: float | None
+    cluster: str | None
+    bootstrap: Bootstrap | None
+    near_kl: float
+    device: str | torch.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to compare, and how; what is left out has the defaults below.
+
+    Args:
+        metric: only this metric; None for all, the first binary one of each task being pooled.
+        filter: only this filter; None for all, the first of each task being pooled.
+        tasks: glob of the task names to compare, or a group.
+        on_mismatch: "intersect" leaves out the samples that differ, and records them.
+        on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
+        allow_identical: accept two runs that agree in every log-likelihood.
+        noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
+            every compressed run is held against what moved there.
+        equivalence_margin: how far two scores may differ and still be equivalent, 0..1; None leaves
+            that out.
+        cluster: what makes samples dependent: "task", "group" or a field of the documents; None for
+            equal documents, and tasks where there are ten or more.
+        bootstrap: draw the intervals of KL means and quantiles; None for the usual ones.
+        near_kl: runs with a smaller mean KL (nats) count as near the baseline.
+        device: where the tensors are; "cuda" for millions of samples.
+
+    Raises:
+        FlipsError: the margin is no change of a score, or a choice is none of those named.
+
+    Example:
+        >>> Options(equivalence_margin=0.01).tasks
+        '*'
+        >>> Options(on_nan="ignore")
+        Traceback (most recent call last):
+        ...
+        lm_eval_flips.errors.FlipsError: on_nan 'ignore' is none of: error, exclude
+    """
+
+    metric: str | None = None
+    filter: str | None = None
+    tasks: str = "*"
+    on_mismatch: OnMismatch = "error"
+    on_nan: OnNan = "error"
+    allow_identical: bool = False
+    noise_floor: str | Path | Run | None = None
+    equivalence_margin: float | None = None
+    cluster: str | None = None
+    bootstrap: Bootstrap | None = None
+    near_kl: float = NEAR_KL
+    device: str | torch.device = "cpu"
+
+    def __post_init__(self) -> None:
+        margin = self.equivalence_margin
+        if margin is not None and not 0 < margin < 1:
+            raise FlipsError(
+                f"the equivalence margin {margin} is no change of a score; give one between 0 and "
+                "1, such as 0.01"
+            )
+        for name, known in (
+            ("on_mismatch", ("error", "intersect")),
+            ("on_nan", ("error", "exclude")),
+        ):
+            if (given := getattr(self, name)) not in known:
+                raise FlipsError(f"{name} '{given}' is none of: {', '.join(known)}")
+
+    @property
+    def given(self) -> CompareOptions:
+        """The same as keyword arguments of ``compare``."""
+        names = (field.name for field in fields(self))
+        return cast("CompareOptions", {name: getattr(self, name) for name in names})
