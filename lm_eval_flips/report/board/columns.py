@@ -121,11 +121,6 @@ def _distance(key: str, name: str, meaning: str) -> Column:
     )
 
 
-def shown_model(model: str) -> str:
-    """A model's name; a local one, logged by its whole path, by its last part."""
-    return model.rstrip("/").rsplit("/", 1)[-1] if model.startswith("/") else model
-
-
 def group_text(run: Placed) -> str:
     """The groups that a run is in: "2", or "2–4"; – without a ranking."""
     if run.groups is None:

@@ -16,9 +16,9 @@ from lm_eval_flips.report.board.columns import (
     group_text,
     line_columns,
     ranked_text,
-    shown_model,
 )
 from lm_eval_flips.report.files.leaderboard_table import settings_text
+from lm_eval_flips.report.names import model_name
 from lm_eval_flips.report.page.bundles import data_tables, refuse_missing
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.text.numbers import MISSING, p_value, percent, points
@@ -56,7 +56,7 @@ def to_html(board: Board) -> str:
         .render(
             made_by=MADE_BY.decode(),
             board=board,
-            baseline=shown_model(board.baseline.model),
+            baseline=model_name(board.baseline.model),
             ranked=ranked_text(board),
             columns=columns,
             settings=any(run.entry.settings for run in board.runs),

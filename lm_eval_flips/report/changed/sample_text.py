@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import each_line
 from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.logs.texts import asked, messages_of
 from lm_eval_flips.pairs.pairing import Pairs, Side
 
 Key: TypeAlias = tuple[str, int]  # samples file and line
@@ -92,8 +93,7 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
             "elsewhere); compare again"
         )
     requests = list(record["arguments"].values())
-    context = str(requests[0]["arg_0"])
-    question, shots = _without_examples(context, task)
+    question, shots = _asked(requests[0]["arg_0"], task)
     own = requests[: wanted.choices]
     alike = len({str(request["arg_0"]) for request in own}) <= 1
     texts = [str(request.get("arg_1" if alike else "arg_0", "")).strip() for request in own]
@@ -107,6 +107,17 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
         answer=_first(record["filtered_resps"])[: limits.answer],
         said=_said(record.get("resps"))[: limits.answer],
     )
+
+
+def _asked(context: Any, task: TaskLog) -> tuple[str, int]:
+    """The question without its examples, and how many there were; of a conversation the last."""
+    messages = messages_of(context)
+    if messages is None:
+        return _without_examples(str(context), task)
+    question, turns = asked(messages, examples=bool(task.num_fewshot))
+    if turns:
+        return question, turns
+    return _without_examples(question, task)
 
 
 def _without_examples(context: str, task: TaskLog) -> tuple[str, int]:

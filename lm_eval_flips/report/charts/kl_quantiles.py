@@ -12,6 +12,7 @@ from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.flips import ALL_TASKS
 from lm_eval_flips.report.charts.kl_flips import OVER, Distance
 from lm_eval_flips.report.charts.kl_histogram import metric_kl, quantiles, sample_kl
+from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.log_axis import LogScale, log_scale
 from lm_eval_flips.report.charts.losses_gains import MOST_ROWS, ROW
 from lm_eval_flips.report.charts.marks import Datum, base, count_words, layered, number
@@ -103,7 +104,8 @@ def _drawn(rows: list[Datum], shown: tuple[ShownRun, ...], scale: LogScale, over
         for row in rows
     ]
     order = [row["label"] for row in rows]
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(grid=False, labelOverlap=False))
+    axis = alt.Axis(grid=False, labelOverlap=False, labelExpr=axis_label(order))
+    y = alt.Y("label:N", sort=order, title=None, axis=axis)
     title = f"KL over the {over}, nats"
     x = alt.X("p25_at:Q", title=title, scale=scale.altair(), axis=scale.axis(cut=True))
     colour = run_colour(shown, legend=False)

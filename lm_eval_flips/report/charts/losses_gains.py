@@ -6,6 +6,7 @@ import altair as alt
 
 from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.report.charts.flips import ALL_TASKS
+from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.marks import (
     Datum,
     base,
@@ -122,7 +123,8 @@ def _drawn(rows: list[tuple[str, str, Row]]) -> Chart:
         if row.flips is not None
     ]
     order = [label for _, label, _ in rows]
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(grid=False, labelOverlap=False))
+    names = alt.Axis(grid=False, labelOverlap=False, labelExpr=axis_label(order))
+    y = alt.Y("label:N", sort=order, title=None, axis=names)
     words = alt.Axis(labelExpr="format(abs(datum.value), '.2~%')", tickCount=5)
     x = alt.X("bar:Q", title="← lost  |  % of samples  |  won →", axis=words)
     colour = alt.Color(

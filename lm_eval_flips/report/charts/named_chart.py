@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import altair as alt
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.report.charts.theme import vega_config
+from lm_eval_flips.report.charts.theme import NARROW, TELEPHONE, vega_config
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 FILE_WIDTH = 640  # pixels, where there is no page to fill
@@ -64,6 +64,9 @@ def finished(
 
 def _dressed(chart: Chart, title: str, caption: str) -> Chart:
     dressed = chart.properties(title=title, description=caption)
+    if not isinstance(dressed, alt.FacetChart):
+        # a label is drawn where the container's size is not known
+        dressed = dressed.add_params(alt.param(name=TELEPHONE, expr=NARROW))
     dressed.config = vega_config("light")
     return dressed
 

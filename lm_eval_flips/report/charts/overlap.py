@@ -9,10 +9,11 @@ import altair as alt
 
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.measures.overlap import Overlap
+from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.marks import Datum, base, layered, number
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
-from lm_eval_flips.report.charts.shown_runs import run_names
 from lm_eval_flips.report.charts.theme import GAIN, NARROW
+from lm_eval_flips.report.names import run_names
 
 MOST_NUMBERS = 12  # runs whose matrix has room for a number in each cell
 MOST_RUNS = 30
@@ -75,8 +76,8 @@ def _two_digits(value: float | None) -> str:
 def _drawn(cells: list[Datum], names: Sequence[str]) -> Chart:
     order = list(names)
     turned = alt.ExprRef(f"{NARROW} || {len(names)} > 6 ? -45 : 0")
-    x = alt.X("second:N", sort=order, title=None, axis=_axis(turned))
-    y = alt.Y("first:N", sort=order, title=None, axis=_axis(0))
+    x = alt.X("second:N", sort=order, title=None, axis=_axis(turned, names))
+    y = alt.Y("first:N", sort=order, title=None, axis=_axis(0, names))
     shade = alt.Opacity("shade:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 0.75]), legend=None)
     rect = (
         base(cells)
@@ -102,9 +103,15 @@ def _drawn(cells: list[Datum], names: Sequence[str]) -> Chart:
     return layered(*layers, height=(36 if len(names) <= MOST_NUMBERS else 16) * len(names))
 
 
-def _axis(angle: int | alt.ExprRef) -> alt.Axis:
+def _axis(angle: int | alt.ExprRef, names: Sequence[str]) -> alt.Axis:
     return alt.Axis(
-        labelAngle=angle, domain=False, ticks=False, grid=False, labelOverlap=False, labelPadding=6
+        labelAngle=angle,
+        labelExpr=axis_label(names, wide=24, narrow=12),
+        domain=False,
+        ticks=False,
+        grid=False,
+        labelOverlap=False,
+        labelPadding=6,
     )
 
 

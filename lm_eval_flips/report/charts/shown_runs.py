@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
 import altair as alt
 
-from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.theme import NARROW, RUNS, SHAPES
+from lm_eval_flips.report.names import run_names
 
 MOST_LINES = 8  # runs whose lines can be told apart
 
@@ -37,39 +37,6 @@ def shown_runs(comparison: Comparison) -> tuple[ShownRun, ...]:
         )
         for place, (name, run) in enumerate(zip(names, comparison.compressed, strict=True))
     )
-
-
-def run_names(comparison: Comparison) -> list[str]:
-    """A distinct short name for each compressed run.
-
-    The model's last name without what all share with the baseline; where models are alike, the
-    name of the run's folder.
-    """
-    last = [_last(run.model) for run in comparison.compressed]
-    if len(set(last)) < len(last):
-        last = [_folder(run) for run in comparison.compressed]
-    again: Counter[str] = Counter()
-    names = []
-    for name in _without(last, _last(comparison.baseline.model)):
-        again[name] += 1
-        names.append(name if again[name] == 1 else f"{name} ({again[name]})")
-    return names
-
-
-def _last(model: str) -> str:
-    return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or model
-
-
-def _folder(run: RunComparison | RunSummary) -> str:
-    # lm_eval writes <output folder>/<model>/results_<date>.json
-    parents = PurePath(run.path).parts[:-2]
-    return parents[-1] if parents else PurePath(run.path).name
-
-
-def _without(names: list[str], prefix: str) -> list[str]:
-    """The names without a prefix that all of them go on from."""
-    rest = [name[len(prefix) :].lstrip("-_. ") for name in names if name.startswith(prefix)]
-    return rest if len(rest) == len(names) and all(rest) else names
 
 
 def few(runs: Sequence[ShownRun], *, limit: int = MOST_LINES) -> tuple[ShownRun, ...]:
@@ -113,4 +80,5 @@ def _legend(shown: Sequence[ShownRun], wanted: bool | None) -> alt.Legend | None
     wide = max(len(own.name) for own in shown)
     across = max(1, min(4, 40 // (wide + 4)))
     columns = alt.ExprRef(f"{NARROW} ? {across} : {min(len(shown), max(across, 5))}")
-    return alt.Legend(title=None, columns=columns)
+    label = axis_label([own.name for own in shown], wide=36, narrow=18)
+    return alt.Legend(title=None, columns=columns, labelExpr=label)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.losses_gains import LOST, WON, way_legend
 from lm_eval_flips.report.charts.marks import Datum, count_words
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
@@ -83,7 +84,8 @@ def _drawn(
     counts: list[Datum], tasks: Sequence[str], shown: Sequence[ShownRun], columns: int, width: int
 ) -> Chart:
     words = alt.Axis(labelExpr="format(abs(datum.value), '.2~%')", tickCount=3, title=None)
-    names = alt.Axis(title=None, labelAngle=-90, ticks=False, domain=False, labelLimit=70)
+    short = axis_label([own.name for own in shown], wide=10, narrow=10)
+    names = alt.Axis(title=None, labelAngle=-90, ticks=False, domain=False, labelExpr=short)
     colour = alt.Color(
         "way:N",
         scale=alt.Scale(domain=[LOST, WON], range=[LOSS, GAIN]),
@@ -106,7 +108,8 @@ def _drawn(
             alt.Tooltip("n:Q", title="of", format=","),
         ],
     )
-    header = alt.Header(labelLimit=width)
+    room = width // 6  # characters of the header's font
+    header = alt.Header(labelLimit=width, labelExpr=axis_label(tasks, wide=room, narrow=room))
     drawn: alt.FacetChart = cell.properties(width=width, height=64).facet(
         facet=alt.Facet("task:N", sort=list(tasks), title=None, header=header),
         columns=columns,

@@ -25,6 +25,7 @@ _INK: dict[Mode, dict[str, str]] = {
 }
 # Pixels of a name beside an axis; fewer on a telephone. The page's width is unknown in a file.
 NARROW = "containerSize()[0] < 560"
+TELEPHONE = "on_a_telephone"  # the same as a parameter, for the expressions of labels
 
 
 def vega_config(mode: Mode = "light") -> dict[str, Any]:

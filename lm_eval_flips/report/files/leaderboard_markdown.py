@@ -10,10 +10,10 @@ from lm_eval_flips.report.board.columns import (
     line_columns,
     p_text,
     ranked_text,
-    shown_model,
 )
 from lm_eval_flips.report.files.leaderboard_table import settings_text
 from lm_eval_flips.report.files.markdown import cell, table
+from lm_eval_flips.report.names import model_name
 
 
 def to_markdown(board: Board) -> str:
@@ -27,7 +27,7 @@ def to_markdown(board: Board) -> str:
         cells = [_with_interval(own, own.show(pooled), own.interval(pooled)) for own in numbers]
         found = [group_text(run), cell(run.name), cell(run.scheme), *cells, p_text(run)]
         rows.append([*found, *([cell(settings_text(run))] if settings else [])])
-    baseline = cell(shown_model(board.baseline.model))
+    baseline = cell(model_name(board.baseline.model))
     parts = [
         MARKDOWN_BEGINS.decode(),
         f"Compressed runs against {baseline}. {cell(ranked_text(board))}",

@@ -10,6 +10,7 @@ from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.files.markdown import cell, table
+from lm_eval_flips.report.names import model_name
 from lm_eval_flips.report.text.numbers import MISSING, nats, number, percent, signed
 from lm_eval_flips.report.text.sentences import metric_name
 
@@ -29,11 +30,11 @@ def model_card(comparison: Comparison, *, harness: str | None = None) -> str:
         comparison: the comparison.
         harness: the version of lm_eval that evaluated the models, if it is known.
     """
-    baseline = cell(_shown(comparison.baseline.model))
+    baseline = cell(model_name(comparison.baseline.model))
     parts = [BEGIN, f"## Answers changed from {baseline}"]
     for run in comparison.compressed:
         if len(comparison.compressed) > 1:
-            parts.append(f"### {cell(_shown(run.model))}")
+            parts.append(f"### {cell(model_name(run.model))}")
         parts += [_sentence(run), *_tables(run), *_remarks(comparison, run)]
     parts += [_how(comparison, harness), END]
     return "\n\n".join(parts) + "\n"
@@ -65,12 +66,6 @@ def with_block(text: str, block: str) -> str:
             "them, and the block is put at the card's end"
         )
     return f"{text[:start]}{fresh.rstrip()}{text[stop + len(END) :]}"
-
-
-def _shown(model: str) -> str:
-    """A model's name; a local one's last part, for a card is read elsewhere."""
-    local = model.startswith(("/", ".", "~")) or "\\" in model
-    return model.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if local else model
 
 
 def _sentence(run: RunComparison) -> str:

@@ -18,10 +18,11 @@ from lm_eval_flips.errors import named
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
+from lm_eval_flips.report.names import last_name
 from lm_eval_flips.report.page.bundles import Bundles, bundles
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.page.sample_browser import MOST, browser_data
-from lm_eval_flips.report.page.sources import last_name, sources
+from lm_eval_flips.report.page.sources import sources
 from lm_eval_flips.report.page.task_table import table_data
 from lm_eval_flips.report.text.headline import figures, sentence, verdicts
 from lm_eval_flips.report.text.numbers import number

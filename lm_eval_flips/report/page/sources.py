@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.logs.runs import load_run
+from lm_eval_flips.report.names import last_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,3 @@ def _source(role: str, summary: RunSummary | RunComparison) -> Source:
             (label, str(value or "").removeprefix("torch.")) for label, value in found.items()
         ),
     )
-
-
-def last_name(model: str) -> str:
-    """A model's name without the folder or account it is in."""
-    return model.rstrip("/").rsplit("/", 1)[-1] or model

@@ -11,7 +11,8 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from lm_eval_flips import FlipsError, compare, reading
+from lm_eval_flips import FlipsError, compare
+from lm_eval_flips.logs import reading
 from lm_eval_flips.report.changed import sample_text
 from lm_eval_flips.report.changed.changed import LOST, RIGHT, WON, WRONG, find_changed, read_changed
 from tests.generators import logs, reports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,46 @@ def test_an_answer_may_be_empty(tmp_path: Path, said: str) -> None:
     (sample,) = read_changed(find_changed(compare(*paths)))
     assert sample.answers == ("4", said)
     assert sample.said == ("4!", f"{said}!")
+
+
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": 'Q: how many "crates" in 2 boats?\nA:', "type": "text"},
+    {"role": "assistant", "content": "6"},
+    {"role": "user", "content": [{"type": "text", "text": "Q: in 4 boats?"}, {"type": "image"}]},
+]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [TURNS, json.dumps(TURNS), [json.dumps(TURNS)]],
+    ids=["messages", "their JSON", "a list of their JSON"],
+)
+def test_a_conversation_shows_its_last_question(tmp_path: Path, context: Any) -> None:
+    """However an API's prompt is logged: no source code of it, and no examples."""
+    paths = []
+    for name, answer in (("a", "4"), ("b", "5")):
+        record = logs.text(0, answer, said=[answer])
+        record["arguments"]["gen_args_0"]["arg_0"] = context
+        paths.append(logs.write_run(tmp_path / name, {"task": [record]}, n_shot={"task": 1}))
+    (sample,) = read_changed(find_changed(compare(*paths)))
+    assert sample.text.question == "Q: in 4 boats?\n[image]"
+    assert (sample.text.shots, sample.text.cut) == (1, 0)
+
+
+def test_a_conversation_without_examples_is_shown_whole(tmp_path: Path) -> None:
+    """Turns before the last are then part of the question, with who said what."""
+    paths = []
+    for name, answer in (("a", "4"), ("b", "5")):
+        record = logs.text(0, answer, said=[answer])
+        record["arguments"]["gen_args_0"]["arg_0"] = json.dumps([*TURNS[1:3], TURNS[1]])
+        paths.append(logs.write_run(tmp_path / name, {"task": [record]}))
+    (sample,) = read_changed(find_changed(compare(*paths)))
+    question = TURNS[1]["content"]
+    assert sample.text.question == f"user: {question}\nassistant: 6\nuser: {question}"
+
+
+def test_a_prompt_that_looks_like_messages_is_a_prompt(tmp_path: Path) -> None:
+    """Control: a list of other things, in a question about JSON."""
+    for number, prompt in enumerate(('[{"a": 1}] is what?', '[{"a": 1}]', "[1, 2]")):
+        assert one_text(tmp_path / str(number), prompt).question == prompt

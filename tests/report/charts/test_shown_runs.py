@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lm_eval_flips import Comparison
-from lm_eval_flips.report.charts.shown_runs import few, few_note, run_names, shown_runs
+from lm_eval_flips.report.charts.shown_runs import few, few_note, shown_runs
 from lm_eval_flips.report.charts.theme import RUNS
+from lm_eval_flips.report.names import run_names
 
 
 def renamed(comparison: Comparison, models: list[str]) -> Comparison:
