@@ -36,8 +36,8 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog, load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.clusters import Clusters
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
 from lm_eval_flips.pairs.measured import token_values
-from lm_eval_flips.pairs.metric import paired_metrics
 from lm_eval_flips.pairs.pairing import Dropped, Pairs, pair
 
 Read = Callable[[TaskLog], dict[str, Samples]]

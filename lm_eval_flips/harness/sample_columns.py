@@ -13,7 +13,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from lm_eval_flips.pairs.metric import OWN_METRICS
+from lm_eval_flips.pairs.sample_values import AGGREGATED
 
 
 def held_by_all(samples: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -24,7 +24,7 @@ def held_by_all(samples: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         ['flips']
     """
     names = [
-        {name for name, value in values.items() if name in OWN_METRICS and isinstance(value, Real)}
+        {name for name, value in values.items() if name in AGGREGATED and isinstance(value, Real)}
         for values in samples
     ]
     return frozenset(set.intersection(*names)) if names else frozenset()
@@ -48,7 +48,7 @@ def with_columns(
         >>> with_columns([{"metric": "acc"}, {"metric": "token_kl"}], frozenset({"flips"}))
         [{'metric': 'acc'}, {'metric': 'flips', 'higher_is_better': False}]
     """
-    kept = [own for own in listed if own.get("metric") not in OWN_METRICS or own["metric"] in held]
+    kept = [own for own in listed if own.get("metric") not in AGGREGATED or own["metric"] in held]
     known = {own.get("metric") for own in kept}
-    new = [name for name in OWN_METRICS if name in held - known]
+    new = [name for name in AGGREGATED if name in held - known]
     return [*kept, *({"metric": name, "higher_is_better": False} for name in new)]

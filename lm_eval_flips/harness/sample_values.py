@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_eval_flips.logs.columns import PERPLEXITIES
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric, as_compared
-from lm_eval_flips.uncertainty.intervals import indicators
 
 Value = tuple[int, str, Any]
 

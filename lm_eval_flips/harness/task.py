@@ -36,8 +36,10 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.records import Request, record_type
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.logs.samples import Samples
-from lm_eval_flips.pairs.metric import OWN_METRICS, PairedMetric, paired_metrics
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import differences, mismatch, pair
+from lm_eval_flips.pairs.sample_values import AGGREGATED
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
             )
         super().__init__(config=config, **kwargs)
         # named in a YAML's metric_list: only these are wanted, and the harness must not call them
-        self._named = [name for name in OWN_METRICS if name in self._metric_fn_list]
+        self._named = [name for name in AGGREGATED if name in self._metric_fn_list]
         for name in self._named:
             del self._metric_fn_list[name]
         self._filter_keys: Iterator[str] = iter(())

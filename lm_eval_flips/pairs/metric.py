@@ -28,19 +28,6 @@ Pick = Callable[[Tensor], Tensor]
 
 # Metrics whose answer is the argmax of the compared numbers.
 ANSWERING = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
-# What FlipsTask logs itself: results, not metrics to compare.
-OWN_METRICS = (
-    "flips",
-    "correct_to_incorrect",
-    "incorrect_to_correct",
-    "all_flips",
-    "answers_changed",
-    "choice_kl",
-    "token_kl",
-    "flips_kl_correlation",
-    "perplexity_ratio",
-    "bits_per_byte_change",
-)
 TIE = 1e-6  # relative; closer scores may have been told apart by digits the log does not hold
 
 
@@ -121,18 +108,8 @@ class PairedMetric:
         return self.baseline_correct ^ self.compressed_correct
 
 
-def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
-    """Every metric that both runs logged for these samples as a number, in logged order.
-
-    Raises:
-        FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
-    """
-    both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
-    names = [name for name in both if name not in OWN_METRICS]
-    return [paired_metric(pairs, name) for name in names if _shared(pairs, name).any()]
-
-
-def _shared(pairs: Pairs, metric: str) -> Tensor:
+def shared_samples(pairs: Pairs, metric: str) -> Tensor:
+    """Which samples have the metric in both runs, ``[samples]``."""
     left, right = pairs.baseline.metrics[metric], pairs.compressed.metrics[metric]
     return ~(left.isnan() | right.isnan())
 
@@ -141,9 +118,9 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
     """One metric of the pairs, over the samples for which both runs logged it.
 
     Raises:
-        FlipsError: as ``paired_metrics``.
+        FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
-    kept = _shared(pairs, metric)
+    kept = shared_samples(pairs, metric)
     everything = bool(kept.all())
     rows = kept.nonzero()[:, 0]
 

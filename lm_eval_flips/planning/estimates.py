@@ -30,9 +30,9 @@ from lm_eval_flips.measures.significance import (
     share_interval,
 )
 from lm_eval_flips.measures.tokens import first_values, request_means
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import PARTS, Drawn
-from lm_eval_flips.uncertainty.intervals import indicators
 
 KNOWN = 10**9  # degrees of freedom of a share's own error
 

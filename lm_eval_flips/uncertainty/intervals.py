@@ -22,6 +22,7 @@ from lm_eval_flips.measures.significance import (
     wilson,
 )
 from lm_eval_flips.measures.tokens import first_values, request_means
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
 
@@ -132,23 +133,6 @@ def _of_part(errors: Errors, part: Sequence[Tensor], whole: Sequence[Tensor]) ->
     error, freedom = errors.of(residuals)
     seen = total * errors.documents // errors.n if error == 0 else total
     return share_interval(share, seen, error * errors.n / total, freedom)
-
-
-def indicators(metric: PairedMetric) -> dict[str, Tensor]:
-    """Which samples of a binary metric count as what: one bool column for each defined name."""
-    before, after, changed = metric.baseline_correct, metric.compressed_correct, metric.changed
-    if before is None or after is None:
-        return {}
-    found = {
-        "flips": before ^ after,
-        "correct_to_incorrect": before & ~after,
-        "incorrect_to_correct": ~before & after,
-    }
-    if changed is not None:
-        found["answers_changed"] = changed
-        if metric.baseline_answer is not None:
-            found["all_flips"] = (before ^ after) | (~before & ~after & changed)
-    return found
 
 
 def _of_distances(

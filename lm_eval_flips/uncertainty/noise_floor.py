@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.comparison.result import Excess
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
-from lm_eval_flips.uncertainty.intervals import difference_interval, indicators
+from lm_eval_flips.uncertainty.intervals import difference_interval
 
 Columns = Callable[[PairedMetric], Tensor | None]
 

@@ -26,13 +26,13 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.sampling.allocation import plain_samples
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
 from lm_eval_flips.pairs.pairing import pair
 from lm_eval_flips.planning.drawing import draw_plan
 from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.pairs import PlannedSamples
 from lm_eval_flips.planning.rows import PlannedRows
-from lm_eval_flips.uncertainty.intervals import indicators
 
 NAMES = ("all_flips", "flips", "score_change", "correct_to_incorrect", "choice_kl")
 SLACK = 1e-12  # of a drawn whole, whose interval has no width

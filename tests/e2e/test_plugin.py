@@ -94,10 +94,10 @@ def test_the_declared_entry_points_resolve() -> None:
 
     from lm_eval.api.registry import get_aggregation, get_metric
 
-    from lm_eval_flips.pairs.metric import OWN_METRICS
+    from lm_eval_flips.pairs.sample_values import AGGREGATED
 
     metrics = entry_points(group="lm_eval.metrics")
-    assert {point.name for point in metrics} == set(OWN_METRICS)
+    assert {point.name for point in metrics} == set(AGGREGATED)
     for point in metrics:
         assert point.load() is get_metric(point.name)
     for point in entry_points(group="lm_eval.aggregations"):

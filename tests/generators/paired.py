@@ -30,7 +30,8 @@ from lm_eval_flips.logs.columns import Columns
 from lm_eval_flips.logs.records import Record, Request
 from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.pairs.metric import PairedMetric, paired_metrics
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import pair
 from tests.generators.devices import DEVICES as DEVICES
 

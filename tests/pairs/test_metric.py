@@ -10,7 +10,8 @@ import pytest
 
 from lm_eval_flips import FlipsError, load_run
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.pairs.metric import PairedMetric, paired_metrics
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import pair
 from tests.generators import logs
 

@@ -19,9 +19,10 @@ from lm_eval_flips.comparison.result import Distances
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.divergence import summarise
 from lm_eval_flips.measures.significance import Interval, paired_share_interval
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
-from lm_eval_flips.uncertainty.intervals import indicators, intervals
+from lm_eval_flips.uncertainty.intervals import intervals
 from tests.generators import logs, paired
 from tests.generators.paired import DEVICES, UNDEFINED, Questions
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+from torch import Tensor
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import Pairs
+from lm_eval_flips.pairs.sample_values import SAMPLE_VALUES
 
 
 def to_table(comparison: Comparison) -> pa.Table:
     """Every paired sample of every compressed run, with all per-sample values.
 
     Columns: compressed, model, task, filter, doc_id, baseline_loglikelihoods and
-    compressed_loglikelihoods (nats, as logged), and for each metric ``<metric>.<value>`` with the
-    values baseline, compressed, baseline_answer, compressed_answer, changed, flipped,
-    top_margin, token_kl, choice_kl, choice_kl_reverse, jensen_shannon and total_variation, where
-    they are defined; where a plan was given, weight: how many documents a sample stands for.
+    compressed_loglikelihoods (nats, as logged), and for each metric ``<metric>.<key>`` with the
+    keys of the list of sample values, where they are defined; where a plan was given, weight: how
+    many documents a sample stands for.
     """
     tables = [
         _samples(run, [m for m in run.metrics if m.pairs is pairs])
@@ -58,31 +59,14 @@ def _samples(run: RunComparison, metrics: list[PairedMetric]) -> pa.Table:
                 pa.list_(pa.float64()),
             )
     for metric in metrics:
-        for name, values in _values(metric).items():
-            columns[f"{metric.metric}.{name}"] = _spread(metric, values, n)
+        for value in SAMPLE_VALUES:
+            column = value.of(metric)
+            if column is not None and column.dim() == 1:
+                columns[f"{metric.metric}.{value.key}"] = _spread(metric, column, n)
     return pa.table(columns)
 
 
-def _values(metric: PairedMetric) -> dict[str, Any]:
-    divergence = metric.divergence
-    found = {
-        "baseline": metric.baseline_value,
-        "compressed": metric.compressed_value,
-        "baseline_answer": metric.baseline_answer,
-        "compressed_answer": metric.compressed_answer,
-        "changed": metric.changed,
-        "flipped": metric.flipped,
-        "top_margin": metric.margin,
-        "token_kl": metric.token_kl,
-        "choice_kl": None if divergence is None else divergence.kl,
-        "choice_kl_reverse": None if divergence is None else divergence.reverse_kl,
-        "jensen_shannon": None if divergence is None else divergence.jensen_shannon,
-        "total_variation": None if divergence is None else divergence.total_variation,
-    }
-    return {name: values for name, values in found.items() if values is not None}
-
-
-def _spread(metric: PairedMetric, values: Any, n: int) -> pa.Array:
+def _spread(metric: PairedMetric, values: Tensor, n: int) -> pa.Array:
     """The metric's values on all samples, null where a sample lacks the metric."""
     own = pa.array(values.cpu().numpy())
     if len(own) == n:

@@ -34,14 +34,14 @@ def test_one_row_per_sample_with_the_logged_numbers(local_runs: LocalRuns) -> No
 
 
 def test_the_columns_add_up_to_the_table(local_runs: LocalRuns) -> None:
-    """The flipped column sums to the row's flips, and choice_kl averages to its mean."""
+    """The flips column sums to the row's flips, and choice_kl averages to its mean."""
     comparison = compare(local_runs.baseline, local_runs.compressed, tasks="tiny_choice")
     table = to_table(comparison)
     for row in comparison.compressed[0].tasks:
         assert row.flips is not None
         assert row.distances is not None
         flips = row.flips.correct_to_incorrect + row.flips.incorrect_to_correct
-        assert pc.sum(table[f"{row.metric}.flipped"]).as_py() == flips
+        assert pc.sum(table[f"{row.metric}.flips"]).as_py() == flips
         mean = pc.mean(table[f"{row.metric}.choice_kl"]).as_py()
         assert mean == pytest.approx(row.distances.choice_kl.mean)
 
@@ -59,4 +59,4 @@ def test_a_sample_without_the_metric_has_nulls(tmp_path: Path) -> None:
         "acc": 2,
         "acc_norm": 3,
     }
-    assert to_table(comparison)["acc.flipped"].to_pylist() == [True, None, True]
+    assert to_table(comparison)["acc.flips"].to_pylist() == [True, None, True]

@@ -1,0 +1,123 @@
+"""THE list of per-sample values: what is known of each sample of a paired metric.
+
+Each value has one line: its key, its unit, where it is read, and how the harness sums it up over a
+task's samples. The Parquet file, FlipsTask and its registration, the sample tables of the harness's
+loggers read it, so that a key means the same in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.pairs.indicators import indicators
+from lm_eval_flips.pairs.metric import PairedMetric
+
+Column = Callable[[PairedMetric], Tensor | None]
+
+
+class Unit(Enum):
+    """What a value counts."""
+
+    SCORE = "the metric's own"
+    CHOICE = "place of a choice, from 0"
+    MARK = "true or false"
+    PROBABILITY = "0 to 1"
+    NATS = "nats"
+    NONE = ""
+
+
+class Aggregation(Enum):
+    """One number from the values of a task's samples."""
+
+    MEAN = "mean"
+    MEAN_OVER_REQUESTS = "mean over requests, of which a sample may have several"
+    CORRELATION = "Spearman's rank correlation of two columns"
+    PERPLEXITY_RATIO = "ratio of perplexities, from log-likelihoods and numbers of units"
+    BITS_CHANGE = "change of bits per unit, from the same"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleValue:
+    """One value of each sample.
+
+    ``of`` reads ``[samples]``, or ``[samples, columns]`` where the aggregation takes several; None
+    where the value is undefined for a metric. ``grouped`` says that groups of tasks show its mean.
+    """
+
+    key: str
+    unit: Unit
+    of: Column
+    aggregation: Aggregation | None = None
+    grouped: bool = field(default=False, kw_only=True)
+
+
+def _mark(name: str) -> Column:
+    return lambda metric: indicators(metric).get(name)
+
+
+def _kl_and_flips(metric: PairedMetric) -> Tensor | None:
+    if metric.divergence is None or metric.flipped is None:
+        return None
+    return torch.stack([metric.divergence.kl.double(), metric.flipped.double()], 1)
+
+
+def _text_scores(metric: PairedMetric) -> Tensor | None:
+    """Log-likelihoods and units of the texts of a perplexity."""
+    if metric.units is None:
+        return None
+    columns = (metric.baseline_value, metric.compressed_value, metric.units)
+    return torch.stack([column.double() for column in columns], 1)
+
+
+def _bytes_scores(metric: PairedMetric) -> Tensor | None:
+    counts_bytes = metric.metric in ("bits_per_byte", "byte_perplexity")
+    return _text_scores(metric) if counts_bytes else None
+
+
+MEAN = Aggregation.MEAN
+SAMPLE_VALUES: tuple[SampleValue, ...] = (
+    SampleValue("baseline", Unit.SCORE, lambda m: m.baseline_value),
+    SampleValue("compressed", Unit.SCORE, lambda m: m.compressed_value),
+    SampleValue("baseline_answer", Unit.CHOICE, lambda m: m.baseline_answer),
+    SampleValue("compressed_answer", Unit.CHOICE, lambda m: m.compressed_answer),
+    SampleValue("flips", Unit.MARK, _mark("flips"), MEAN, grouped=True),
+    SampleValue(
+        "correct_to_incorrect", Unit.MARK, _mark("correct_to_incorrect"), MEAN, grouped=True
+    ),
+    SampleValue(
+        "incorrect_to_correct", Unit.MARK, _mark("incorrect_to_correct"), MEAN, grouped=True
+    ),
+    SampleValue("all_flips", Unit.MARK, _mark("all_flips"), MEAN, grouped=True),
+    SampleValue("answers_changed", Unit.MARK, lambda m: m.changed, MEAN, grouped=True),
+    SampleValue("top_margin", Unit.PROBABILITY, lambda m: m.margin),
+    SampleValue(
+        "choice_kl",
+        Unit.NATS,
+        lambda m: m.divergence.kl if m.divergence else None,
+        MEAN,
+        grouped=True,
+    ),
+    SampleValue(
+        "choice_kl_reverse", Unit.NATS, lambda m: m.divergence.reverse_kl if m.divergence else None
+    ),
+    SampleValue(
+        "jensen_shannon", Unit.NATS, lambda m: m.divergence.jensen_shannon if m.divergence else None
+    ),
+    SampleValue(
+        "total_variation",
+        Unit.PROBABILITY,
+        lambda m: m.divergence.total_variation if m.divergence else None,
+    ),
+    SampleValue("token_kl", Unit.NATS, lambda m: m.token_kl, Aggregation.MEAN_OVER_REQUESTS),
+    SampleValue("flips_kl_correlation", Unit.NONE, _kl_and_flips, Aggregation.CORRELATION),
+    SampleValue("perplexity_ratio", Unit.NONE, _text_scores, Aggregation.PERPLEXITY_RATIO),
+    SampleValue("bits_per_byte_change", Unit.NONE, _bytes_scores, Aggregation.BITS_CHANGE),
+)
+
+# What the harness's own table shows of them, by key.
+AGGREGATED: dict[str, SampleValue] = {v.key: v for v in SAMPLE_VALUES if v.aggregation is not None}
