@@ -76,35 +76,35 @@ def run(
 
     Every other flag is lm_eval's own and is passed to all evaluations.
     """
-    from lm_eval_flips.evaluation.evaluation import plan_run, run_all
+    from lm_eval_flips.evaluation.running import run_all
+    from lm_eval_flips.evaluation.schedule import Recording, schedule_runs
 
     if report is not None:
         from lm_eval_flips.report.page.bundles import refuse_missing
 
         refuse_missing()  # not only after hours of evaluating
-    plan = plan_run(
+    schedule = schedule_runs(
         baseline=baseline,
         compressed=compressed,
         tasks=tasks,
         output_path=output_path,
         model=model,
-        positions=positions.value,
-        top=top,
+        recording=Recording(positions=positions.value, top=top),
         noise_floor=noise_floor,
         arguments=context.args,
     )
-    if plan.note:
-        typer.echo(plan.note)
-    for line in run_all(plan, overwrite=overwrite):
+    if schedule.note:
+        typer.echo(schedule.note)
+    for line in run_all(schedule, overwrite=overwrite):
         typer.echo(line)
     from lm_eval_flips.comparison.compare import compare as compare_runs
     from lm_eval_flips.report.files.document import to_json
     from lm_eval_flips.report.text.table import tables
 
     result = compare_runs(
-        plan.baseline.folder,
-        *(one.folder for one in plan.compressed),
-        noise_floor=None if plan.noise_floor is None else plan.noise_floor.folder,
+        schedule.baseline.folder,
+        *(one.folder for one in schedule.compressed),
+        noise_floor=None if schedule.noise_floor is None else schedule.noise_floor.folder,
         equivalence_margin=equivalence_margin,
     )
     console().print(tables(result), crop=False)

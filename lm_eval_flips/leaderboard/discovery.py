@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.evaluation.evaluation import NOISE_FLOOR, STATE
+from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
+from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, RESULTS_NAME, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
-from lm_eval_flips.evaluation.evaluation import STATE, plan_run
+from lm_eval_flips.evaluation.schedule import schedule_runs
+from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.logs.runs import RESULTS_NAME, load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
@@ -716,7 +717,7 @@ def test_runs_of_another_model_type_are_compared_without_token_kl(
 ) -> None:
     """--model hf, here runs that are finished: it says so, and the rest is there."""
     models = {"baseline": as_model(tiny_model), "compressed": [as_model(perturbed_model)]}
-    plan = plan_run(
+    plan = schedule_runs(
         **models,  # type: ignore[arg-type]  # two kinds of values
         tasks=",".join(LOCAL_TASKS),
         output_path=tmp_path / "runs",
@@ -725,7 +726,7 @@ def test_runs_of_another_model_type_are_compared_without_token_kl(
     )
     for evaluation, logged in zip((plan.baseline, *plan.compressed), local_runs, strict=True):
         shutil.copytree(logged, evaluation.folder)
-        (evaluation.folder / STATE).write_bytes(msgspec.json.encode(evaluation.asked))
+        (evaluation.folder / STATE).write_bytes(msgspec.json.encode(evaluation.settings))
     done = flips(tmp_path / "runs", models["baseline"], *models["compressed"], model="hf")
     assert done.code == 0, done.printed
     assert done.printed.splitlines()[0] == (

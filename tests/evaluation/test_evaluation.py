@@ -13,20 +13,16 @@ import msgspec
 import pytest
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.evaluation.evaluation import (
-    STATE,
-    Evaluation,
-    Plan,
-    plan_run,
-    run_all,
-    with_arguments,
-)
+from lm_eval_flips.evaluation.flags import with_arguments
+from lm_eval_flips.evaluation.running import run_all
+from lm_eval_flips.evaluation.schedule import Evaluation, Recording, Schedule, schedule_runs
+from lm_eval_flips.evaluation.state import STATE
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 FLAGS = ("--limit", "8", "--device", "cpu")
 
 
-def planned(folder: Path, **changes: Any) -> Plan:
+def planned(folder: Path, **changes: Any) -> Schedule:
     """A plan for one compressed model, with some settings changed."""
     settings: dict[str, Any] = {
         "baseline": "pretrained=org/base",
@@ -35,7 +31,7 @@ def planned(folder: Path, **changes: Any) -> Plan:
         "output_path": folder,
         "arguments": FLAGS,
     }
-    return plan_run(**{**settings, **changes})
+    return schedule_runs(**{**settings, **changes})
 
 
 def finish(*runs: Evaluation, below: str = "org__model") -> None:
@@ -43,10 +39,10 @@ def finish(*runs: Evaluation, below: str = "org__model") -> None:
     for run in runs:
         (run.folder / below).mkdir(parents=True)
         (run.folder / below / RESULTS).write_text("{}")
-        (run.folder / STATE).write_bytes(msgspec.json.encode(run.asked))
+        (run.folder / STATE).write_bytes(msgspec.json.encode(run.settings))
 
 
-def finished(plan: Plan) -> Plan:
+def finished(plan: Schedule) -> Schedule:
     """The same plan, all of it done."""
     finish(plan.baseline, *plan.compressed)
     return plan
@@ -85,7 +81,7 @@ def test_the_command_is_the_harness_s_own_with_samples_logged(tmp_path: Path) ->
 
 def test_bounded_and_last_positions_are_asked_of_the_baseline_only(tmp_path: Path) -> None:
     """The compressed model follows what its reference holds."""
-    plan = planned(tmp_path, positions="last", top=5)
+    plan = planned(tmp_path, recording=Recording(positions="last", top=5))
     assert model_args(plan.baseline).endswith(",positions=last,top=5")
     assert "top" not in model_args(plan.compressed[0])
     assert "positions" not in model_args(plan.compressed[0])
@@ -99,11 +95,11 @@ def test_another_model_type_measures_nothing_and_says_so(tmp_path: Path) -> None
     assert plan.note == "--model vllm gives no distances over the vocabulary: no token KL"
 
 
-@pytest.mark.parametrize("given", [{"positions": "last"}, {"top": 5}])
-def test_another_model_type_records_nothing(given: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("recording", [Recording(positions="last"), Recording(top=5)])
+def test_another_model_type_records_nothing(recording: Recording, tmp_path: Path) -> None:
     """What it cannot do is not ignored."""
     with pytest.raises(FlipsError, match="--positions and --top are of --model flips-hf; .*hf has"):
-        planned(tmp_path, model="hf", **given)
+        planned(tmp_path, model="hf", recording=recording)
 
 
 def test_model_arguments_in_json_stay_json(tmp_path: Path) -> None:
@@ -241,8 +237,8 @@ def test_the_order_of_flags_and_where_tasks_lie_do_not_matter(tmp_path: Path) ->
         ({"tasks": "piqa"}, "--tasks arc_easy,piqa, now piqa"),
         ({"baseline": "pretrained=org/new"}, "--model_args pretrained=org/base, now pretrained="),
         ({"model": "hf"}, "--model flips-hf, now hf"),
-        ({"positions": "last"}, "--positions all, now last"),
-        ({"top": 5}, "--top not given, now 5"),
+        ({"recording": Recording(positions="last")}, "--positions all, now last"),
+        ({"recording": Recording(top=5)}, "--top not given, now 5"),
         ({"arguments": ["--limit", "9", "--device", "cpu"]}, "--limit 8, now 9"),
         ({"arguments": ["--limit", "8"]}, "--device cpu, now not given"),
         ({"arguments": [*FLAGS, "--apply_chat_template"]}, "--apply_chat_template not given, now"),
@@ -369,7 +365,7 @@ def test_a_baseline_s_folder_serves_when_its_model_is_gone(
         ({"tasks": "piqa"}, "--tasks arc_easy,piqa, now piqa"),
         ({"arguments": ["--limit", "9", "--device", "cpu"]}, "--limit 8, now 9"),
         ({"model": "hf"}, "--model flips-hf, now hf"),
-        ({"top": 5}, "--top not given, now 5"),
+        ({"recording": Recording(top=5)}, "--top not given, now 5"),
     ],
 )
 def test_a_baseline_s_folder_of_other_settings_is_refused(
@@ -414,8 +410,8 @@ def test_a_noise_floor_is_the_baseline_in_other_batches(
     floor = plan.noise_floor
     assert floor is not None
     assert plan.runs == (plan.baseline, floor, *plan.compressed)
-    assert floor.asked.model_args == plan.baseline.asked.model_args
-    assert floor.asked.arguments == [*FLAGS, *batches]
+    assert floor.settings.model_args == plan.baseline.settings.model_args
+    assert floor.settings.arguments == [*FLAGS, *batches]
     assert floor.folder == tmp_path / "noise-floor"
     assert model_args(floor) == (
         f"pretrained=org/base,reference={tmp_path / 'baseline'},"

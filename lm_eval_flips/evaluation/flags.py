@@ -1,0 +1,109 @@
+"""The harness's flags as the user gave them: which are refused, and a model's arguments in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lm_eval_flips.errors import FlipsError
+
+# Both models' answers in one cache would be the first one's.
+REFUSED = {
+    "--use_cache": "a response cache does not tell models apart; finished requests are kept anyway",
+    "--model_args": "each model's arguments go to --baseline or --compressed",
+    "--config": "give the settings as flags, so that they can be compared",
+    "-M": "give it as --model",
+    "-t": "give it as --tasks",
+    "-o": "give it as --output_path",
+}
+SHORT = {"-c": "--use_cache", "-a": "--model_args", "-C": "--config"}
+MODEL_NAME = re.compile(r"(?:^|,)(?:pretrained|path|model)=([^,]*)")
+
+
+def flags_of(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each flag with the values that follow it.
+
+    Example:
+        >>> flags_of(["--limit=8", "--metadata", "a=1", "b=2"])
+        [('--limit', ['8']), ('--metadata', ['a=1', 'b=2'])]
+    """
+    flags: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if re.match("--?[a-zA-Z]", argument):
+            flag, _, value = argument.partition("=")
+            flags.append((flag, [value] if value else []))
+        elif flags:
+            flags[-1][1].append(argument)
+        else:
+            flags.append((argument, []))
+    return flags
+
+
+def refuse_flags(arguments: Sequence[str]) -> None:
+    """Refuse what would undo the schedule.
+
+    Raises:
+        FlipsError: a flag of the harness that does not go together with this command.
+    """
+    for argument in arguments:
+        flag = argument.split("=")[0] if argument.startswith("--") else argument[:2]
+        if (why := REFUSED.get(SHORT.get(flag, flag))) is not None:
+            raise FlipsError(f"{flag} cannot be used here: {why}")
+
+
+def refuse_no_arguments(models: Sequence[str]) -> None:
+    """Refuse what cannot be model arguments, such as a mistyped folder.
+
+    Raises:
+        FlipsError: one of them is none.
+    """
+    for given in models:
+        if "=" not in given and not given.lstrip().startswith("{"):
+            raise FlipsError(
+                f"'{given}' is neither the folder of a baseline nor model arguments, such as "
+                "pretrained=NAME"
+            )
+
+
+def with_arguments(model_args: str, extra: dict[str, Any]) -> str:
+    """Model arguments with some more, in the form in which they were given.
+
+    Example:
+        >>> with_arguments("pretrained=gpt2", {"record": "runs/baseline"})
+        'pretrained=gpt2,record=runs/baseline'
+        >>> with_arguments('{"pretrained": "gpt2"}', {"record": "runs/baseline"})
+        '{"pretrained": "gpt2", "record": "runs/baseline"}'
+
+    Raises:
+        FlipsError: they begin as JSON and are none.
+    """
+    if model_args.lstrip().startswith("{"):
+        return json.dumps({**_decoded(model_args), **extra})
+    return ",".join([model_args, *(f"{name}={value}" for name, value in extra.items())])
+
+
+def pretrained(model_args: str) -> str:
+    """The model that is named by model arguments, of whatever backend; "" if none is.
+
+    Example:
+        >>> pretrained("dtype=float16,pretrained=models/int4")
+        'models/int4'
+
+    Raises:
+        FlipsError: they begin as JSON and are none.
+    """
+    if model_args.lstrip().startswith("{"):
+        return str(_decoded(model_args).get("pretrained", ""))
+    match = MODEL_NAME.search(model_args)
+    return match[1] if match else ""
+
+
+def _decoded(model_args: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(model_args, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise FlipsError(f"the model arguments {model_args} are not JSON: {error}") from None

@@ -1,0 +1,234 @@
+"""`lm-eval-flips run`: a baseline and its compressed models, to be evaluated one after the other.
+
+Each is evaluated by the harness's own command. What was asked for is written into each run's
+folder, so that the same command, given again, keeps what is finished and goes on where it stopped,
+and another command is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation.flags import (
+    flags_of,
+    pretrained,
+    refuse_flags,
+    refuse_no_arguments,
+    with_arguments,
+)
+from lm_eval_flips.evaluation.model_files import files_fingerprint
+from lm_eval_flips.evaluation.state import Settings, difference, is_finished, read_state
+
+BASELINE = "baseline"
+NOISE_FLOOR = "noise-floor"
+OTHER_PACK = 384  # tokens that flips-hf reads at once for the noise floor; by default it is more
+OWN_MODEL = "flips-hf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What is kept of a baseline's distributions.
+
+    Args:
+        positions: "all" scored positions, or the "last" of each context only.
+        top: this many of the most likely tokens instead of hidden states.
+    """
+
+    positions: str = "all"
+    top: int | None = None
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """The same as arguments of the model flips-hf."""
+        top = {} if self.top is None else {"top": self.top}
+        return {"positions": self.positions, **top}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One model to evaluate, and the folder of its run.
+
+    ``extra`` are model arguments that say where to record and what to measure against.
+    """
+
+    folder: Path
+    settings: Settings
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its evaluation came to its end."""
+        return is_finished(self.folder)
+
+    def command(self) -> list[str]:
+        """The harness's command for this run."""
+        return [
+            *(sys.executable, "-m", "lm_eval_flips", "eval"),
+            *("--model", self.settings.model),
+            *("--model_args", with_arguments(self.settings.model_args, self.extra)),
+            *("--tasks", self.settings.tasks),
+            *("--output_path", str(self.folder)),
+            "--log_samples",
+            *self.settings.arguments,
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """All evaluations of one `run`, the baseline first, which may be another command's."""
+
+    output_path: Path
+    baseline: Evaluation
+    noise_floor: Evaluation | None
+    compressed: tuple[Evaluation, ...]
+    note: str | None
+
+    @property
+    def runs(self) -> tuple[Evaluation, ...]:
+        """Every run, in order."""
+        floor = () if self.noise_floor is None else (self.noise_floor,)
+        return (self.baseline, *floor, *self.compressed)
+
+
+def schedule_runs(
+    *,
+    baseline: str,
+    compressed: Sequence[str],
+    tasks: str,
+    output_path: Path,
+    model: str = OWN_MODEL,
+    recording: Recording | None = None,
+    noise_floor: bool = False,
+    arguments: Sequence[str] = (),
+) -> Schedule:
+    """What is to be evaluated, and where.
+
+    Args:
+        baseline: the baseline's model arguments, or the folder of one that was recorded.
+        compressed: each compressed model's arguments.
+        tasks: as for the harness.
+        output_path: folder for the runs.
+        model: the harness's model type; only `flips-hf` measures over the vocabulary.
+        recording: what is kept of the baseline's distributions; by default all of them.
+        noise_floor: evaluate the baseline a second time, in other batches.
+        arguments: all other flags, as for the harness.
+
+    Raises:
+        FlipsError: a flag that does not go together with this command.
+    """
+    measured = model == OWN_MODEL
+    _refuse(model=model, recording=recording, output_path=output_path, arguments=arguments)
+    recorded = Path(baseline).is_dir()
+    refuse_no_arguments(compressed if recorded else (baseline, *compressed))
+    kept = recording or Recording()
+
+    def settings(model_args: str, before: Settings | None = None) -> Settings:
+        return Settings(
+            model=model,
+            model_args=model_args,
+            files=files_fingerprint(pretrained(model_args)),
+            tasks=tasks,
+            positions=kept.positions,
+            top=kept.top,
+            arguments=list(arguments),
+            baseline=before,
+        )
+
+    if recorded:
+        first = _recorded(Path(baseline), settings)
+    else:
+        folder = output_path / BASELINE
+        extra = {"record": str(folder), **kept.model_args} if measured else {}
+        first = Evaluation(folder=folder, settings=settings(baseline), extra=extra)
+
+    def against_first(name: str, model_args: str) -> Evaluation:
+        folder = output_path / name
+        if not measured:
+            return Evaluation(folder=folder, settings=settings(model_args))
+        extra = {"reference": str(first.folder), "distances": str(folder)}
+        return Evaluation(folder=folder, settings=settings(model_args, first.settings), extra=extra)
+
+    pairs = zip(_names(compressed), compressed, strict=True)
+    second = against_first(NOISE_FLOOR, first.settings.model_args) if noise_floor else None
+    return Schedule(
+        output_path=output_path,
+        baseline=first,
+        noise_floor=None if second is None else _in_other_batches(second),
+        compressed=tuple(against_first(name, model_args) for name, model_args in pairs),
+        note=None
+        if measured
+        else f"--model {model} gives no distances over the vocabulary: no token KL",
+    )
+
+
+def _in_other_batches(run: Evaluation) -> Evaluation:
+    """The same evaluation with other batches, which round otherwise."""
+    given, arguments = "", []
+    for flag, values in flags_of(run.settings.arguments):
+        if flag in ("--batch_size", "-b"):
+            given = " ".join(values)
+        else:
+            arguments += [flag, *values]
+    other = int(given) // 2 if given.isdecimal() and int(given) > 1 else 2
+    extra = {**run.extra, "pack_tokens": OTHER_PACK} if run.extra else run.extra
+    settings = msgspec.structs.replace(
+        run.settings, arguments=[*arguments, "--batch_size", str(other)]
+    )
+    return Evaluation(folder=run.folder, settings=settings, extra=extra)
+
+
+def _refuse(
+    *, model: str, recording: Recording | None, output_path: Path, arguments: Sequence[str]
+) -> None:
+    refuse_flags(arguments)
+    if "," in str(output_path) or "=" in str(output_path):
+        raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
+    if model != OWN_MODEL and recording not in (None, Recording()):
+        raise FlipsError(
+            f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
+        )
+
+
+def _recorded(folder: Path, settings: Callable[[str], Settings]) -> Evaluation:
+    """A baseline that an earlier command evaluated, if it was asked for the same."""
+    before = read_state(folder)
+    if before is None:
+        raise FlipsError(
+            f"'{folder}' was not recorded by lm-eval-flips run; give the baseline's model "
+            f"arguments instead, as in --baseline pretrained={folder}"
+        )
+    run = Evaluation(folder=folder, settings=before)
+    if not run.finished:
+        raise FlipsError(f"the baseline '{folder}' is not finished; give its own command again")
+    # the baseline's model itself is no longer needed
+    now = msgspec.structs.replace(settings(before.model_args), files=before.files)
+    if (found := difference(before, now)) is not None:
+        raise FlipsError(f"the baseline '{folder}' was evaluated with {found}; evaluate it anew")
+    return run
+
+
+def _names(compressed: Sequence[str]) -> list[str]:
+    """A folder's name for each model: its own, numbered where two are alike."""
+    found: list[str] = []
+    for model_args in compressed:
+        name = _name(model_args)
+        taken = {BASELINE, NOISE_FLOOR, *found}
+        number = 2
+        unique = name
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        found.append(unique)
+    return found
+
+
+def _name(model_args: str) -> str:
+    last = pretrained(model_args).rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^\w.+-]", "_", last) or "compressed"
