@@ -27,7 +27,7 @@ def choice_kl(row: Row) -> float | None:
 
 def token_kl(row: Row) -> float | None:
     """Mean KL over the vocabulary; None where none was measured."""
-    return None if row.tokens is None else row.tokens.typical_kl
+    return None if row.tokens is None else row.tokens.token_kl.typical
 
 
 def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spearman]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isnan
+from math import nan
 from typing import Any
 
+from lm_eval_flips.comparison.numbers import numbers_of, planned_numbers
+from lm_eval_flips.comparison.spec import Number
 from lm_eval_flips.measures.correlation import Auroc, Spearman
 from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.direction import Direction
@@ -56,12 +58,6 @@ class TokenDistances:
     logprob_change: TokenSummary
     top: int | None
     correlation: SampleCorrelation | None
-
-    @property
-    def typical_kl(self) -> float:
-        """The paper's mean over requests; over first positions where only those are known."""
-        mean = self.token_kl.per_request_mean
-        return self.token_kl.first_position_mean if isnan(mean) else mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +135,19 @@ class Row:
     p_value: float
     p_loss: float
     p_holm: float
+    p_no_preference: float = nan
+    p_random: float = nan
+    means: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def binary(self) -> bool:
+        """Whether the samples are right or wrong."""
+        return self.flips is not None
+
+    @property
+    def numbers(self) -> Mapping[str, Number]:
+        """Every number by its key, as ``comparison.numbers`` lists them; nan where undefined."""
+        return numbers_of(self)
 
     def minimal_detectable_change(self, *, power: float = 0.8) -> float:
         """The score change that a test at 5 % would find with this power; nan without an interval.
@@ -190,9 +199,9 @@ class PlannedRow:
 
     ``documents`` is the number of all. ``baseline_score`` is known where the baseline's run holds
     them all, else it is estimated too. ``estimates`` hold, where they are defined, score_change,
-    flips, all_flips, correct_to_incorrect and incorrect_to_correct (shares of all documents),
+    flips, all_flips, correct_to_incorrect_share and incorrect_to_correct_share (of all documents),
     negative_flip_rate (of the baseline's correct answers), and the means choice_kl and token_kl
-    (nats; token_kl_first_position where only first positions are known).
+    (nats), and token_kl_first_position where only first positions are known.
     """
 
     name: str
@@ -209,6 +218,27 @@ class PlannedRow:
     def compressed_score(self) -> float:
         """The baseline's score and the estimated change."""
         return self.baseline_score + self.estimates["score_change"].value
+
+    @property
+    def binary(self) -> bool:
+        """Whether the samples are right or wrong."""
+        return "flips" in self.estimates
+
+    @property
+    def known(self) -> Mapping[str, int | float]:
+        """The numbers that are no estimates."""
+        return {
+            "n": self.n,
+            "documents": self.documents,
+            "baseline_score": self.baseline_score,
+            "compressed_score": self.compressed_score,
+            "equivalence_margin": nan if self.equivalence is None else self.equivalence.margin,
+        }
+
+    @property
+    def numbers(self) -> Mapping[str, Number]:
+        """Every number by its key, as for a full run; nan where none is estimated."""
+        return planned_numbers(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

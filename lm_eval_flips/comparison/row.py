@@ -56,6 +56,7 @@ def measure(
     perplexity = _perplexity(metrics, errors)
     before, after = _scores(metrics, perplexity)
     test = change_test(errors, flips, perplexity)
+    way = None if flips is None else _direction(metrics)
     return Row(
         name=name,
         filter=_common([m.pairs.filter for m in metrics]),
@@ -66,7 +67,7 @@ def measure(
         score_change=after - before,
         higher_is_better=all(m.higher_is_better for m in metrics),
         flips=flips,
-        direction=None if flips is None else _direction(metrics),
+        direction=way,
         distances=distances,
         tokens=tokens,
         margins=_margins(metrics),
@@ -83,6 +84,8 @@ def measure(
         p_value=test.two_sided,
         p_loss=test.loss,
         p_holm=nan,
+        p_no_preference=nan if way is None else way.p_no_preference(),
+        p_random=nan if way is None else way.p_random(),
     )
 
 

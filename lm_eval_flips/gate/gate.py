@@ -239,7 +239,7 @@ def _measured(row: Row, rule: str) -> tuple[float, Interval]:
             value = nan if row.distances is None else row.distances.choice_kl.mean
             name = "choice_kl"
         case "max_token_kl":
-            value = nan if row.tokens is None else row.tokens.typical_kl
+            value = nan if row.tokens is None else row.tokens.token_kl.typical
             whole = row.tokens is not None and not isnan(row.tokens.token_kl.per_request_mean)
             name = "token_kl" if whole else "token_kl_first_position"
         case "equivalence_margin":

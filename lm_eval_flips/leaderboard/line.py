@@ -115,7 +115,7 @@ def line_of(row: Row, level: Level) -> Line:
         choice_kl_mean_interval=interval("choice_kl"),
         choice_kl_median=nan if distances is None else distances.choice_kl.median,
         choice_kl_p99=nan if distances is None else distances.choice_kl.p99,
-        token_kl_mean=nan if tokens is None else tokens.typical_kl,
+        token_kl_mean=nan if tokens is None else tokens.token_kl.typical,
         token_kl_mean_interval=interval("token_kl_first_position" if first_only else "token_kl"),
         token_kl_first_position_only=first_only,
         token_lower_bound_top=None if tokens is None else tokens.top,

@@ -9,7 +9,7 @@ At the first position a letter is chosen; choices of several tokens share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 
 import torch
 from torch import Tensor
@@ -30,6 +30,12 @@ class TokenSummary:
     p99: float
     max: float
     first_position_mean: float
+
+    @property
+    def typical(self) -> float:
+        """The paper's mean over requests; over first positions where only those are known."""
+        mean = self.per_request_mean
+        return self.first_position_mean if isnan(mean) else mean
 
 
 def request_means(

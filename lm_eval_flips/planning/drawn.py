@@ -16,8 +16,8 @@ from lm_eval_flips.planning.pairs import PlannedSamples
 PARTS = {
     "all_flips": ("all_flips",),
     "flips": ("lost", "won"),
-    "correct_to_incorrect": ("lost",),
-    "incorrect_to_correct": ("won",),
+    "correct_to_incorrect_share": ("lost",),
+    "incorrect_to_correct_share": ("won",),
 }
 
 
@@ -71,6 +71,6 @@ def _expected(samples: PlannedSamples, metric: PairedMetric) -> dict[str, Tensor
     else:
         # strata are by the answers of another metric, or to other prompts: all may be lost or won
         found = dict.fromkeys(PARTS, task.expected("all_flips"))
-    lost, won = found["correct_to_incorrect"], found["incorrect_to_correct"]
+    lost, won = found["correct_to_incorrect_share"], found["incorrect_to_correct_share"]
     fell, rose = (lost, won) if metric.higher_is_better else (won, lost)
     return {**found, "fell": fell, "rose": rose}

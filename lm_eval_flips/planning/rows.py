@@ -33,10 +33,10 @@ class PlannedRows:
         design, better = drawn.design, all(m.higher_is_better for m in metrics)
         before = self._baseline_score(drawn)
         found = shares(drawn)
-        if "correct_to_incorrect" in found:
+        if "correct_to_incorrect_share" in found:
             columns = [m.baseline_correct for m in metrics if m.baseline_correct is not None]
             found["negative_flip_rate"] = negative_flip_rate(
-                found["correct_to_incorrect"],
+                found["correct_to_incorrect_share"],
                 correct=before if better else design.mean(drawn.column(columns)),
                 documents=design.documents,
             )
@@ -74,8 +74,9 @@ class PlannedRows:
         measured = [m for m in metrics if m.tokens is not None]
         if measured:
             first_only = any(m.tokens.first_only for m in measured if m.tokens is not None)
-            name = "token_kl_first_position" if first_only else "token_kl"
-            found[name] = token_kl(Drawn.of(self.samples, measured), first_only=first_only)
+            found["token_kl"] = token_kl(Drawn.of(self.samples, measured), first_only=first_only)
+            if first_only:
+                found["token_kl_first_position"] = found["token_kl"]
         return found
 
 

@@ -22,7 +22,7 @@ from lm_eval_flips.measures.significance import (
     wilson,
 )
 from lm_eval_flips.measures.tokens import first_values, request_means
-from lm_eval_flips.pairs.indicators import indicators
+from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
 
@@ -98,11 +98,11 @@ def _of_flips(errors: Errors, flips: Flips) -> dict[str, Interval]:
         values = [own[name].double() for own in columns]
         count = int(sum(float(own.sum()) for own in values))
         if errors.independent:
-            found[name] = flips.interval(count)
+            found[share_key(name)] = flips.interval(count)
             continue
         error, freedom = errors.of(values)
         n = errors.documents if error == 0 else flips.n
-        found[name] = share_interval(flips.share(count), n, error, freedom)
+        found[share_key(name)] = share_interval(flips.share(count), n, error, freedom)
     return found
 
 
@@ -168,11 +168,11 @@ def token_intervals(
             return _above_0(bootstrap.intervals(errors.strata(values, owners)).mean)
         return _of_requests(errors, owners, values)
 
-    found = {"token_kl_first_position": interval(firsts)}
-    if not any(own.first_only for own in tokens):
-        means = [request_means(own.values["kl"], own.counts) for own in tokens]
-        found["token_kl"] = interval(means)
-    return found
+    of_firsts = interval(firsts)
+    if any(own.first_only for own in tokens):
+        return {"token_kl": of_firsts, "token_kl_first_position": of_firsts}
+    means = [request_means(own.values["kl"], own.counts) for own in tokens]
+    return {"token_kl": interval(means), "token_kl_first_position": of_firsts}
 
 
 def _of_requests(errors: Errors, owners: Sequence[Tensor], values: Sequence[Tensor]) -> Interval:

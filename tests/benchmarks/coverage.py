@@ -125,7 +125,7 @@ def numbers(row: Row) -> dict[str, float]:
         "score_change": row.score_change,
         "flips": row.flips.flips,
         "all_flips": row.flips.all_flips,
-        "correct_to_incorrect": row.flips.share(row.flips.correct_to_incorrect),
+        "correct_to_incorrect_share": row.flips.share(row.flips.correct_to_incorrect),
         "loss_share": row.direction.loss_share,
         "negative_flip_rate": row.direction.negative_flip_rate,
         "margin_change": row.direction.margin_change,

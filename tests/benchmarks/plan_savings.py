@@ -26,7 +26,7 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.sampling.allocation import plain_samples
-from lm_eval_flips.pairs.indicators import indicators
+from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
 from lm_eval_flips.pairs.pairing import pair
 from lm_eval_flips.planning.drawing import draw_plan
@@ -34,7 +34,7 @@ from lm_eval_flips.planning.known import Known, know
 from lm_eval_flips.planning.pairs import PlannedSamples
 from lm_eval_flips.planning.rows import PlannedRows
 
-NAMES = ("all_flips", "flips", "score_change", "correct_to_incorrect", "choice_kl")
+NAMES = ("all_flips", "flips", "score_change", "correct_to_incorrect_share", "choice_kl")
 SLACK = 1e-12  # of a drawn whole, whose interval has no width
 
 
@@ -68,7 +68,7 @@ def truths(metrics: list[PairedMetric]) -> dict[str, torch.Tensor]:
     """Every document's value of each number."""
     columns = [indicators(m) for m in metrics]
     found = {
-        name: torch.cat([own[name] for own in columns]).double()
+        share_key(name): torch.cat([own[name] for own in columns]).double()
         for name in ("all_flips", "flips", "correct_to_incorrect")
     }
     change = [m.compressed_value - m.baseline_value for m in metrics]

@@ -151,10 +151,10 @@ def test_swapping_runs_swaps_the_directions(device: str) -> None:
     low, high = there.intervals["score_change"]
     assert back.intervals["score_change"] == pytest.approx((-high, -low), rel=1e-9)
     for left, right in (
-        ("correct_to_incorrect", "incorrect_to_correct"),
+        ("correct_to_incorrect_share", "incorrect_to_correct_share"),
         ("flips", "flips"),
         ("all_flips", "all_flips"),
-        ("answers_changed", "answers_changed"),
+        ("answers_changed_share", "answers_changed_share"),
     ):
         assert there.intervals[left] == back.intervals[right]
 
@@ -362,13 +362,13 @@ def test_generated_text_counts_flips_and_changed_answers() -> None:
     assert (found.flips.answers_changed, found.flips.wrong_to_wrong) == (3, None)
     assert (found.distances, found.margins, found.correlation) == (None, None, None)
     expected = proportion_confint(3, 5, method="wilson")
-    assert found.intervals["answers_changed"] == pytest.approx(expected, rel=1e-9)
+    assert found.intervals["answers_changed_share"] == pytest.approx(expected, rel=1e-9)
     assert set(found.intervals) == {
         "score_change",
-        "correct_to_incorrect",
-        "incorrect_to_correct",
+        "correct_to_incorrect_share",
+        "incorrect_to_correct_share",
         "flips",
-        "answers_changed",
+        "answers_changed_share",
         "loss_share",
         "negative_flip_rate",
     }

@@ -204,6 +204,14 @@ class Questions:
         }
         return {name: values.astype(np.float64) for name, values in found.items()}
 
+    @property
+    def shares(self) -> dict[str, Floats]:
+        """The same by the names of the shares that are counted from them."""
+        return {
+            name if "flips" in name else f"{name}_share": marks
+            for name, marks in self.indicators.items()
+        }
+
 
 def questions(
     seed: int, n: int = 120, *, noise: float = 1.5, documents: Ints | None = None

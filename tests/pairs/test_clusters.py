@@ -200,8 +200,8 @@ def test_every_interval_of_the_row_is_clustered(tmp_path: Path) -> None:
     kl = np.concatenate([asked.kl for asked, _ in tasks.values()])
     fit = paired.regression(kl, place)
     assert row.intervals["choice_kl"] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-7)
-    for name in ("flips", "all_flips", "correct_to_incorrect"):
-        counted = np.concatenate([asked.indicators[name] for asked, _ in tasks.values()])
+    for name in ("flips", "all_flips", "correct_to_incorrect_share"):
+        counted = np.concatenate([asked.shares[name] for asked, _ in tasks.values()])
         fit = paired.regression(counted, place)
         groups = int(place.max()) + 1
         expected = paired.effective_wilson(counted.mean(), 120, fit.bse[0], groups - 1)

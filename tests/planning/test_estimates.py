@@ -79,7 +79,8 @@ def test_token_kl_is_a_weighted_mean_over_requests(
     expected = sum(total for total, _ in sums) / sum(count for _, count in sums)
     assert found.value == pytest.approx(expected)
     assert found.interval.low < expected < found.interval.high
-    assert ("token_kl" in row.estimates) is not first
+    assert ("token_kl_first_position" in row.estimates) is first
+    assert row.numbers["token_kl"].value == found.value
     plain = [by_hand(metric, [1.0] * len(metric.rows), first=first) for metric in own]
     unweighted = sum(total for total, _ in plain) / sum(count for _, count in plain)
     assert abs(unweighted - expected) > 1e-4
@@ -105,7 +106,7 @@ def test_no_correct_answer_has_no_rate_of_losses(
     samples: PlannedSamples, metrics: list[PairedMetric]
 ) -> None:
     """Undefined, not 0."""
-    lost = shares(Drawn.of(samples, metrics))["correct_to_incorrect"]
+    lost = shares(Drawn.of(samples, metrics))["correct_to_incorrect_share"]
     none = negative_flip_rate(lost, correct=0.0, documents=100)
     assert isnan(none.value)
     assert isnan(none.interval.high)

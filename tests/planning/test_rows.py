@@ -29,7 +29,7 @@ from tests.generators import logs
 from tests.generators.paired import generated, texts
 from tests.generators.worlds import Planned, World, planned, world
 
-SHARES = ("flips", "all_flips", "correct_to_incorrect", "incorrect_to_correct")
+SHARES = ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_correct_share")
 
 
 def estimates(of: Planned, **more: Any) -> Estimates:
@@ -55,8 +55,8 @@ def values(asked: World, task: str) -> dict[str, np.ndarray[Any, Any]]:
     return {
         "flips": was != now,
         "all_flips": before != after,
-        "correct_to_incorrect": was & ~now,
-        "incorrect_to_correct": ~was & now,
+        "correct_to_incorrect_share": was & ~now,
+        "incorrect_to_correct_share": ~was & now,
         "score_change": now.astype(float) - was,
         "choice_kl": stats.entropy(softmax(sides[0], 1), softmax(sides[1], 1), axis=1),
         "correct": was,
@@ -76,7 +76,7 @@ def test_estimates_are_weighted_means_of_the_records(drawn: Planned, questions: 
             assert row.estimates[name].value == pytest.approx(expected, rel=1e-6), name
         assert row.baseline_score == pytest.approx(every["correct"].mean())
         assert row.compressed_score == row.baseline_score + row.estimates["score_change"].value
-        rate = row.estimates["correct_to_incorrect"].value / every["correct"].mean()
+        rate = row.estimates["correct_to_incorrect_share"].value / every["correct"].mean()
         assert row.estimates["negative_flip_rate"].value == pytest.approx(rate)
         assert (row.n, row.documents) == (int((weights > 0).sum()), len(weights))
 
@@ -103,8 +103,8 @@ def test_a_plan_of_all_documents_is_the_full_run(questions: World, tmp_path: Pat
         assert row.flips is not None
         expected = {
             "flips": row.flips.flips,
-            "correct_to_incorrect": row.flips.share(row.flips.correct_to_incorrect),
-            "incorrect_to_correct": row.flips.share(row.flips.incorrect_to_correct),
+            "correct_to_incorrect_share": row.flips.share(row.flips.correct_to_incorrect),
+            "incorrect_to_correct_share": row.flips.share(row.flips.incorrect_to_correct),
             "score_change": row.score_change,
         }
         if row.distances is not None:
@@ -127,7 +127,7 @@ def test_the_pool_counts_every_document_once(drawn: Planned) -> None:
         for name, metric in (("large", "acc"), ("small", "acc"), ("written", "exact_match"))
     ]
     sizes = [row.documents for row in rows]
-    for name in ("flips", "score_change", "correct_to_incorrect"):
+    for name in ("flips", "score_change", "correct_to_incorrect_share"):
         expected = np.average([row.estimates[name].value for row in rows], weights=sizes)
         assert found.pooled.estimates[name].value == pytest.approx(expected)
     expected = np.average([row.baseline_score for row in rows], weights=sizes)
@@ -226,7 +226,8 @@ def test_a_lower_score_may_be_the_better_one(tmp_path: Path) -> None:
     row = estimates(of).pooled
     assert not row.higher_is_better
     lost, won = (
-        row.estimates[name].value for name in ("correct_to_incorrect", "incorrect_to_correct")
+        row.estimates[name].value
+        for name in ("correct_to_incorrect_share", "incorrect_to_correct_share")
     )
     assert row.estimates["score_change"].value == pytest.approx(lost - won)
     right = np.mean([found["wrong"] == 0 for found in ask[0]])

@@ -133,7 +133,7 @@ def test_intervals_of_independent_samples_match_scipy_and_statsmodels(device: st
     asked = paired.questions(2)
     found = measure([asked.paired(device=device)], name="questions")
     intervals = dict(found.intervals)
-    for name, values in asked.indicators.items():
+    for name, values in asked.shares.items():
         expected = proportion_confint(values.sum(), 120, method="wilson")
         assert intervals.pop(name) == pytest.approx(expected, rel=1e-9), name
     ci = stats.ttest_1samp(asked.kl, 0).confidence_interval(0.95)
@@ -167,7 +167,7 @@ def test_samples_of_one_document_are_one_cluster(device: str) -> None:
     for name, values in (("score_change", asked.change), ("choice_kl", asked.kl)):
         fit = paired.regression(values, documents)
         assert found.intervals[name] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-8), name
-    for name, values in asked.indicators.items():
+    for name, values in asked.shares.items():
         fit = paired.regression(values, documents)
         expected = paired.effective_wilson(values.mean(), 120, fit.bse[0], 29)
         assert found.intervals[name] == expected, name
@@ -191,7 +191,7 @@ def test_samples_of_one_document_widen_the_intervals() -> None:
     clustered = measure([asked.paired()], name="questions").intervals
     alone = Questions(asked.baseline, asked.compressed, asked.gold)
     independent = measure([alone.paired()], name="questions").intervals
-    for name in ("score_change", "choice_kl", "flips", "answers_changed"):
+    for name in ("score_change", "choice_kl", "flips", "answers_changed_share"):
         assert paired.width(clustered[name]) > 1.2 * paired.width(independent[name]), name
 
 
@@ -237,7 +237,7 @@ def test_a_single_document_has_no_error() -> None:
     asked = paired.questions(9, 10, documents=np.zeros(10, np.int64))
     found = measure([asked.paired()], name="questions")
     assert found.error_method == "clustered by document (1 of 10 samples)"
-    for name in ("score_change", "choice_kl", "flips", "answers_changed"):
+    for name in ("score_change", "choice_kl", "flips", "answers_changed_share"):
         assert found.intervals[name] == UNDEFINED, name
 
 
@@ -257,8 +257,8 @@ def test_few_tasks_are_strata(device: str) -> None:
     ):
         expected = paired.t_interval(float(np.concatenate(parts).mean()), *paired.stratified(parts))
         assert found.intervals[name] == pytest.approx(expected, rel=1e-8), name
-    for name in tasks[0].indicators:
-        parts = [asked.indicators[name] for asked in tasks]
+    for name in tasks[0].shares:
+        parts = [asked.shares[name] for asked in tasks]
         share = float(np.concatenate(parts).mean())
         expected = paired.effective_wilson(share, n, *paired.stratified(parts))
         assert found.intervals[name] == expected, name
@@ -277,8 +277,8 @@ def test_many_tasks_are_clusters(device: str) -> None:
     ):
         fit = paired.regression(np.concatenate(parts), place)
         assert found.intervals[name] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-8), name
-    for name in tasks[0].indicators:
-        values = np.concatenate([asked.indicators[name] for asked in tasks])
+    for name in tasks[0].shares:
+        values = np.concatenate([asked.shares[name] for asked in tasks])
         fit = paired.regression(values, place)
         expected = paired.effective_wilson(values.mean(), len(values), fit.bse[0], 9)
         assert found.intervals[name] == expected, name

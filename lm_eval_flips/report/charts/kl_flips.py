@@ -99,7 +99,7 @@ def mean_kl(row: Row, distance: Distance) -> float | None:
     """A row's mean KL over the choices or over the vocabulary, nats; None without."""
     if distance == "choice_kl":
         return None if row.distances is None else row.distances.choice_kl.mean
-    return None if row.tokens is None else row.tokens.typical_kl
+    return None if row.tokens is None else row.tokens.token_kl.typical
 
 
 def _drawn(points: list[Datum], shown: Sequence[ShownRun], over: str) -> Chart:

@@ -91,8 +91,8 @@ def _bars(run: str, label: str, row: Row) -> list[Datum]:
         return []
     found = []
     for way, count, name, sign in (
-        (LOST, flips.correct_to_incorrect, "correct_to_incorrect", -1),
-        (WON, flips.incorrect_to_correct, "incorrect_to_correct", 1),
+        (LOST, flips.correct_to_incorrect, "correct_to_incorrect_share", -1),
+        (WON, flips.incorrect_to_correct, "incorrect_to_correct_share", 1),
     ):
         share = flips.share(count)
         interval = ends(row.intervals.get(name), "share_low", "share_high")

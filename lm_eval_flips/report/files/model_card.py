@@ -122,7 +122,7 @@ def _cells(row: Row) -> list[str]:
         *counts,
         MISSING if flips is None else percent(flips.all_flips),
         MISSING if distances is None else nats(distances.choice_kl.mean),
-        MISSING if row.tokens is None else nats(row.tokens.typical_kl),
+        MISSING if row.tokens is None else nats(row.tokens.token_kl.typical),
     ]
 
 

@@ -80,6 +80,6 @@ def _nats(row: Row, name: str) -> Cell:
     if name == "choice_kl":
         value = None if row.distances is None else row.distances.choice_kl.mean
     else:
-        value = None if row.tokens is None else row.tokens.typical_kl
+        value = None if row.tokens is None else row.tokens.token_kl.typical
         name = name if name in row.intervals else "token_kl_first_position"
     return (None, MISSING, "") if value is None else _cell(value, nats, ends(row, name, nats))

@@ -100,7 +100,7 @@ def figures(row: Row) -> Iterator[Figure]:
         name = "token_kl" if "token_kl" in row.intervals else "token_kl_first_position"
         yield Figure(
             label="Token KL",
-            value=nats(row.tokens.typical_kl),
+            value=nats(row.tokens.token_kl.typical),
             interval=ends(row, name, nats),
             note=f"{bound}nats, mean",
         )

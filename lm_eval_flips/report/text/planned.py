@@ -50,7 +50,7 @@ def planned_table(planned: Planned) -> WholeTable:
 def _cells(row: PlannedRow) -> list[str]:
     found = row.estimates
     plain = row.filter in ("none", row.metric)
-    shares = ("flips", "all_flips", "correct_to_incorrect", "incorrect_to_correct")
+    shares = ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_correct_share")
     return [
         row.name,
         row.metric if plain else f"{row.metric},{row.filter}",

@@ -99,7 +99,7 @@ def floor_line(floor: RunComparison) -> str:
     if row.distances is not None:
         parts.append(f"choice KL {nats(row.distances.choice_kl.mean)}")
     if row.tokens is not None:
-        parts.append(f"token KL {nats(row.tokens.typical_kl)}")
+        parts.append(f"token KL {nats(row.tokens.token_kl.typical)}")
     return ", ".join(parts)
 
 

@@ -148,5 +148,5 @@ def row_cells(row: Row) -> list[str]:
         str(flips.incorrect_to_correct) if flips else MISSING,
         MISSING if flips is None or flips.wrong_to_wrong is None else str(flips.wrong_to_wrong),
         nats(distances.choice_kl.mean) if distances else MISSING,
-        MISSING if row.tokens is None else nats(row.tokens.typical_kl),
+        MISSING if row.tokens is None else nats(row.tokens.token_kl.typical),
     ]

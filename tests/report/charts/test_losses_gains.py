@@ -39,7 +39,7 @@ def test_the_net_tick_is_the_score_change(single: Comparison) -> None:
         for row in rows_with(chart, "bar", "way")
         if row["label"] == "all tasks" and row["way"] == LOST
     ]
-    low, high = pooled_row.intervals["correct_to_incorrect"]
+    low, high = pooled_row.intervals["correct_to_incorrect_share"]
     assert (bar["low_at"], bar["high_at"]) == pytest.approx((-low, -high), rel=1e-4)
 
 

@@ -45,7 +45,7 @@ def test_the_table_has_estimates_with_their_intervals(comparison: Comparison) ->
     line = row_of(printed(comparison, width=300), "large", "acc ", " of 240")
     assert f"{row.n} of 240" in line
     assert f"{row.baseline_score:.4f} → {row.compressed_score:.4f}" in line
-    for name in ("flips", "all_flips", "correct_to_incorrect", "incorrect_to_correct"):
+    for name in ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_correct_share"):
         low, high = (percent(end).removesuffix(" %") for end in row.estimates[name].interval)
         assert f"{percent(row.estimates[name].value)} [{low}, {high}]" in line, name
     kl = row.estimates["choice_kl"]
