@@ -48,7 +48,8 @@ def _hash(text: str) -> str:
 
 @lru_cache
 def _kind(metrics: tuple[str, ...]) -> Any:
-    return msgspec.defstruct("Logged", metrics, bases=(Record,), kw_only=True)
+    fields = [*metrics, ("resps", Any, None)]
+    return msgspec.defstruct("Logged", fields, bases=(Record,), kw_only=True)
 
 
 def record(
