@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan, nan, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from scipy import special
 from torch import Tensor
 
 from lm_eval_flips.shapes import Float, Int
+
+Freedom: TypeAlias = int | float  # Satterthwaite's degrees of freedom are no whole numbers
 
 
 class Interval(NamedTuple):
@@ -52,7 +54,7 @@ def normal_share(quantile: float) -> float:
     return float(special.ndtr(quantile))
 
 
-def t_quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, freedom: Freedom) -> float:
     """Half the width of the middle ``level`` of Student's t distribution.
 
     Example:
@@ -62,7 +64,7 @@ def t_quantile(level: float, freedom: int) -> float:
     return float(special.stdtrit(freedom, 0.5 + level / 2))
 
 
-def t_test(change: float, error: float, freedom: int) -> float:
+def t_test(change: float, error: float, freedom: Freedom) -> float:
     """Two-sided p of Student's t test that a change with this standard error is none.
 
     nan without an error, or where nothing moved at all.
@@ -74,14 +76,14 @@ def t_test(change: float, error: float, freedom: int) -> float:
     return 2 * t_loss(-abs(change), error, freedom)
 
 
-def t_loss(change: float, error: float, freedom: int) -> float:
+def t_loss(change: float, error: float, freedom: Freedom) -> float:
     """One-sided p of the same: small where the change is below 0.
 
     Example:
         >>> round(t_loss(-1.8125, 1.0, 10), 4)
         0.05
     """
-    if isnan(error) or isnan(change) or freedom < 1 or (error == 0 and change == 0):
+    if isnan(error) or isnan(change) or freedom <= 0 or (error == 0 and change == 0):
         return nan
     if not error:
         return 0.0 if change < 0 else 1.0
@@ -103,6 +105,27 @@ def _wilson(share: float, n: float, z: float) -> Interval:
     half = z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / (1 + z * z / n)
     # rounding may not push an end past the share itself
     return Interval(max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def share_above(share: float, n: int | float, threshold: float) -> float:
+    """Exact one-sided p that a share is no larger than a threshold; small where it is larger.
+
+    The test that Clopper and Pearson's lower end inverts (1934, Biometrika 26). Wilson's lower end
+    lies too high where few samples count.
+
+    Args:
+        share: as measured, 0..1.
+        n: independent samples, or how many would tell as much.
+        threshold: 0..1.
+
+    Example:
+        >>> round(share_above(1 / 174, 174, 0.001), 3)
+        0.16
+    """
+    if isnan(share) or not n > 0:
+        return nan
+    count = share * n
+    return 1.0 if count <= 0 else float(special.betainc(count, n - count + 1, threshold))
 
 
 def mcnemar(*, lost: int, won: int) -> float:
@@ -176,21 +199,21 @@ def standard_error(
     return sqrt(variance), groups - 1
 
 
-def mean_interval(mean: float, error: float, freedom: int, *, level: float = 0.95) -> Interval:
+def mean_interval(mean: float, error: float, freedom: Freedom, *, level: float = 0.95) -> Interval:
     """Student's t interval around a mean with a given standard error.
 
     Example:
         >>> mean_interval(0.0, 1.0, 10)
         Interval(low=-2.228..., high=2.228...)
     """
-    if isnan(error) or isnan(mean) or freedom < 1:
+    if isnan(error) or isnan(mean) or freedom <= 0:
         return NO_INTERVAL
     half = t_quantile(level, freedom) * error
     return Interval(mean - half, mean + half)
 
 
 def share_interval(
-    share: float, n: int, error: float, freedom: int, *, level: float = 0.95
+    share: float, n: int, error: float, freedom: Freedom, *, level: float = 0.95
 ) -> Interval:
     """Wilson's interval of a share whose samples are not independent.
 
@@ -202,7 +225,7 @@ def share_interval(
         >>> share_interval(0.05, 100, error=0.0, freedom=10**6)  # worth 100 samples at most
         Interval(low=0.0215..., high=0.1117...)
     """
-    if n == 0 or isnan(share) or isnan(error) or freedom < 1:
+    if n == 0 or isnan(share) or isnan(error) or freedom <= 0:
         return NO_INTERVAL
     spread = share * (1 - share)
     effective = float(n)

@@ -16,6 +16,7 @@ from lm_eval_flips.measures.decisions import (
     PooledDecisions,
     decide,
     fisher,
+    fisher_of_counts,
     largest_loss,
     smallest,
 )
@@ -132,12 +133,52 @@ def test_largest_loss_is_that_of_fair_coins(counts: Counts) -> None:
     assert p == pytest.approx(found, abs=4 * sqrt(p * (1 - p) / 100_000))
 
 
-@pytest.mark.parametrize(("lost", "won"), [(9, 1), (3, 3), (1, 8), (1, 0), (0, 1), (60, 40)])
+@pytest.mark.parametrize(("lost", "won"), [(9, 1), (3, 3), (1, 8), (5, 0), (0, 5), (60, 40)])
 def test_largest_loss_of_one_task_is_mcnemars(lost: int, won: int) -> None:
     """The largest of one is that one: the one-sided binomial test."""
     p, task = largest_loss({"only": (lost, won)})
     assert p == pytest.approx(mcnemar_loss(lost=lost, won=won), rel=1e-12)
     assert task == "only"
+
+
+def test_a_largest_loss_that_nothing_could_show_is_none() -> None:
+    """57 tasks of one pair each: were all lost, the largest would still be chance; so no p."""
+    for lost in (57, 20):
+        counts = {str(i): (int(i < lost), int(i >= lost)) for i in range(57)}
+        p, task = largest_loss(counts)
+        assert isnan(p)
+        assert task is None
+    # control: one task with eight pairs among them could
+    p, task = largest_loss({**{str(i): (1, 0) for i in range(57)}, "far": (8, 0)})
+    assert (p, task) == (pytest.approx(1 / 256), "far")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 10])
+def test_fisher_of_tasks_with_a_pair_each_is_a_sign_test(lost: int) -> None:
+    """Ten tasks of one pair: as the binomial of the tasks lost; chi-squared sees nothing there."""
+    counts = [(int(i < lost), int(i >= lost)) for i in range(10)]
+    expected = stats.binomtest(lost, 10, alternative="greater").pvalue
+    assert fisher_of_counts(counts) == pytest.approx(expected, rel=1e-6)
+    assert fisher_of_counts([(1, 0)] * 57) == pytest.approx(0.5**57, rel=1e-6)
+    assert fisher([0.5] * 57) > 0.9  # what 57 lost answers were called
+
+
+def test_fisher_of_counts_is_the_sum_over_all_outcomes() -> None:
+    """Every outcome of four tasks, its chance and its sum of logarithms, by scipy."""
+    counts = [(12, 5), (3, 4), (1, 0), (7, 2)]
+
+    def logs(lost: int, pairs: int) -> float:
+        return float(-2 * np.log(stats.binom.cdf(pairs - lost, pairs, 0.5)))
+
+    measured = sum(logs(lost, lost + won) for lost, won in counts)
+    expected = 0.0
+    for outcome in product(*(range(lost + won + 1) for lost, won in counts)):
+        parts = [(k, lost + won) for k, (lost, won) in zip(outcome, counts, strict=True)]
+        if sum(logs(*part) for part in parts) >= measured - 1e-9:
+            expected += np.prod([stats.binom.pmf(k, pairs, 0.5) for k, pairs in parts])
+    assert fisher_of_counts(counts) == pytest.approx(expected, rel=0.01)
+    assert fisher_of_counts([*counts, (0, 0)]) == fisher_of_counts(counts)
+    assert isnan(fisher_of_counts([(0, 0)]))
 
 
 def test_tasks_without_a_discordant_pair_count_for_nothing() -> None:
@@ -205,12 +246,13 @@ def test_all_three_are_put_together() -> None:
     counts = {"a": (9, 1), "b": (3, 3), "c": (0, 0)}
     found = decide(pooled=0.04, p_values=p_values, counts=counts)
     assert (found.n, found.pooled) == (2, 0.04)
-    assert found.fisher == stats.combine_pvalues([0.0107, 0.65]).pvalue
+    assert found.fisher == fisher_of_counts(counts.values())
     assert (found.largest, found.largest_task) == largest_loss(counts)
     without = decide(pooled=0.04, p_values=p_values, counts=None)
     assert (without.largest, without.largest_task) == smallest(p_values)
     assert without.largest != pytest.approx(found.largest, rel=1e-3)
-    assert (without.n, without.fisher) == (found.n, found.fisher)
+    assert without.fisher == stats.combine_pvalues([0.0107, 0.65]).pvalue
+    assert without.n == found.n
 
 
 def test_where_nothing_changed_nothing_is_decided() -> None:
@@ -222,6 +264,7 @@ def test_where_nothing_changed_nothing_is_decided() -> None:
     assert isnan(found.largest)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("pairs", [(4, 7), (5, 9, 12, 20, 31), (30,) * 12])
 def test_no_change_raises_few_false_alarms(pairs: tuple[int, ...]) -> None:
     """At 5 % each of the three in at most 5 % of 2,000 draws, plus three standard errors."""

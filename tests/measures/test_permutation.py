@@ -218,12 +218,34 @@ def test_counting_in_parts_is_counting_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert sign_flips(values) == whole
 
 
-def test_a_drawn_p_is_never_nothing() -> None:
-    """The measured assignment is one of all: p of 60 documents that all fell is 1 in 10,000."""
+def test_a_p_has_no_floor_and_is_never_nothing() -> None:
+    """Sixty documents that all fell: 2^-60, which no number of plain draws would show."""
     found = sign_flips(-torch.ones(60))
-    assert found.one_sided == pytest.approx(1 / 10_000, rel=1e-12)
-    assert found.two_sided == pytest.approx(1 / 10_000, rel=1e-12)
+    assert found.one_sided == pytest.approx(0.5**60, rel=1e-6)
+    assert found.two_sided == pytest.approx(0.5**59, rel=1e-6)
     assert sign_flips(torch.ones(60)).one_sided == 1.0
+
+
+@pytest.mark.parametrize("fallen", [20, 19])
+def test_a_small_p_is_that_of_all_assignments(fallen: int) -> None:
+    """Twenty documents of unequal changes, all 2^20 assignments counted; less than a tenth off."""
+    sizes = torch.rand(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    changes = torch.where(torch.arange(20) < fallen, -sizes, sizes)
+    bits = (np.arange(2**20)[:, None] >> np.arange(20)) & 1
+    sums = (1.0 - 2.0 * bits) @ sizes.numpy()
+    expected = np.mean(sums <= float(changes.sum()) + 1e-9)
+    assert expected < 0.001
+    for found in (sign_flips(changes), sign_flips(1000 * changes)):
+        assert found.one_sided == pytest.approx(expected, rel=0.1)
+        assert found.two_sided == pytest.approx(2 * expected, rel=0.1)
+    assert sign_flips(-changes).one_sided > 0.99
+
+
+def test_a_small_p_of_equal_changes_is_the_binomial() -> None:
+    """80 of 100 documents fell by the same: equal sums count, as in exact McNemar's test."""
+    changes = torch.tensor([-0.3] * 80 + [0.3] * 20)
+    expected = stats.binomtest(20, 100, alternative="less").pvalue
+    assert sign_flips(changes).one_sided == pytest.approx(expected, rel=0.1)
 
 
 def alarms(n: int, draw: Callable[[torch.Generator], Tensor], draws: int = 2000) -> list[float]:

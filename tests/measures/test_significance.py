@@ -25,6 +25,7 @@ from lm_eval_flips.measures.significance import (
     mean_interval,
     paired_share_interval,
     quantile_interval,
+    share_above,
     share_interval,
     standard_error,
     t_loss,
@@ -252,6 +253,23 @@ def test_clusters_of_other_samples_are_refused() -> None:
     """The shapes in the signature are checked under test: 3 values cannot go with 2 clusters."""
     with pytest.raises(jaxtyping.TypeCheckError, match="clusters"):
         standard_error(torch.zeros(3), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("count", "n"), [(1, 174), (5, 100), (40, 60), (100, 100)])
+@pytest.mark.parametrize("threshold", [0.001, 0.03, 0.5])
+def test_share_above_is_scipys_binomial_test(count: int, n: int, threshold: float) -> None:
+    """The one-sided exact test; Clopper and Pearson's lower end is where it is 2.5 %."""
+    expected = stats.binomtest(count, n, threshold, alternative="greater").pvalue
+    assert share_above(count / n, n, threshold) == pytest.approx(expected, rel=1e-9)
+    low, _ = proportion_confint(count, n, method="beta")
+    assert share_above(count / n, n, float(low)) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_share_above_of_none_shows_nothing() -> None:
+    """No sample that counts is no evidence of any share; no sample is no p."""
+    assert share_above(0.0, 50, 0.001) == 1.0
+    assert isnan(share_above(nan, 50, 0.1))
+    assert isnan(share_above(0.1, 0, 0.1))
 
 
 def test_mean_interval_matches_scipy(generator: torch.Generator) -> None:

@@ -1,0 +1,105 @@
+"""Standard errors of means over samples that are not independent.
+
+Clusters of unequal size need care: the usual cluster-robust error (Liang and Zeger 1986) is too
+small where a few clusters hold most samples. Here it is CR2, each cluster's residuals divided by
+what the mean took from them, with Satterthwaite's degrees of freedom (Bell and McCaffrey 2002,
+Survey Methodology 28, 169-181; Imbens and Kolesar 2016, Rev. Econ. Stat. 98, 701-712). With equal
+clusters that is the usual error with G / (G - 1) and G - 1 degrees of freedom, and with every
+sample a cluster of its own the ordinary standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan, sqrt
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.shapes import Float, Int
+
+ROUNDING = 1e-10  # of what is summed up, below which a sum is 0
+SHIFT = 1e-3  # of the values themselves, whose rounding their differences from the mean keep
+
+
+def standard_error(
+    values: Float[Tensor, " samples"], clusters: Int[Tensor, " samples"]
+) -> tuple[float, float]:
+    """Cluster-robust standard error of the mean (CR2), and its degrees of freedom.
+
+    Args:
+        values: one number a sample.
+        clusters: the cluster of each sample, numbered from 0; samples of different clusters are
+            independent.
+
+    Returns:
+        ``(nan, 0.0)`` for fewer than two clusters; an error of 0 where all clusters are alike, up
+        to rounding.
+
+    Example:
+        >>> standard_error(torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([0, 0, 1, 1]))
+        (1.0..., 1.0)
+    """
+    groups = int(clusters.max()) + 1 if clusters.numel() else 0
+    if groups < 2:
+        return nan, 0.0
+    variance = mean_variances(values[:, None], clusters, groups=groups)
+    return sqrt(float(variance)), freedom_of(torch.bincount(clusters).double() / clusters.numel())
+
+
+def mean_variances(
+    values: Float[Tensor, "samples columns"], clusters: Int[Tensor, " samples"], *, groups: int
+) -> Float[Tensor, " columns"]:
+    """Cluster-robust variance (CR2) of each column's mean; nan for fewer than two clusters.
+
+    Args:
+        values: some numbers a sample.
+        clusters: the cluster of each sample, numbered from 0.
+        groups: number of clusters.
+
+    Example:
+        >>> mean_variances(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]), groups=2)
+        tensor([1.], dtype=torch.float64)
+    """
+    samples, columns = values.shape
+    if groups < 2:
+        return torch.full((columns,), nan, dtype=torch.float64, device=values.device)
+    whole = values.double()
+    centred = whole - whole.mean(0)
+    # what a sum is rounded by follows what is summed up
+    scale = centred.abs() + SHIFT * whole.abs()
+    stacked = torch.cat([centred, scale, torch.ones_like(whole[:, :1])], 1)
+    empty = torch.zeros((groups, stacked.shape[1]), dtype=torch.float64, device=values.device)
+    totals = empty.index_add_(0, clusters, stacked)
+    sums, scales, sizes = totals[:, :columns], totals[:, columns:-1], totals[:, -1:]
+    sums = torch.where(sums.abs() <= ROUNDING * scales, 0.0, sums)
+    # of a cluster's residuals that much is left, after the mean took its part
+    variances: Tensor = (sums**2 / (1 - sizes / samples)).sum(0) / samples**2
+    return variances
+
+
+def freedom_of(shares: Float[Tensor, " clusters"]) -> float:
+    """Satterthwaite's degrees of freedom of CR2, for clusters that hold these shares of all.
+
+    Example:
+        >>> round(freedom_of(torch.full((10,), 0.1, dtype=torch.float64)), 6)
+        9.0
+        >>> round(freedom_of(torch.tensor([0.91] + [0.01] * 9, dtype=torch.float64)), 2)
+        1.18
+    """
+    shares = shares.double()
+    taken = shares**2 / (1 - shares)
+    off_diagonal = taken.sum() ** 2 - (taken**2).sum()
+    return float(1 / ((shares**2).sum() + off_diagonal))
+
+
+def effective_clusters(sizes: Sequence[int]) -> float:
+    """Kish's number of equal clusters that tell as much: (sum of n)^2 / sum of n^2.
+
+    Example:
+        >>> effective_clusters([100] * 12)
+        12.0
+        >>> round(effective_clusters([10_042, *[200] * 9]), 2)
+        1.39
+    """
+    return sum(sizes) ** 2 / sum(size**2 for size in sizes)
