@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import sys
 
-import typer
-
 from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     compare,
     gate,
@@ -21,7 +19,9 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     tasks,
 )
 from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.output import say
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.report.printable import visible_lines
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
     try:
         app()
     except FlipsError as error:
-        typer.echo(f"error: {error}", err=True)
+        for line in visible_lines(f"error: {error}"):
+            say(line, error=True)
         sys.exit(2)
     finally:
         # the last collection of all that torch made takes a tenth of a comparison's time

@@ -2,13 +2,79 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
+from typer.core import TyperGroup
+
+from lm_eval_flips import __version__
+from lm_eval_flips.cli.options import NoColorOption
+
+# in the order of work
+VERBS = ("run", "compare", "report", "gate", "leaderboard", "plan", "tasks", "eval")
+
+WAYS_IN = """\
+Which answers did compression change? Three ways in:
+
+  Two runs of lm_eval that you have, made with --log_samples:
+    lm-eval-flips compare runs/baseline runs/int4
+
+  The harness's own command, against a baseline's run:
+    lm_eval run --include_path "$(lm-eval-flips tasks)" --tasks flips_mmlu \\
+      --metadata baseline=runs/baseline --model hf --model_args pretrained=COMPRESSED
+
+  One command that evaluates and compares:
+    lm-eval-flips run --baseline pretrained=BASELINE --compressed pretrained=COMPRESSED \\
+      --tasks mmlu --output_path runs
+
+lm-eval-flips --help lists the verbs, lm-eval-flips VERB --help what each takes."""
+
+
+class Verbs(TyperGroup):
+    """The verbs in the order of work; the command alone says the ways in.
+
+    ``ctx`` is click's context, which Typer brings under names that change from version to version.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order in which --help shows them."""
+        return sorted(super().list_commands(ctx), key=VERBS.index)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; without any there is something to say."""
+        if not args:
+            typer.echo(WAYS_IN)
+            raise typer.Exit
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+    cls=Verbs,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Which answers did compression change? Flips and KL-divergence of paired lm_eval runs.",
     epilog="[bold]Example:[/bold] lm-eval-flips compare runs/baseline runs/int8 runs/int4",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lm-eval-flips {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_any_verb(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            callback=_version,
+            expose_value=False,
+            is_eager=True,
+        ),
+    ] = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Which answers did compression change? Flips and KL-divergence of paired lm_eval runs."""

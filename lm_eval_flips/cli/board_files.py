@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_eval_flips.cli.output import write, writing
+from lm_eval_flips.cli.output import Outputs
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.writing import replacing, write_whole
 
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.board import Board
@@ -28,20 +29,23 @@ class Files(NamedTuple):
         return [file for file in self if file is not None]
 
 
-def refuse(files: Files, *, overwrite: bool) -> None:
-    """Refuse what could not be written in the end, and files that are no earlier board."""
+def board_outputs(files: Files, *, overwrite: bool) -> Outputs:
+    """The outputs; refuses what could not be written in the end, and what is no earlier board."""
     if not files.given:
         raise FlipsError("nothing to write; give --output, --csv, --parquet or --markdown")
     if files.output is not None:
         from lm_eval_flips.report.page.bundles import refuse_missing
 
         refuse_missing(("itables", "jinja2"))
+    named = {f"--{name}": file for name, file in files._asdict().items()}
+    outputs = Outputs(named, overwrite=True)
     for file in files.given:
-        if file.exists() and not overwrite and not _own(file):
+        if file.is_file() and not overwrite and not _own(file):
             raise FlipsError(
                 f"'{file}' exists and is no board of this command; name another file, or replace "
                 "it with --overwrite"
             )
+    return outputs
 
 
 def write_board(board: Board, files: Files) -> None:
@@ -49,27 +53,30 @@ def write_board(board: Board, files: Files) -> None:
     from lm_eval_flips.report.files.leaderboard_table import to_csv, to_parquet_table
 
     if files.csv is not None:
-        write(files.csv, to_csv(board))
+        write_whole(files.csv, to_csv(board))
     if files.parquet is not None:
         import pyarrow.parquet
 
-        with writing(files.parquet):
-            pyarrow.parquet.write_table(to_parquet_table(board), files.parquet)
+        with replacing(files.parquet) as beside:
+            pyarrow.parquet.write_table(to_parquet_table(board), beside)
     if files.markdown is not None:
         from lm_eval_flips.report.files.leaderboard_markdown import to_markdown
 
-        write(files.markdown, to_markdown(board).encode())
+        write_whole(files.markdown, to_markdown(board).encode())
     if files.output is not None:
         from lm_eval_flips.report.board.page import to_html
 
-        write(files.output, to_html(board).encode())
+        write_whole(files.output, to_html(board).encode())
 
 
 def _own(file: Path) -> bool:
     """Whether a file is a board that this command wrote: each kind says so in its own way."""
     from lm_eval_flips.leaderboard import CSV_BEGINS, MADE_BY, MARKDOWN_BEGINS
 
-    content = file.read_bytes() if file.is_file() else b""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise FlipsError(f"'{file}' cannot be read: {error.strerror}") from None
     if content.startswith(b"PAR1"):
         return MADE_BY in content[-FOOT:]
     page = b'content="' + MADE_BY + b'"' in content[:HEAD] and content.startswith(

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import (
-    ClusterOption,
-    IdenticalOption,
-    JudgeBy,
-    MetricOption,
-    OnNan,
-    OnNanOption,
+    Asked,
+    NoColorOption,
     OverwriteOption,
     PlanOption,
-    TasksOption,
+    takes_options,
 )
-from lm_eval_flips.cli.output import refuse_existing, write, writing
+from lm_eval_flips.cli.output import Outputs, say
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.writing import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lm_eval_flips.gate.gate import Gate
+
+
+class JudgeBy(str, Enum):
+    """What a threshold is held against."""
+
+    interval = "interval"
+    point = "point"
 
 
 @app.command(epilog="[bold]Example:[/bold] lm-eval-flips gate runs/base runs/int8 --max-flips 0.03")
+@takes_options()
 def gate(
     baseline: Annotated[Path, typer.Argument(help="The baseline's run.")],
     compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
+    asked: Asked,
     max_flips: Annotated[float | None, typer.Option(help="Largest share of flips.")] = None,
     max_all_flips: Annotated[
         float | None, typer.Option(help="Largest share of flips and changed wrong answers.")
@@ -40,9 +55,6 @@ def gate(
         float | None, typer.Option(help="Largest mean KL over the vocabulary, in nats.")
     ] = None,
     max_loss: Annotated[float | None, typer.Option(help="Largest drop of the score.")] = None,
-    equivalence_margin: Annotated[
-        float | None, typer.Option(help="Largest change of the score in either direction.")
-    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with thresholds, also of single tasks.")
     ] = None,
@@ -50,22 +62,18 @@ def gate(
         JudgeBy | None,
         typer.Option("--judge", help="Hold thresholds against the 95 % interval or the point."),
     ] = None,
-    metric: MetricOption = None,
-    tasks: TasksOption = "*",
-    cluster: ClusterOption = None,
     plan: PlanOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")
     ] = None,
-    on_nan: OnNanOption = OnNan.error,
-    allow_identical: IdenticalOption = False,
     overwrite: OverwriteOption = False,
+    no_color: NoColorOption = False,
 ) -> None:
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
-    for file in (json_file, junit):
-        refuse_existing(file, overwrite=overwrite)
+    files = {"--json": json_file, "--junit": junit, "--markdown": markdown}
+    outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
     from lm_eval_flips.gate import gate as gating
 
     thresholds = gating.Thresholds(
@@ -75,36 +83,41 @@ def gate(
         max_choice_kl=max_choice_kl,
         max_token_kl=max_token_kl,
         max_loss=max_loss,
-        equivalence_margin=equivalence_margin,
+        equivalence_margin=asked.equivalence_margin,
     )
     read = gating.GateConfig() if config is None else gating.load_gate(config)
-    asked = gating.with_thresholds(read, thresholds)
+    rules = gating.with_thresholds(read, thresholds)
     if judge_by is not None:
-        asked = gating.judged_by(asked, judge_by.value)
-    gating.refuse_no_rule(asked)
-    from lm_eval_flips.comparison.compare import compare as compare_runs
-    from lm_eval_flips.report.text import gate as report
-
-    result = compare_runs(
-        baseline,
-        *compressed,
-        metric=metric,
-        tasks=tasks,
-        on_nan=on_nan.value,
-        allow_identical=allow_identical,
-        equivalence_margin=gating.margin_of(asked),
-        cluster=cluster,
-        plan=plan,
-    )
-    gates = gating.judge(result, asked)
-    for line in report.gate_lines(gates):
-        typer.echo(line)
-    if json_file:
-        write(json_file, report.gate_json(gates))
-    if junit:
-        write(junit, report.gate_junit(gates))
-    if markdown:
-        with writing(markdown), markdown.open("a", encoding="utf-8") as summary:
-            summary.write(report.gate_markdown(gates))
+        rules = gating.judged_by(rules, judge_by.value)
+    gating.refuse_no_rule(rules)
+    runs = load_runs(baseline, compressed, asked.noise_floor)
+    outputs.refuse_inputs(runs.all, [plan, config])
+    with_margin = replace(asked, equivalence_margin=gating.margin_of(rules))
+    gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
+    _write(gates, json_file=json_file, junit=junit, markdown=markdown)
     codes = [found.exit_code for found in gates]
     raise typer.Exit(1 if 1 in codes else max(codes))
+
+
+def _write(
+    gates: Sequence[Gate], *, json_file: Path | None, junit: Path | None, markdown: Path | None
+) -> None:
+    from lm_eval_flips.report.text import gate as report
+
+    for line in report.gate_lines(gates):
+        say(line)
+    if json_file:
+        write_whole(json_file, report.gate_json(gates))
+    if junit:
+        write_whole(junit, report.gate_junit(gates))
+    if markdown:
+        summary = report.gate_markdown(gates).encode(errors="replace")
+        write_whole(markdown, _content(markdown) + summary)
+
+
+def _content(file: Path) -> bytes:
+    """What a file holds that something is put at the end of."""
+    try:
+        return file.read_bytes() if file.is_file() else b""
+    except OSError as error:
+        raise FlipsError(f"'{file}' cannot be read: {error.strerror}") from None

@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
-from lm_eval_flips.cli.board_files import Files, refuse, write_board
-from lm_eval_flips.cli.options import (
-    ClusterOption,
-    IdenticalOption,
-    MarginOption,
-    MetricOption,
-    OnMismatch,
-    OnNan,
-    OnNanOption,
-    OverwriteOption,
-    TasksOption,
-)
+from lm_eval_flips.cli.board_files import Files, board_outputs, write_board
+from lm_eval_flips.cli.options import Asked, NoColorOption, OverwriteOption, takes_options
+from lm_eval_flips.cli.output import Outputs, say
 from lm_eval_flips.cli.reader import LONG_READ
 from lm_eval_flips.errors import FlipsError
 
 if TYPE_CHECKING:
-    from lm_eval_flips.comparison.options import Options
     from lm_eval_flips.leaderboard.board import Board
     from lm_eval_flips.logs.runs import Run
 
@@ -36,73 +26,59 @@ if TYPE_CHECKING:
     epilog="[bold]Example:[/bold] lm-eval-flips leaderboard runs --baseline runs/baseline "
     "--output board.html"
 )
+@takes_options()
 def leaderboard(
     runs_folder: Annotated[Path, typer.Argument(help="A folder that holds the runs.")],
     baseline: Annotated[Path, typer.Option(help="The baseline's run.")],
+    asked: Asked,
     output: Annotated[Path | None, typer.Option(help="Write a page, one file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV: a row a model and task.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the same as Parquet.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table.")] = None,
-    equivalence_margin: MarginOption = None,
-    metric: MetricOption = None,
-    filter_: Annotated[
-        str | None, typer.Option("--filter", help="Only this filter, such as strict-match.")
-    ] = None,
-    tasks: TasksOption = "*",
-    cluster: ClusterOption = None,
-    on_mismatch: Annotated[
-        OnMismatch, typer.Option(help="Samples that differ: the run is left out, or they are.")
-    ] = OnMismatch.error,
-    on_nan: OnNanOption = OnNan.error,
-    allow_identical: IdenticalOption = False,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where runs are kept as computed; by default in RUNS_FOLDER."),
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every run.")] = False,
     overwrite: OverwriteOption = False,
+    no_color: NoColorOption = False,
 ) -> None:
     """Rank every compressed run of a folder; again with new runs, only those are computed.
 
     An earlier board of this command is replaced; any other file only with --overwrite.
     """
     files = Files(output=output, csv=csv, parquet=parquet, markdown=markdown)
-    refuse(files, overwrite=overwrite)
-    from lm_eval_flips.comparison.options import Options
+    outputs = board_outputs(files, overwrite=overwrite)
+    from lm_eval_flips.leaderboard.cache import FOLDER
 
-    asked = Options(
-        metric=metric,
-        filter=filter_,
-        tasks=tasks,
-        on_mismatch=on_mismatch.value,
-        on_nan=on_nan.value,
-        allow_identical=allow_identical,
-        equivalence_margin=equivalence_margin,
-        cluster=cluster,
-    )
-    board = _board(runs_folder, baseline, asked, cache=cache, no_cache=no_cache)
+    kept = None if no_cache else cache or runs_folder / FOLDER
+    board = _board(runs_folder, baseline, asked, cache=kept, outputs=outputs)
     if not board.runs:
         raise FlipsError("no run could be compared, so there is no board")
     write_board(board, files)
     for file in files.given:
-        typer.echo(file)
+        say(str(file))
 
 
 def _board(
-    folder: Path, baseline: Path, asked: Options, *, cache: Path | None, no_cache: bool
+    folder: Path, baseline: Path, asked: Asked, *, cache: Path | None, outputs: Outputs
 ) -> Board:
     """Find, compare and rank; says how many runs are on the board, and every one that is not."""
     # small tensors: torch's threads would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from lm_eval_flips.leaderboard.cache import FOLDER, Cache
+    from lm_eval_flips.comparison.options import Options
+    from lm_eval_flips.leaderboard.cache import Cache
     from lm_eval_flips.leaderboard.discovery import find_runs
     from lm_eval_flips.leaderboard.gathering import gather
     from lm_eval_flips.logs.runs import load_run
 
     base = load_run(baseline)
+    floor = None if asked.noise_floor is None else load_run(asked.noise_floor)
     found, left_out = find_runs(folder, base)
     runs = [own.run for own in found]
-    kept = Cache(None if no_cache else cache or folder / FOLDER, base, asked)
+    outputs.refuse_inputs([base, *runs, *([] if floor is None else [floor])])
+    options = Options(**asked.options(floor))
+    kept = Cache(cache, base, options)
     computed: list[Run] = []
     with _progress(len(runs)) as advance:
 
@@ -111,20 +87,20 @@ def _board(
             advance()
 
         workers = _workers(base, runs)
-        entries = gather(base, runs, asked, cache=kept, workers=workers, done=done)
+        entries = gather(base, runs, options, cache=kept, workers=workers, done=done)
     from lm_eval_flips.leaderboard.board import assemble
 
     board = assemble(base, found, entries, left_out)
     count = len(board.runs)
     groups = f" in {board.groups} group{'s' * (board.groups > 1)}" if board.groups else ""
-    typer.echo(
+    say(
         f"{count} compressed run{'s' * (count != 1)} against {board.baseline.model}{groups}; "
         f"{len(computed)} computed, {len(runs) - len(computed)} kept"
     )
     for own in board.left_out:
-        typer.echo(f"left out: {own.folder}: {own.reason}", err=True)
+        say(f"left out: {own.folder}: {own.reason}", error=True)
     if kept.problem is not None:
-        typer.echo(f"computed runs are not kept: {kept.problem}", err=True)
+        say(f"computed runs are not kept: {kept.problem}", error=True)
     return board
 
 

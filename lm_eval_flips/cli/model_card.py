@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lm_eval_flips.cli.output import write
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.writing import write_whole
 
 
 def renew(file: Path, block: str) -> None:
@@ -24,4 +24,4 @@ def renew(file: Path, block: str) -> None:
         renewed = with_block(text, block)
     except FlipsError as error:
         raise FlipsError(f"'{file}': {error}") from None
-    write(file, renewed.encode())
+    write_whole(file, renewed.encode(errors="replace"))

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
-from lm_eval_flips.cli.options import OverwriteOption, TasksOption
-from lm_eval_flips.cli.output import console, refuse_existing, write
+from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
+from lm_eval_flips.cli.output import Outputs, console, say
+from lm_eval_flips.writing import write_whole
 
 
 class Prior(str, Enum):
@@ -28,7 +29,7 @@ def plan(
     output: Annotated[
         Path, typer.Option(help="File for lm_eval's --samples; the plan is put beside it.")
     ],
-    tasks: TasksOption = "*",
+    tasks: Annotated[str, typer.Option(help="Glob of tasks, or a group, to plan.")] = "*",
     budget: Annotated[int | None, typer.Option(help="Draw this many documents in all.")] = None,
     half_width: Annotated[
         float | None,
@@ -43,6 +44,7 @@ def plan(
     ] = Prior.four,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     overwrite: OverwriteOption = False,
+    no_color: NoColorOption = False,
 ) -> None:
     """Choose documents that tell most of flips, for lm_eval --samples and compare --plan."""
     from lm_eval_flips.logs.runs import load_run
@@ -51,26 +53,28 @@ def plan(
     from lm_eval_flips.report.text.plan import next_commands, plan_lines, plan_table, plan_warnings
 
     samples, own = plan_files(output)
-    for file in (samples, own):
-        refuse_existing(file, overwrite=overwrite)
+    outputs = Outputs({"--output": samples, "the plan": own}, overwrite=overwrite)
     base = load_run(baseline)
+    tried = None if pilot is None else load_run(pilot)
+    outputs.refuse_inputs([base, *([] if tried is None else [tried])])
     made = make_plan(
         base,
         budget=budget,
         half_width=half_width,
         tasks=tasks,
-        pilot=None if pilot is None else load_run(pilot),
+        pilot=tried,
         prior=prior.value,
         seed=seed,
     )
     for file, content in zip((samples, own), plan_contents(made), strict=True):
-        write(file, content)
+        write_whole(file, content)
     screen = console()
     screen.print(plan_table(made), crop=False)
     for line in plan_lines(made):
-        typer.echo(line)
+        say(line)
     for line in plan_warnings(made, samples):
-        typer.echo(f"warning: {line}", err=True)
-    typer.echo(f"\nwritten: {samples} and {own}. Go on with:")
+        say(f"warning: {line}", error=True)
+    say("")
+    say(f"written: {samples} and {own}. Go on with:")
     for command in next_commands(made, base, samples, baseline):
-        typer.echo(f"  {command}")
+        say(f"  {command}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from lm_eval_flips.cli.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,6 @@ class PlotsAhead:
 
         files = write_plots(comparison, self._folder, overwrite=self._overwrite, sizes=sizes)
         if files:
-            typer.echo(f"wrote {len(files)} pictures to {self._folder}")
+            say(f"wrote {len(files)} pictures to {self._folder}")
         else:
-            typer.echo(f"no chart has data here: nothing was written to {self._folder}")
+            say(f"no chart has data here: nothing was written to {self._folder}")

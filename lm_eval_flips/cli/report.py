@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import (
-    ClusterOption,
-    IdenticalOption,
-    MarginOption,
-    MetricOption,
-    OnMismatch,
-    OnNan,
-    OnNanOption,
+    Asked,
+    NoColorOption,
     OverwriteOption,
     SizeOption,
-    TasksOption,
+    takes_options,
 )
-from lm_eval_flips.cli.output import refuse_existing
-from lm_eval_flips.cli.reader import reader
+from lm_eval_flips.cli.output import Outputs, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,18 +24,24 @@ if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
 
 
+def page_files(option: str, file: Path | None) -> dict[str, Path | None]:
+    """The page, and the file beside it for the changed samples that do not fit."""
+    if file is None:
+        return {}
+    return {option: file, f"{option} (its samples)": file.with_suffix(".parquet")}
+
+
 class PageAhead:
-    """A page whose file and libraries are seen to before the comparison, which takes longer.
+    """A page whose libraries are seen to before the comparison, which takes longer.
 
     Raises:
-        FlipsError: the file exists, or the extra [report] is not installed.
+        FlipsError: the extra [report] is not installed.
     """
 
-    def __init__(self, file: Path, *, overwrite: bool) -> None:
+    def __init__(self, file: Path) -> None:
         from lm_eval_flips.report.page.bundles import BundlesAhead
 
-        refuse_existing(file, overwrite=overwrite)
-        self._file, self._overwrite = file, overwrite
+        self._file = file
         self._libraries = BundlesAhead()
 
     def write(self, comparison: Comparison, *, sizes: Mapping[str, int] | None = None) -> None:
@@ -52,63 +53,37 @@ class PageAhead:
             self._file,
             sizes=sizes,
             libraries=self._libraries.get(),
-            overwrite=self._overwrite,
+            overwrite=True,  # what may not be replaced was refused before
         )
         for file in written:
-            typer.echo(f"wrote {file}")
+            say(f"wrote {file}")
 
 
 @app.command(
     epilog="[bold]Example:[/bold] lm-eval-flips report runs/base runs/int8 runs/int4 "
     "--output report.html"
 )
+@takes_options()
 def report(
     baseline: Annotated[Path, typer.Argument(help="The baseline's run.")],
     compressed: Annotated[list[Path], typer.Argument(help="One or more compressed runs.")],
+    asked: Asked,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The HTML file; it needs nothing else.")
     ] = Path("report.html"),
-    noise_floor: Annotated[Path | None, typer.Option(help="A second run of the baseline.")] = None,
-    equivalence_margin: MarginOption = None,
     size: SizeOption = None,
-    metric: MetricOption = None,
-    filter_: Annotated[
-        str | None, typer.Option("--filter", help="Only this filter, such as strict-match.")
-    ] = None,
-    tasks: TasksOption = "*",
-    cluster: ClusterOption = None,
-    on_mismatch: Annotated[
-        OnMismatch, typer.Option(help="Samples that differ: an error, or left out.")
-    ] = OnMismatch.error,
-    on_nan: OnNanOption = OnNan.error,
-    allow_identical: IdenticalOption = False,
     overwrite: OverwriteOption = False,
+    no_color: NoColorOption = False,
 ) -> None:
     """Write one HTML file to look at: numbers, charts, tasks, and every changed sample.
 
     Beyond 10,000 changed samples the rest is written to a Parquet file beside it.
     """
-    from lm_eval_flips.logs.runs import load_run
     from lm_eval_flips.report.given_sizes import parse_sizes
 
+    outputs = Outputs(page_files("--output", output), overwrite=overwrite)
     sizes = parse_sizes(size or ())
-    page = PageAhead(output, overwrite=overwrite)
-    runs = [load_run(path) for path in (baseline, *compressed)]
-    floor = None if noise_floor is None else load_run(noise_floor)
-    with reader([*runs, *([] if floor is None else [floor])], tasks) as read:
-        from lm_eval_flips.comparison.compare import compare as compare_runs
-
-        result = compare_runs(
-            *runs,
-            metric=metric,
-            filter=filter_,
-            tasks=tasks,
-            on_mismatch=on_mismatch.value,
-            on_nan=on_nan.value,
-            allow_identical=allow_identical,
-            noise_floor=floor,
-            equivalence_margin=equivalence_margin,
-            cluster=cluster,
-            read=read,
-        )
-    page.write(result, sizes=sizes)
+    page = PageAhead(output)
+    runs = load_runs(baseline, compressed, asked.noise_floor)
+    outputs.refuse_inputs(runs.all)
+    page.write(compared(runs, asked), sizes=sizes)

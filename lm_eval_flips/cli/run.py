@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lm_eval_flips.cli.app import app
-from lm_eval_flips.cli.options import (
-    MarginOption,
-    Positions,
-    ReportOption,
-)
-from lm_eval_flips.cli.output import console, write
-from lm_eval_flips.cli.report import PageAhead
+from lm_eval_flips.cli.comparing import compared, load_runs
+from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
+from lm_eval_flips.cli.output import Outputs, console, say
+from lm_eval_flips.cli.report import PageAhead, page_files
+from lm_eval_flips.writing import write_whole
+
+
+class Positions(str, Enum):
+    """Which scored positions a reference keeps."""
+
+    all = "all"
+    last = "last"
 
 
 @app.command(
@@ -34,8 +40,11 @@ def evaluate(context: typer.Context) -> None:
     epilog="[bold]Example:[/bold] lm-eval-flips run --baseline pretrained=B --compressed "
     "pretrained=Q --tasks mmlu --output_path runs --limit 100",
 )
+# the harness has its own --tasks and --device, and a second run of the baseline is made here
+@takes_options(without=("tasks", "device", "noise_floor"))
 def run(
     context: typer.Context,
+    asked: Asked,
     baseline: Annotated[
         str, typer.Option(help="Model arguments of the baseline, or a folder with its run.")
     ],
@@ -62,7 +71,6 @@ def run(
             "--noise-floor", help="Evaluate the baseline twice, to tell what noise moves."
         ),
     ] = False,
-    equivalence_margin: MarginOption = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
@@ -71,6 +79,7 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace runs of other settings.")
     ] = False,
+    no_color: NoColorOption = False,
 ) -> None:
     """Evaluate a baseline and its compressed models, and compare them.
 
@@ -79,6 +88,8 @@ def run(
     from lm_eval_flips.evaluation.running import run_all
     from lm_eval_flips.evaluation.schedule import Recording, schedule_runs
 
+    json_file = json_file or output_path / "comparison.json"
+    outputs = Outputs({"--json": json_file, **page_files("--report", report)}, overwrite=True)
     if report is not None:
         from lm_eval_flips.report.page.bundles import refuse_missing
 
@@ -93,21 +104,18 @@ def run(
         noise_floor=noise_floor,
         arguments=context.args,
     )
+    outputs.refuse_inputs(folders=[one.folder for one in schedule.runs])
     if schedule.note:
-        typer.echo(schedule.note)
+        say(schedule.note)
     for line in run_all(schedule, overwrite=overwrite):
-        typer.echo(line)
-    from lm_eval_flips.comparison.compare import compare as compare_runs
+        say(line)
+    floor = None if schedule.noise_floor is None else schedule.noise_floor.folder
+    runs = load_runs(schedule.baseline.folder, [one.folder for one in schedule.compressed], floor)
+    result = compared(runs, asked)
     from lm_eval_flips.report.files.document import to_json
     from lm_eval_flips.report.text.table import tables
 
-    result = compare_runs(
-        schedule.baseline.folder,
-        *(one.folder for one in schedule.compressed),
-        noise_floor=None if schedule.noise_floor is None else schedule.noise_floor.folder,
-        equivalence_margin=equivalence_margin,
-    )
     console().print(tables(result), crop=False)
-    write(json_file or output_path / "comparison.json", to_json(result))
+    write_whole(json_file, to_json(result))
     if report is not None:
-        PageAhead(report, overwrite=True).write(result)
+        PageAhead(report).write(result)

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from lm_eval_flips.cli.app import app
-from lm_eval_flips.cli.options import (
-    OverwriteOption,
-)
-from lm_eval_flips.cli.output import refuse_existing, write
+from lm_eval_flips.cli.options import OverwriteOption
+from lm_eval_flips.cli.output import Outputs, say
+from lm_eval_flips.writing import write_whole
 
 tasks_app = typer.Typer(
     add_completion=False,
@@ -30,7 +29,7 @@ def tasks(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from lm_eval_flips.harness.task_folder import task_folder
 
-        typer.echo(task_folder())
+        say(str(task_folder()))
 
 
 @tasks_app.command(
@@ -52,8 +51,11 @@ def make(
     """Write a flips_NAME group for any task, group, tag or glob of the catalogue."""
     from lm_eval_flips.harness.catalogue import group_files
 
-    for name, content in group_files(names, include_path=include_path).items():
-        file = output / f"{name}.yaml"
-        refuse_existing(file, overwrite=overwrite)
-        write(file, content.encode())
-        typer.echo(file)
+    contents = {
+        output / f"{name}.yaml": content
+        for name, content in group_files(names, include_path=include_path).items()
+    }
+    Outputs({file.name: file for file in contents}, overwrite=overwrite)
+    for file, content in contents.items():
+        write_whole(file, content.encode())
+        say(str(file))

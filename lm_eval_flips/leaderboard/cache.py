@@ -9,9 +9,6 @@ replaced; nothing that is read is executed or unpickled.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +16,9 @@ import msgspec
 
 import lm_eval_flips
 from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import Run, load_run
+from lm_eval_flips.writing import write_whole
 
 FOLDER = ".lm-eval-flips-cache"
 FORMAT = 1
@@ -66,10 +65,9 @@ class Cache:
             return
         content = key + entry
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(self._file(run), hashlib.sha256(content).digest() + content)
-        except OSError as error:
-            self.problem = f"'{self._folder}' cannot be written: {error.strerror or error}"
+            write_whole(self._file(run), hashlib.sha256(content).digest() + content)
+        except FlipsError as error:
+            self.problem = str(error)
 
     def key(self, run: Run) -> bytes:
         """A hash of everything that a run's entry depends on."""
@@ -113,16 +111,3 @@ def _own_files() -> list[File]:
 def _stamp(path: Path) -> File:
     found = path.stat()
     return path.name, found.st_size, found.st_mtime_ns
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.replace(name, file)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(name)
-        raise

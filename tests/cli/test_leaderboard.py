@@ -120,7 +120,7 @@ def test_what_is_left_out_is_said_and_stops_nothing(call: Called, tmp_path: Path
         ([], "nothing to write; give --output, --csv, --parquet or --markdown"),
         (["--csv", "{out}", "--tasks", "mmlu"], "matches 'mmlu'; it holds arc, law, maths"),
         (["--csv", "{out}", "--metric", "bleu"], "no run could be compared"),
-        (["--csv", "{out}", "--equivalence-margin", "2"], "no run could be compared"),
+        (["--csv", "{out}", "--equivalence-margin", "2"], "margin 2.0 is no change of a score"),
         (["--csv", "{taken}/b.csv"], "cannot be written"),
     ],
 )

@@ -54,11 +54,10 @@ from lm_eval_flips.leaderboard import MADE_BY
 from lm_eval_flips.leaderboard.board import Board, Placed
 from lm_eval_flips.leaderboard.line import Line
 from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.report.printable import csv_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 BEFORE = ("baseline_model", "baseline_path", "model", "path", "run", "scheme", "date")
 AFTER = {
@@ -129,7 +128,9 @@ def to_csv(board: Board) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns())
     for row in rows(board):
-        writer.writerow([_harmless(value) for value in row.values()])
+        writer.writerow(
+            csv_cell(value) if isinstance(value, str) else value for value in row.values()
+        )
     return text.getvalue().encode("utf-8", errors="replace")
 
 
@@ -178,10 +179,3 @@ def _ranked(board: Board, run: Placed) -> dict[str, Any]:
 
 def _defined(value: Any) -> Any:
     return None if isinstance(value, float) and isnan(value) else value
-
-
-def _harmless(value: Any) -> Any:
-    """A cell that no spreadsheet runs: the names of models are other people's text."""
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return value

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.writing import write_whole
 
 NEEDED = "charts need altair and vl-convert: pip install 'lm-eval-flips[report]'"
 PNG_SCALE = 2.0  # pixels a point, sharp enough for print
@@ -67,13 +68,7 @@ def write_plots(
     for slug, chart in charts_of(comparison, sizes=sizes).items():
         spec = chart.file_spec()
         svg, png = folder / f"{slug}.svg", folder / f"{slug}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            svg.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
-            png.write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
-        except OSError as error:
-            raise FlipsError(
-                f"'{folder}' cannot be written: {error.strerror or error}; name another folder"
-            ) from None
+        write_whole(svg, vl_convert.vegalite_to_svg(spec).encode())
+        write_whole(png, vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
         files += [svg, png]
     return files

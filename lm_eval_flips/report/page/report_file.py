@@ -10,6 +10,7 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.report.changed.changed import Found
 from lm_eval_flips.report.page.bundles import Bundles, refuse_missing
 from lm_eval_flips.report.page.sample_browser import MOST
+from lm_eval_flips.writing import replacing, write_whole
 
 
 def write_report(
@@ -52,14 +53,11 @@ def write_report(
     for own in written:
         if own.exists() and not overwrite:
             raise FlipsError(f"'{own}' exists; name another file, or replace it with --overwrite")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # half a surrogate pair, which a log can hold and a file cannot, becomes "?"
-        file.write_text(made.html, encoding="utf-8", errors="replace")
-        if made.beyond:
-            _write_all(comparison, made.beyond, beside)
-    except OSError as error:
-        raise FlipsError(f"'{file}' cannot be written: {error.strerror or error}") from None
+    # half a surrogate pair, which a log can hold and a file cannot, becomes "?"
+    write_whole(file, made.html.encode(errors="replace"))
+    if made.beyond:
+        with replacing(beside) as new:
+            _write_all(comparison, made.beyond, new)
     return written
 
 

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import msgspec
 
 from lm_eval_flips.gate.gate import Gate, Ruling
+from lm_eval_flips.report.files.markdown import cell
+from lm_eval_flips.report.printable import visible
 
 MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "❔ cannot be judged"}
 
@@ -53,10 +55,12 @@ def gate_junit(gates: Sequence[Gate]) -> bytes:
             "failures": sum(ruling.outcome == "fail" for ruling in gate.rulings),
             "errors": sum(ruling.outcome == "undecided" for ruling in gate.rulings),
         }
-        suite = ElementTree.SubElement(root, "testsuite", name=_model(gate))
+        suite = ElementTree.SubElement(root, "testsuite", name=visible(_model(gate)))
         suite.attrib.update({name: str(count) for name, count in counts.items()})
         for ruling in gate.rulings:
-            case = ElementTree.SubElement(suite, "testcase", classname=ruling.row, name=ruling.rule)
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=visible(ruling.row), name=ruling.rule
+            )
             if ruling.outcome != "pass":
                 kind = "failure" if ruling.outcome == "fail" else "error"
                 message = f"{_measured(ruling)}, {_limit(ruling)}: {ruling.reason}"
@@ -71,12 +75,12 @@ def gate_markdown(gates: Sequence[Gate]) -> str:
     parts = []
     for gate in gates:
         rows = "".join(
-            f"| {MARKS[ruling.outcome]} | {_cell(_name(ruling))} | {_measured(ruling)} | "
+            f"| {MARKS[ruling.outcome]} | {cell(_name(ruling))} | {_measured(ruling)} | "
             f"{_limit(ruling)} |\n"
             for ruling in gate.rulings
         )
         parts.append(
-            f"### {MARKS[gate.outcome]}: {_cell(_model(gate))}\n\n"
+            f"### {MARKS[gate.outcome]}: {cell(_model(gate))}\n\n"
             f"| outcome | rule | measured | threshold |\n|---|---|---|---|\n{rows}"
         )
     return "\n".join(parts)
@@ -89,10 +93,6 @@ def _name(ruling: Ruling) -> str:
 def _model(gate: Gate) -> str:
     name = gate.model.rstrip("/")
     return name.rsplit("/", 1)[-1] if name.startswith("/") else name
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _measured(ruling: Ruling) -> str:

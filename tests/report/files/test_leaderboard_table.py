@@ -94,7 +94,7 @@ def test_a_name_is_no_formula(tmp_path: Path, name: str) -> None:
     write_one(tmp_path, "int4", 3.0, model=name)
     board = board_of(tmp_path)
     row = read(to_csv(board))[-1]
-    assert row["model"] == f"'{name}"
+    assert row["model"] == f"'{name}".replace("\t", "\\t")
     assert row["score_change"].startswith("-")
     assert to_parquet_table(board)["model"][0].as_py() == name
 

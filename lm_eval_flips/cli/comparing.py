@@ -1,0 +1,62 @@
+"""Runs and options -> Comparison, for every verb that compares; long files are read ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_eval_flips.cli.options import Asked
+from lm_eval_flips.cli.reader import reader
+
+if TYPE_CHECKING:
+    from lm_eval_flips.comparison.result import Comparison
+    from lm_eval_flips.logs.runs import Run
+
+
+class Runs(NamedTuple):
+    """The runs of a comparison; only their results are read yet."""
+
+    baseline: Run
+    compressed: tuple[Run, ...]
+    noise_floor: Run | None
+
+    @property
+    def all(self) -> list[Run]:
+        """Every run, the baseline first."""
+        floor = () if self.noise_floor is None else (self.noise_floor,)
+        return [self.baseline, *self.compressed, *floor]
+
+
+def load_runs(baseline: Path, compressed: Sequence[Path], noise_floor: Path | None) -> Runs:
+    """Find the runs.
+
+    Raises:
+        FlipsError: as ``load_run``.
+    """
+    from lm_eval_flips.logs.runs import load_run
+
+    return Runs(
+        baseline=load_run(baseline),
+        compressed=tuple(map(load_run, compressed)),
+        noise_floor=None if noise_floor is None else load_run(noise_floor),
+    )
+
+
+def compared(runs: Runs, asked: Asked, *, plan: Path | None = None) -> Comparison:
+    """Compare them.
+
+    Raises:
+        FlipsError: as ``compare``.
+    """
+    with reader(runs.all, asked.tasks) as read:
+        # only now, while the files are being read: this import takes as long as reading them
+        from lm_eval_flips.comparison.compare import compare
+
+        return compare(
+            runs.baseline,
+            *runs.compressed,
+            plan=plan,
+            read=read,
+            **asked.options(runs.noise_floor),
+        )
