@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lm_eval_flips.logs.columns import PERPLEXITIES
+from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric, as_compared
 

@@ -51,7 +51,7 @@ def read_samples(
             if name not in columns:
                 columns[name] = Columns(task, name)
             records = list(alike)
-            columns[name].add(records, line=number)
+            columns[name].add(records, lines=range(number, number + len(records)))
             number += len(records)
     if not columns:
         raise FlipsError(f"'{task.path}' is empty; rerun lm_eval with --log_samples")

@@ -46,6 +46,15 @@ SETTINGS = (
     "system_instruction_sha",
     "fewshot_as_multiturn",
 )
+# The harness's aggregation of its own metrics (lm_eval 0.4.13, api/metrics.py).
+AGGREGATIONS = {
+    **dict.fromkeys(("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"), "mean"),
+    **dict.fromkeys(("word_perplexity", "byte_perplexity"), "weighted_perplexity"),
+    **{name: name for name in ("bits_per_byte", "perplexity", "f1", "bleu", "chrf", "ter")},
+    **{name: name for name in ("chrf++", "brier_score", "bypass")},
+    "mcc": "matthews_corrcoef",
+}
+KNOWN_AGGREGATIONS = frozenset({*AGGREGATIONS.values(), "mean", "nanmean", "median"})
 # Model arguments that say which model it is, not how it is scored.
 IDENTITY_ARGS = frozenset(
     {
@@ -79,6 +88,9 @@ class Results(msgspec.Struct, gc=False):
 class TaskLog:
     """One task of a run: its samples file and how the harness scored it.
 
+    ``aggregations`` are the configuration's, by metric: a name, or a function's source.
+    ``higher_is_better`` holds the metrics of which that is known. ``scores`` are the results',
+    under "metric,filter" as the harness writes them.
     ``keep_requests``: each request's key is wanted, to find its distances.
     """
 
@@ -92,7 +104,22 @@ class TaskLog:
     expected: int | None
     lower_is_better: frozenset[str]
     aggregations: Mapping[str, str]
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     keep_requests: bool = False
+
+    def aggregation(self, metric: str) -> str | None:
+        """Name of what makes a score of the metric's values: "mean", "nanmean", "f1" ….
+
+        None where the harness does not name it: a function of the task's own, or a metric that
+        neither the task's configuration nor the harness's registry knows.
+        """
+        given = self.aggregations.get(metric) or AGGREGATIONS.get(metric)
+        return given if given in KNOWN_AGGREGATIONS else None
+
+    def score(self, metric: str, filter: str) -> float | None:  # noqa: A002  (the harness's word)
+        """The score that the results name under a filter; None where they name none."""
+        return self.scores.get(f"{metric},{filter}")
 
 
 @dataclass(frozen=True)
@@ -222,6 +249,12 @@ class Run:
             expected=self.results.results.get(name, {}).get("sample_len"),
             lower_is_better=frozenset(m for m, up in better.items() if up is False),
             aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
+            higher_is_better={m: up for m, up in better.items() if isinstance(up, bool)},
+            scores={
+                key: float(score)
+                for key, score in self.results.results.get(name, {}).items()
+                if "," in key and isinstance(score, (int, float))
+            },
             keep_requests=self.distances is not None,
         )
 

@@ -4,16 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.runs import TaskLog
 
 HASHES = ("document", "target", "prompt", "arguments")
 # Settings of generation by which an answer is drawn at random, or is not.
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "seed")
+
+ValuesKind = Literal["pair", "list", "label and list", "text", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """What a metric logs for each sample where that is no number, row by row as ``Samples``.
+
+    ``kind``: "pair" two numbers in every sample (mcc and f1: right and given answer), "list" any
+    number of them, "label and list" a number and a list (brier_score: the right answer, then each
+    choice's probability), "text" texts (bleu, chrf: what should have been said, and what was),
+    "other" what is none of these or not always the same.
+    ``numbers`` are those of each sample, ``[n, most]``, nan beyond its own ``counts``; a list's
+    numbers in order, True as 1. ``digests`` tell equal values from others, ``[n, 2]``, 0 where a
+    sample lacks the metric.
+    """
+
+    kind: ValuesKind
+    numbers: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+
+    def only(self, rows: NDArray[np.int64]) -> Values:
+        """The values of these rows."""
+        return replace(
+            self, numbers=self.numbers[rows], counts=self.counts[rows], digests=self.digests[rows]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +59,12 @@ class Samples:
     the model wrote, ``response_length`` its longest text in characters, 0 where nothing is written.
     ``sampling`` are the logged settings of generation by which answers are drawn.
     ``request_keys`` are the requests' keys, ``[n, choices, 2]``, None unless the task wants them.
-    Metric values are nan where a sample lacks the metric, units nan where the value has none.
+    ``metrics`` are those whose values are numbers: nan where a sample lacks the metric or logs
+    nan, which ``logged`` tells apart; infinite and out-of-range ones are kept as they are. Units
+    are nan where the value has none. ``values`` are the metrics that log something else.
+    ``unusable`` says by doc_id why a sample's log-likelihoods cannot be used. ``opaque`` are
+    metrics that were written over the sample's own fields. ``faults`` are what the samples
+    contradict in the run's own results.
     """
 
     task: TaskLog
@@ -54,11 +87,22 @@ class Samples:
     request_keys: NDArray[np.uint64] | None
     metrics: Mapping[str, NDArray[np.float64]]
     units: Mapping[str, NDArray[np.float64]]
+    logged: Mapping[str, NDArray[np.bool_]]
+    values: Mapping[str, Values]
     unusable: Mapping[int, str]
     opaque: frozenset[str]
+    faults: tuple[RunFault, ...] = ()
 
     def __len__(self) -> int:
         return len(self.doc_id)
+
+    def nan_metrics(self) -> dict[int, str]:
+        """Samples for which a metric was logged as nan, by doc_id: which one."""
+        named: dict[int, str] = {}
+        for name, values in self.metrics.items():
+            for doc in self.doc_id[np.isnan(values) & self.logged[name]].tolist():
+                named.setdefault(doc, f"{name} is nan")
+        return named
 
     def only(self, doc_ids: NDArray[np.int64]) -> Samples:
         """The samples of these documents."""
@@ -85,6 +129,8 @@ class Samples:
             request_keys=None if self.request_keys is None else self.request_keys[rows],
             metrics=pick(self.metrics),
             units=pick(self.units),
+            logged=pick(self.logged),
+            values={name: values.only(rows) for name, values in self.values.items()},
             unusable={
                 doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())
             },

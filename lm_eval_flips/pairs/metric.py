@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.logs.columns import PERPLEXITIES
+from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.measures.direction import signed_margin
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin

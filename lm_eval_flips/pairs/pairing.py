@@ -219,7 +219,7 @@ def _unusable(
     gone = {doc for docs in paired_elsewhere.values() for doc in docs}
     reasons: dict[str, list[int]] = {}
     for side, samples in (("baseline", baseline), ("compressed run", compressed)):
-        for doc, reason in sorted(samples.unusable.items()):
+        for doc, reason in sorted({**samples.unusable, **samples.nan_metrics()}.items()):
             if doc not in gone:
                 gone.add(doc)
                 reasons.setdefault(f"{reason} in the {side}", []).append(doc)

@@ -72,10 +72,11 @@ def populations(base: Run, tasks: str = "*") -> tuple[list[Population], list[str
 
 
 def _refuse_unusable(samples: Samples) -> None:
-    if samples.unusable:
-        doc, why = next(iter(samples.unusable.items()))
+    unusable = {**samples.unusable, **samples.nan_metrics()}
+    if unusable:
+        doc, why = next(iter(unusable.items()))
         raise FlipsError(
-            f"task '{samples.task.name}': {why} in {len(samples.unusable)} of the baseline's "
+            f"task '{samples.task.name}': {why} in {len(unusable)} of the baseline's "
             f"samples (doc {doc}); rerun it in a wider dtype, or plan other tasks with --tasks"
         )
 

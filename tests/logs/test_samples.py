@@ -158,14 +158,15 @@ def test_samples_with_unusable_numbers_are_named(
     assert read_samples(task)["none"].unusable == {5: reason}
 
 
-def test_a_nan_metric_makes_a_sample_unusable(tmp_path: Path) -> None:
+def test_a_nan_metric_is_named_and_told_from_one_that_was_not_logged(tmp_path: Path) -> None:
     """Written by Python as NaN, which is not JSON; the line and the ones after it are still read."""
     records = [logs.choice(i, [-1.0, -2.0]) for i in range(3)]
     records[1]["acc"] = nan
     task = _task(tmp_path, records)
     assert '"acc": NaN' in task.path.read_text()
     found = read_samples(task)["none"]
-    assert found.unusable == {1: "acc is nan"}
+    assert found.nan_metrics() == {1: "acc is nan"}
+    assert not found.unusable
     assert found.metrics["acc"][[0, 2]].tolist() == [1.0, 1.0]
     assert found.metrics["acc_norm"].tolist() == [1.0, 1.0, 1.0]
 
@@ -194,29 +195,88 @@ def test_metrics_are_read_as_numbers_however_they_were_logged(
     tmp_path: Path, logged: list[Any], numbers: list[float]
 ) -> None:
     """The numpy's and torch's scalars end up as strings in some versions."""
-    records = [logs.choice(i, [-1.0, -2.0], acc=value) for i, value in enumerate(logged)]
-    assert _read(tmp_path, records).metrics["acc"].tolist() == numbers
+    records = [
+        logs.choice(i, [-1.0, -2.0], metrics=("graded",), graded=value)
+        for i, value in enumerate(logged)
+    ]
+    assert _read(tmp_path, records).metrics["graded"].tolist() == numbers
 
 
 @pytest.mark.parametrize(
-    "logged",
+    ("logged", "kind", "numbers"),
     [
-        "(0, array([0.2, 0.8]))",
-        "tensor([1., 2.])",
-        [0, [0.2, 0.8]],
-        {"precision": 1.0},
-        None,
-        "__import__('os').getcwd()",
+        ([[0, 1], [1, 1]], "pair", [[0, 1], [1, 1]]),
+        ([[True, False, True], [False]], "list", [[1, 0, 1], [0, nan, nan]]),
+        ([[], [0.5]], "list", [[nan], [0.5]]),
+        ([[1, [0.2, 0.8]], [0, [0.5, 0.25]]], "label and list", [[1, 0.2, 0.8], [0, 0.5, 0.25]]),
+        (
+            [[1, "[0.2 0.8]"], [0, "[1.5e-03 -inf]"]],
+            "label and list",
+            [[1, 0.2, 0.8], [0, 0.0015, -inf]],
+        ),
+        ([["a b", "a c"], ["1", "2"]], "text", [[], []]),
+        (["(0, array([0.2, 0.8]))", "tensor([1., 2.])"], "text", [[], []]),
+        ([{"precision": 1.0}, {"precision": 2.0}], "other", [[], []]),
+        (["__import__('os').getcwd()"] * 2, "text", [[], []]),
     ],
 )
-def test_metrics_that_are_no_numbers_are_set_aside(tmp_path: Path, logged: Any) -> None:
-    """Objects logged as strings are named in ``opaque``; the other metrics stay."""
-    metrics = ("acc", "brier_score")
-    records = [logs.choice(i, [-1.0, -2.0], metrics=metrics, brier_score=logged) for i in range(2)]
-    found = _read(tmp_path, records)
-    assert found.opaque == {"brier_score"}
+def test_metrics_that_are_no_numbers_are_kept_as_what_they_are(
+    tmp_path: Path, logged: list[Any], kind: str, numbers: list[list[float]]
+) -> None:
+    """Pairs, lists and labels keep their numbers, texts a digest; the other metrics stay."""
+    metrics = ("acc", "graded")
+    records = [
+        logs.choice(i, [-1.0, -2.0], metrics=metrics, graded=value)
+        for i, value in enumerate(logged)
+    ]
+    found = _read(tmp_path, list(reversed(records)))
     assert list(found.metrics) == ["acc"]
+    values = found.values["graded"]
+    assert values.kind == kind
+    np.testing.assert_array_equal(values.numbers, numbers)
+    assert values.counts.tolist() == [np.isfinite(row).sum() + row.count(-inf) for row in numbers]
+    alike = logged[0] == logged[1]
+    assert (values.digests[0] == values.digests[1]).all() == alike
     assert not found.unusable
+    assert not found.opaque
+
+
+@pytest.mark.parametrize(
+    ("logged", "why"),
+    [
+        (None, "acc is None, which is no value"),
+        ("", "acc is '', which is no value"),
+        ({}, "acc is {}, which is no value"),
+        ([0, 1], "acc is a list here and a number elsewhere"),
+        ("right", "acc is a text here and a number elsewhere"),
+        (3, "acc is 3.0, and can only be 0 or 1"),
+        (-1, "acc is -1.0, and can only be 0 or 1"),
+        (0.5, "acc is 0.5, and can only be 0 or 1"),
+        (inf, "acc is inf, and can only be 0 or 1"),
+        (10**400, "which is no value"),
+    ],
+)
+@pytest.mark.parametrize("line", [0, 2, 4])
+def test_a_value_that_is_none_is_named_with_its_line(
+    tmp_path: Path, logged: Any, why: str, line: int
+) -> None:
+    """One bad value must not take its metric, or its task, out of a comparison."""
+    records = [logs.choice(i, [-1.0, -2.0]) for i in range(5)]
+    records[line]["acc"] = logged
+    task = _task(tmp_path, records)
+    message = _broken(task)
+    assert message.startswith(f"'{task.path}' line {line + 1}, filter 'none', doc {line}: ")
+    assert why in message
+
+
+def test_a_task_s_own_rule_may_log_sentinels(tmp_path: Path) -> None:
+    """RULER logs -1 under every length but the document's own; that is for its aggregation."""
+    records = [
+        {**logs.text(i, "a"), "metrics": ["4096"], "4096": -1.0 if i % 2 else 1.0} for i in range(4)
+    ]
+    configs = {"task": {"process_results": "def process_results(doc, results): ..."}}
+    found = _read(tmp_path, records, configs=configs)
+    assert found.metrics["4096"].tolist() == [1.0, -1.0, 1.0, -1.0]
 
 
 def test_a_metric_that_some_samples_lack_is_nan_there_and_no_fault(tmp_path: Path) -> None:
@@ -864,7 +924,7 @@ def test_nothing_that_is_read_is_executed(tmp_path: Path) -> None:
     ]
     found = _read(tmp_path / "1", hostile)
     assert np.flatnonzero(found.gold[0]).tolist() == [0]
-    assert found.opaque == {"acc"}
+    assert found.values["acc"].kind == "text"
     _read(tmp_path / "2", [logs.text(0, code, target=code, exact_match=1.0)])
     responses = [logs.choice(0, [-1.0, -2.0]) | {"filtered_resps": [[code, "x"], [code, "x"]]}]
     with pytest.raises(FlipsError, match="line 1 is not a sample|are not log-likelihoods"):

@@ -1,0 +1,67 @@
+"""What a model wrote: digests of its answers, their lengths, and how they were drawn."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_flips.logs.records import DIGEST, content_digest
+from lm_eval_flips.logs.samples import SAMPLING
+
+
+class Written:
+    """Grows the columns of generated text; samples that hold none have rows of nothing."""
+
+    def __init__(self) -> None:
+        self._answer = bytearray()
+        self._response = bytearray()
+        self._length: array[int] = array("q")
+        self.sampling: dict[str, Any] = {}
+
+    def add(self, records: list[Any]) -> None:
+        """Append samples of generated text."""
+        settings = next(iter(records[0].arguments.values())).arg_1
+        if isinstance(settings, dict):
+            self.sampling |= {name: settings[name] for name in SAMPLING if name in settings}
+        for record in records:
+            self._answer += content_digest(record.filtered_resps)
+            written = record.filtered_resps if record.resps is None else record.resps
+            self._response += content_digest(written)
+            self._length.append(_longest(written))
+
+    def add_none(self, samples: int) -> None:
+        """Append samples in which nothing is written."""
+        nothing = bytes(DIGEST * samples)
+        self._answer += nothing
+        self._response += nothing
+        self._length.extend([0] * samples)
+
+    @property
+    def answer(self) -> NDArray[np.uint64]:
+        """Digest of each sample's filtered answer, ``[n, 2]``."""
+        return digests(self._answer)
+
+    @property
+    def response(self) -> NDArray[np.uint64]:
+        """Digest of all that the model wrote, ``[n, 2]``."""
+        return digests(self._response)
+
+    @property
+    def length(self) -> NDArray[np.int64]:
+        """Characters of each sample's longest text."""
+        return np.frombuffer(self._length, np.int64)
+
+
+def digests(flat: bytearray) -> NDArray[np.uint64]:
+    """Digests that stand one after the other, a row each."""
+    return np.frombuffer(flat, np.uint64).reshape(-1, DIGEST // 8)
+
+
+def _longest(written: Any) -> int:
+    """Characters of the longest text in nested lists of texts."""
+    if isinstance(written, str):
+        return len(written)
+    return max(map(_longest, written), default=0) if isinstance(written, (list, tuple)) else 0
