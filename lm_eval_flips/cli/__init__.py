@@ -21,6 +21,7 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.output import say
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.secrets import masked_text
 from lm_eval_flips.report.printable import visible_lines
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     try:
         app()
     except FlipsError as error:
-        for line in visible_lines(f"error: {error}"):
+        for line in visible_lines(f"error: {masked_text(str(error))}"):
             say(line, error=True)
         sys.exit(2)
     finally:

@@ -65,10 +65,10 @@ class Options:
     Example:
         >>> Options(equivalence_margin=0.01).tasks
         '*'
-        >>> Options(on_nan="ignore")
+        >>> Options(equivalence_margin=2.0)
         Traceback (most recent call last):
         ...
-        lm_eval_flips.errors.FlipsError: on_nan 'ignore' is none of: error, exclude
+        lm_eval_flips.errors.FlipsError: the equivalence margin 2.0 is no change of a score;...
     """
 
     metric: str | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.schedule import Evaluation, Schedule
 from lm_eval_flips.evaluation.state import difference, has_results, locked, read_state, write_state
+from lm_eval_flips.logs.secrets import masked_text
 
 # glibc gives large buffers back after every layer; keeping them makes bfloat16 a quarter faster.
 ALLOCATOR = {
@@ -34,7 +35,7 @@ def run_all(schedule: Schedule, *, overwrite: bool = False) -> Iterator[str]:
             if run.finished:
                 yield f"{run.folder}: finished before, kept"
                 continue
-            yield f"{run.folder}: evaluating {run.settings.model_args}"
+            yield f"{run.folder}: evaluating {masked_text(run.settings.model_args)}"
             _evaluate(run, lock)
 
 
@@ -44,8 +45,8 @@ def _evaluate(run: Evaluation, lock: int | None) -> None:
     code = _finished(run.command(), lock)
     if code or not has_results(run.folder):
         raise FlipsError(
-            f"evaluating '{run.settings.model_args}' ended with exit code {code}; what was "
-            "finished is kept: give the same command again to go on"
+            f"evaluating '{masked_text(run.settings.model_args)}' ended with exit code {code}; "
+            "what was finished is kept: give the same command again to go on"
         )
     write_state(run.folder, run.settings, finished=True)
 

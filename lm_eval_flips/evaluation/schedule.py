@@ -26,6 +26,7 @@ from lm_eval_flips.evaluation.flags import (
 )
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.evaluation.state import Settings, difference, is_finished, read_state
+from lm_eval_flips.logs.secrets import MASK
 
 BASELINE = "baseline"
 NOISE_FLOOR = "noise-floor"
@@ -157,6 +158,11 @@ def schedule_runs(
         return Evaluation(folder=folder, settings=settings(model_args, first.settings), extra=extra)
 
     pairs = zip(_names(compressed), compressed, strict=True)
+    if noise_floor and MASK in first.settings.model_args:
+        raise FlipsError(
+            f"the baseline '{baseline}' was evaluated with a secret, which is not kept; give its "
+            "model arguments instead of its folder, to evaluate it a second time"
+        )
     second = against_first(NOISE_FLOOR, first.settings.model_args) if noise_floor else None
     return Schedule(
         output_path=output_path,

@@ -13,6 +13,8 @@ import msgspec
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.flags import flags_of, pretrained
 from lm_eval_flips.logs.runs import RESULTS_NAME
+from lm_eval_flips.logs.secrets import masked_arguments, masked_text
+from lm_eval_flips.writing import write_whole
 
 STATE = "evaluation.json"
 LOCK = ".evaluating"
@@ -62,22 +64,23 @@ def read_state(folder: Path) -> State | None:
 
 
 def write_state(folder: Path, settings: Settings, *, finished: bool) -> None:
-    """Write a run's state, whole or not at all.
+    """Write a run's state, whole or not at all, and without secrets.
 
     Raises:
         FlipsError: it cannot be written.
     """
-    state = State(**msgspec.structs.asdict(settings) | {"finished": finished})
-    beside = folder / f"{STATE}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(folder / STATE)
-    except OSError as error:
-        raise FlipsError(f"'{folder / STATE}' cannot be written: {error.strerror}") from None
+    state = State(**msgspec.structs.asdict(_masked(settings)) | {"finished": finished})
+    write_whole(folder / STATE, msgspec.json.encode(state))
+
+
+def _masked(settings: Settings) -> Settings:
+    """The settings without the secrets in them, which make no other run."""
+    return msgspec.structs.replace(
+        settings,
+        model_args=masked_text(settings.model_args),
+        arguments=masked_arguments(settings.arguments),
+        baseline=None if settings.baseline is None else _masked(settings.baseline),
+    )
 
 
 def is_finished(folder: Path) -> bool:
@@ -99,7 +102,7 @@ def difference(before: Settings, now: Settings) -> str | None:
     """The first setting in which two runs differ, in words; None if they are the same."""
     if before.files != now.files:
         return f"other files of '{pretrained(now.model_args)}' than are there now"
-    old, new = _flags(before), _flags(now)
+    old, new = _flags(_masked(before)), _flags(_masked(now))
     for flag in (*old, *new):
         if old.get(flag) != new.get(flag):
             return f"{flag} {old.get(flag, 'not given')}, now {new.get(flag, 'not given')}"

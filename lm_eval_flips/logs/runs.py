@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.secrets import is_secret, masked, masked_text
 
 T = TypeVar("T")
 
@@ -62,6 +63,9 @@ IDENTITY_ARGS = frozenset(
         *("record", "reference", "distances", "positions", "top"),  # where flips-hf writes what
     }
 )
+
+# Model arguments that say where a model was served, not how it was scored.
+SERVING_ARGS = frozenset({"base_url", "url", "api_base", "endpoint", "host", "port"})
 
 
 class Results(msgspec.Struct, gc=False):
@@ -165,7 +169,7 @@ class Run:
         found |= {
             f"model_args.{name}": value
             for name, value in self.model_args.items()
-            if name not in IDENTITY_ARGS
+            if name not in IDENTITY_ARGS | SERVING_ARGS and not is_secret(name)
         }
         found |= {f"version.{task}": self.results.versions.get(task) for task in self.sample_paths}
         found |= {
@@ -383,6 +387,10 @@ def _read_results(path: Path) -> Results:
             f"'{path}' was written by lm_eval {version or '< 0.4.7'}, which does not log what "
             "pairing needs; rerun with lm_eval >= 0.4.7"
         )
+    # here, so that what anyone makes of a run holds no secret
+    results.config = masked(results.config)
+    if results.model_name is not None:
+        results.model_name = masked_text(results.model_name)
     return results
 
 
