@@ -189,6 +189,13 @@ SPECS: tuple[Spec, ...] = (
     ),
 )
 SPEC: Mapping[str, Spec] = {spec.key: spec for spec in SPECS}
+# What is measured as the mean of a column, and what is held against the noise floor.
+MEANS: Mapping[str, Column] = {
+    spec.key: spec.column for spec in SPECS if spec.column is not None and spec.read is None
+}
+HELD: Mapping[str, Column] = {
+    spec.key: spec.column for spec in SPECS if spec.column is not None and spec.floor
+}
 
 
 def numbers_of(row: Row) -> dict[str, Number]:

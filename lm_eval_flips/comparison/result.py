@@ -13,87 +13,20 @@ from typing import Any
 
 from lm_eval_flips.comparison.numbers import numbers_of, planned_numbers
 from lm_eval_flips.comparison.spec import Number
-from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.correlation import SampleCorrelation, Spearman
 from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.direction import Direction
-from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.divergence import Distances
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import Interval, normal_quantile
-from lm_eval_flips.measures.tokens import TokenSummary
+from lm_eval_flips.measures.tokens import TokenDistances
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import Dropped
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distances:
-    """Distances between the two runs' distributions over the choices, over ``n`` samples."""
-
-    n: int
-    choice_kl: Summary
-    choice_kl_reverse: Summary
-    jensen_shannon: Summary
-    total_variation: Summary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDistances:
-    """Distances over the whole vocabulary at the scored positions, of ``n`` samples.
-
-    ``same_top`` is the share of positions at which both models hold the same token most likely,
-    ``logprob_change`` how much likelier the compressed model holds the scored token (nats).
-    ``top`` is K where the divergences are lower bounds over the K most likely tokens and the rest.
-    ``correlation`` relates a sample's token_kl to its answer, None where that has none.
-    """
-
-    n: int
-    token_kl: TokenSummary
-    token_kl_reverse: TokenSummary
-    token_jensen_shannon: TokenSummary
-    token_total_variation: TokenSummary
-    same_top: TokenSummary
-    logprob_change: TokenSummary
-    top: int | None
-    correlation: SampleCorrelation | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleCorrelation:
-    """How a distance relates, sample by sample, to the answers that changed and that flipped."""
-
-    changed: Spearman
-    flipped: Spearman
-    detects_flips: Auroc
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Excess:
-    """A distance beside its noise floor, over the ``n`` samples that both have.
-
-    ``floor`` is what a second run of the baseline gives; ``interval`` is the 95 % interval of the
-    excess, paired sample by sample.
-    """
-
-    value: float
-    floor: float
-    interval: Interval
-    n: int
-
-    @property
-    def excess(self) -> float:
-        """What the compressed run moves beyond the floor."""
-        return self.value - self.floor
-
-    @property
-    def within_floor(self) -> bool:
-        """Whether the excess may be nothing: its interval is not wholly above 0.
-
-        Not so without an interval, which shows nothing.
-        """
-        return self.interval.low <= 0
+from lm_eval_flips.uncertainty.noise_floor import Excess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +68,9 @@ class Row:
     p_value: float
     p_loss: float
     p_holm: float
-    p_no_preference: float = nan
-    p_random: float = nan
-    means: Mapping[str, float] = field(default_factory=dict[str, float])
+    p_no_preference: float
+    p_random: float
+    means: Mapping[str, float]
 
     @property
     def binary(self) -> bool:

@@ -1,4 +1,7 @@
-"""Paired metrics -> one Row: every measure of a task, of a group, or of all tasks pooled."""
+"""Paired metrics -> one Row: every measure of a task, of a group, or of all tasks pooled.
+
+Everything that follows the samples is computed here, once: what is shown of a row is only read.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,39 @@ from dataclasses import replace
 from math import log, nan
 
 import torch
-from torch import Tensor
 
-from lm_eval_flips.comparison.result import Distances, Row, SampleCorrelation, TokenDistances
+from lm_eval_flips.comparison.numbers import HELD, MEANS
+from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.measures.bootstrap import Bootstrap
-from lm_eval_flips.measures.correlation import auroc, spearman
 from lm_eval_flips.measures.direction import Direction, direction
-from lm_eval_flips.measures.divergence import summarise
+from lm_eval_flips.measures.divergence import Distances, summarise_distances
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips, count_flips
-from lm_eval_flips.measures.margin import Margins, margins
 from lm_eval_flips.measures.perplexity import (
     PerplexityChange,
     loss_residuals,
     perplexity_change,
 )
-from lm_eval_flips.measures.tokens import TokenSummary, summarise_tokens
+from lm_eval_flips.measures.tokens import TokenDistances, TokenSummary, summarise_tokens
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.change_test import change_test
-from lm_eval_flips.uncertainty.errors import Errors
-from lm_eval_flips.uncertainty.intervals import intervals, score_interval, token_intervals
+from lm_eval_flips.uncertainty.change_test import ChangeTest, change_test, direction_test
+from lm_eval_flips.uncertainty.correlations import (
+    correlation_intervals,
+    related,
+    sample_correlation,
+)
+from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.intervals import (
+    distance_intervals,
+    flip_intervals,
+    margin_change_interval,
+    score_interval,
+    score_intervals,
+)
+from lm_eval_flips.uncertainty.margins import row_margins
+from lm_eval_flips.uncertainty.means import column_means
 from lm_eval_flips.uncertainty.noise_floor import excesses
+from lm_eval_flips.uncertainty.requests import KEYS, token_intervals
 
 MIXED = "mixed"
 
@@ -49,47 +64,77 @@ def measure(
         floors: the same metrics of the baseline's second run, in the same order; none without one.
         bootstrap: how to draw for the intervals of distances; None for the usual intervals.
     """
-    errors = Errors(metrics)
+    errors = RowErrors(metrics)
     flips = _flips(metrics)
+    perplexity = _perplexity(metrics, errors.whole)
     distances = _distances(metrics)
-    tokens = _tokens(metrics)
-    perplexity = _perplexity(metrics, errors)
+    margins, margin_intervals = row_margins(metrics, errors)
+    correlation = sample_correlation(
+        [related(m, None if m.divergence is None else m.divergence.kl) for m in metrics], errors
+    )
+    tokens = _tokens(metrics, errors)
+    means, mean_intervals = column_means(metrics, errors, MEANS)
     before, after = _scores(metrics, perplexity)
-    test = change_test(errors, flips, perplexity)
-    way = None if flips is None else _direction(metrics)
-    return Row(
+    test = change_test(errors.whole, flips, perplexity)
+    row = Row(
         name=name,
-        filter=_common([m.pairs.filter for m in metrics]),
-        metric=_common([m.metric for m in metrics]),
+        filter=common([m.pairs.filter for m in metrics]),
+        metric=common([m.metric for m in metrics]),
         n=sum(len(m.rows) for m in metrics),
         baseline_score=before,
         compressed_score=after,
         score_change=after - before,
         higher_is_better=all(m.higher_is_better for m in metrics),
         flips=flips,
-        direction=way,
+        direction=None,
         distances=distances,
         tokens=tokens,
-        margins=_margins(metrics),
-        correlation=_correlation(metrics),
+        margins=margins,
+        correlation=correlation,
         perplexity=perplexity,
         equivalence=None
         if margin is None or perplexity is not None
-        else _equivalence(errors, flips, after - before, margin),
-        excess=excesses(metrics, floors) if floors else {},
-        intervals=intervals(errors, flips, distances, perplexity, bootstrap)
-        | token_intervals(metrics, bootstrap),
-        error_method=errors.method,
+        else _equivalence(errors.whole, flips, after - before, margin),
+        means=means,
+        excess=excesses(metrics, floors, HELD) if floors else {},
+        intervals={
+            **score_intervals(errors.whole, flips, perplexity),
+            **margin_change_interval(metrics, errors),
+            **distance_intervals(metrics, errors, distances, bootstrap),
+            **token_intervals(metrics, errors, bootstrap),
+            **margin_intervals,
+            **correlation_intervals(correlation, "choice_kl"),
+            **correlation_intervals(None if tokens is None else tokens.correlation, "token_kl"),
+            **mean_intervals,
+        },
+        error_method=errors.whole.method,
         test=test.method,
         p_value=test.two_sided,
         p_loss=test.loss,
         p_holm=nan,
-        p_no_preference=nan if way is None else way.p_no_preference(),
-        p_random=nan if way is None else way.p_random(),
+        p_no_preference=nan,
+        p_random=nan,
+    )
+    return row if flips is None else _with_direction(row, flips, metrics, errors.whole, test)
+
+
+def _with_direction(
+    row: Row, flips: Flips, metrics: Sequence[PairedMetric], errors: Errors, test: ChangeTest
+) -> Row:
+    """The row with what only answers that are right or wrong have."""
+    way = _direction(metrics)
+    tested = direction_test(errors, way, test)
+    return replace(
+        row,
+        direction=way,
+        intervals={**row.intervals, **flip_intervals(errors, flips)},
+        p_no_preference=tested.no_preference,
+        p_random=tested.random,
     )
 
 
-def _common(names: Sequence[str]) -> str:
+def common(names: Sequence[str]) -> str:
+    """What all are called, or "mixed"."""
     return names[0] if len(set(names)) == 1 else MIXED
 
 
@@ -142,87 +187,28 @@ def _direction(metrics: Sequence[PairedMetric]) -> Direction:
 
 
 def _distances(metrics: Sequence[PairedMetric]) -> Distances | None:
-    found = [m.divergence for m in metrics if m.divergence is not None]
-    if not found:
-        return None
-    return Distances(
-        n=sum(d.kl.numel() for d in found),
-        choice_kl=summarise(torch.cat([d.kl for d in found])),
-        choice_kl_reverse=summarise(torch.cat([d.reverse_kl for d in found])),
-        jensen_shannon=summarise(torch.cat([d.jensen_shannon for d in found])),
-        total_variation=summarise(torch.cat([d.total_variation for d in found])),
-    )
+    divergences = [m.divergence for m in metrics if m.divergence is not None]
+    return summarise_distances(divergences) if divergences else None
 
 
-def _tokens(metrics: Sequence[PairedMetric]) -> TokenDistances | None:
-    found = [m.tokens for m in metrics if m.tokens is not None]
-    if not found:
+def _tokens(metrics: Sequence[PairedMetric], errors: RowErrors) -> TokenDistances | None:
+    measured = [m.tokens for m in metrics if m.tokens is not None]
+    if not measured:
         return None
-    counts = torch.cat([own.counts for own in found])
-    first_only = any(own.first_only for own in found)
+    counts = torch.cat([tokens.counts for tokens in measured])
+    first_only = any(tokens.first_only for tokens in measured)
 
     def summary(name: str) -> TokenSummary:
-        values = torch.cat([own.values[name] for own in found])
+        values = torch.cat([tokens.values[name] for tokens in measured])
         return summarise_tokens(values.double(), counts, first_only=first_only)
 
-    tops = {own.top for own in found}
+    tops = {tokens.top for tokens in measured}
     return TokenDistances(
         n=sum(len(m.rows) for m in metrics if m.tokens is not None),
-        token_kl=summary("kl"),
-        token_kl_reverse=summary("reverse_kl"),
-        token_jensen_shannon=summary("jensen_shannon"),
-        token_total_variation=summary("total_variation"),
-        same_top=summary("same_top"),
-        logprob_change=summary("logprob_change"),
+        **{key: summary(name) for name, (key, _) in KEYS.items()},
         # where tasks were bounded differently, the coarsest bound says what the pool is worth
         top=None if tops == {None} else min(top for top in tops if top is not None),
-        correlation=_sample_correlation(
-            [
-                (m.token_kl, m.changed, m.flipped)
-                for m in metrics
-                if m.token_kl is not None and m.changed is not None and m.flipped is not None
-            ]
-        ),
-    )
-
-
-def _margins(metrics: Sequence[PairedMetric]) -> Margins | None:
-    found = [
-        (m.margin, m.baseline_correct, m.changed)
-        for m in metrics
-        if m.margin is not None and m.baseline_correct is not None and m.changed is not None
-    ]
-    if not found:
-        return None
-    return margins(
-        margin=torch.cat([margin for margin, _, _ in found]),
-        correct=torch.cat([correct for _, correct, _ in found]),
-        changed=torch.cat([changed for _, _, changed in found]),
-    )
-
-
-def _correlation(metrics: Sequence[PairedMetric]) -> SampleCorrelation | None:
-    found = [
-        (m.divergence.kl, m.changed, m.flipped)
-        for m in metrics
-        if m.divergence is not None and m.changed is not None and m.flipped is not None
-    ]
-    return _sample_correlation(found)
-
-
-def _sample_correlation(
-    found: Sequence[tuple[Tensor, Tensor, Tensor]],
-) -> SampleCorrelation | None:
-    """From each task's distances, its changed and its flipped answers."""
-    if not found:
-        return None
-    kl = torch.cat([kl for kl, _, _ in found])
-    changed = torch.cat([changed for _, changed, _ in found])
-    flipped = torch.cat([flipped for _, _, flipped in found])
-    return SampleCorrelation(
-        changed=spearman(kl, changed.double()),
-        flipped=spearman(kl, flipped.double()),
-        detects_flips=auroc(score=kl, positive=flipped),
+        correlation=sample_correlation([related(m, m.token_kl) for m in metrics], errors),
     )
 
 
@@ -232,9 +218,9 @@ def _perplexity(metrics: Sequence[PairedMetric], errors: Errors) -> PerplexityCh
         return None
     before = torch.cat([m.baseline_value for m in metrics])
     after = torch.cat([m.compressed_value for m in metrics])
-    every = torch.cat(units)
-    found = perplexity_change(baseline=before, compressed=after, units=every)
-    residuals = loss_residuals(baseline=before, compressed=after, units=every)
-    error, freedom = errors.of(torch.split(residuals, [len(u) for u in units]))
-    scale = len(every) / float(every.sum()) if every.any() else nan
-    return replace(found, standard_error=error * scale, freedom=freedom)
+    whole = torch.cat(units)
+    change = perplexity_change(baseline=before, compressed=after, units=whole)
+    residuals = loss_residuals(baseline=before, compressed=after, units=whole)
+    error, freedom = errors.of(torch.split(residuals, [len(own) for own in units]))
+    scale = len(whole) / float(whole.sum()) if whole.any() else nan
+    return replace(change, standard_error=error * scale, freedom=freedom)

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from math import nan
 
 import torch
-from scipy import special
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import Interval, mcnemar, wilson
 from lm_eval_flips.shapes import Bool, Float, Int
 
 
@@ -50,30 +48,6 @@ class Direction:
     def negative_flip_rate(self) -> float:
         """Share of the baseline's correct answers that were lost; nan for none."""
         return self.lost / self.baseline_correct if self.baseline_correct else nan
-
-    def loss_share_interval(self, *, level: float = 0.95) -> Interval:
-        """Wilson's interval of the share of losses, for samples that are independent."""
-        return wilson(self.lost, self.lost + self.won, level=level)
-
-    def negative_flip_interval(self, *, level: float = 0.95) -> Interval:
-        """Wilson's interval of the negative flip rate, for samples that are independent."""
-        return wilson(self.lost, self.baseline_correct, level=level)
-
-    def p_no_preference(self) -> float:
-        """Exact two-sided p (McNemar) that losses are as likely as wins; nan without flips."""
-        return mcnemar(lost=self.lost, won=self.won)
-
-    def p_random(self) -> float:
-        """Exact two-sided binomial p that answers changed at random: twice the smaller tail.
-
-        nan without flips, or where the number of choices is not known.
-        """
-        flips, share = self.lost + self.won, self.random_loss_share
-        if not flips or not 0 < share < 1:
-            return nan
-        below = float(special.bdtr(self.lost, flips, share))
-        above = 1.0 if self.lost == 0 else float(special.bdtrc(self.lost - 1, flips, share))
-        return min(1.0, 2 * min(below, above))
 
 
 def signed_margin(

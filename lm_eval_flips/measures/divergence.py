@@ -9,6 +9,7 @@ good 8-bit model (1e-5 nats) float32 would spend 1 % of the value on rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, nan
 
@@ -36,6 +37,26 @@ class Summary:
     median: float
     p99: float
     max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distances:
+    """Distances between the two runs' distributions over the choices, over ``n`` samples."""
+
+    n: int
+    choice_kl: Summary
+    choice_kl_reverse: Summary
+    jensen_shannon: Summary
+    total_variation: Summary
+
+
+# The distances by the keys of their numbers, and where a divergence holds them.
+DISTANCES = {
+    "choice_kl": "kl",
+    "choice_kl_reverse": "reverse_kl",
+    "jensen_shannon": "jensen_shannon",
+    "total_variation": "total_variation",
+}
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -96,6 +117,23 @@ def summarise(values: Float[Tensor, " samples"]) -> Summary:
         median=quantile(values, 0.5),
         p99=quantile(values, 0.99),
         max=float(values.max()),
+    )
+
+
+def summarise_distances(divergences: Sequence[Divergence]) -> Distances:
+    """Sum up the distances of several tasks' samples together.
+
+    Example:
+        >>> same = choice_divergence(baseline=torch.zeros(2, 3), compressed=torch.zeros(2, 3))
+        >>> summarise_distances([same, same]).n
+        4
+    """
+    return Distances(
+        n=sum(divergence.kl.numel() for divergence in divergences),
+        **{
+            key: summarise(torch.cat([getattr(divergence, name) for divergence in divergences]))
+            for key, name in DISTANCES.items()
+        },
     )
 
 

@@ -12,7 +12,6 @@ from math import nan
 
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import Interval, mcnemar, wilson
 from lm_eval_flips.shapes import Bool
 
 
@@ -47,16 +46,6 @@ class Flips:
     def share(self, count: int | None) -> float:
         """``count / n``, nan where either is missing."""
         return nan if count is None or self.n == 0 else count / self.n
-
-    def interval(self, count: int | None, *, level: float = 0.95) -> Interval:
-        """Wilson's interval of ``count / n``, for samples that are independent."""
-        if count is None:
-            return Interval(nan, nan)
-        return wilson(count, self.n, level=level)
-
-    def p_value(self) -> float:
-        """Exact two-sided McNemar p of "as many answers were lost as were won"."""
-        return mcnemar(lost=self.correct_to_incorrect, won=self.incorrect_to_correct)
 
 
 def count_flips(

@@ -13,25 +13,22 @@ from math import nan
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import Interval, wilson
-from lm_eval_flips.shapes import Bool, Float
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How many of ``n`` answers changed."""
+    """How many of ``n`` answers changed; ``interval`` is the 95 % interval of the share."""
 
     n: int
     changed: int
+    interval: Interval = NO_INTERVAL
 
     @property
     def share(self) -> float:
         """Changed answers as a share of n; nan for none."""
         return self.changed / self.n if self.n else nan
-
-    def interval(self, *, level: float = 0.95) -> Interval:
-        """Wilson's interval of the share."""
-        return wilson(self.changed, self.n, level=level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +70,16 @@ def top_margin(
     return best[:, 0] - best[:, 1]
 
 
+def margin_place(margin: Float[Tensor, " samples"], *, bins: int = 10) -> Int[Tensor, " samples"]:
+    """Which of some equally wide bins each margin (0..1) lies in; 1 in the last.
+
+    Example:
+        >>> margin_place(torch.tensor([0.0, 0.1, 1.0]))
+        tensor([0, 1, 9])
+    """
+    return (margin * bins).long().clamp(0, bins - 1)
+
+
 def margins(
     *,
     margin: Float[Tensor, " samples"],
@@ -99,7 +106,7 @@ def margins(
         >>> m.incorrect.share, m.bins[0].rate.share, m.bins[1].rate.share
         (1.0, 1.0, 0.0)
     """
-    place = (margin * bins).long().clamp(0, bins - 1)
+    place = margin_place(margin, bins=bins)
     totals = torch.bincount(place, minlength=bins).tolist()
     moved = torch.bincount(place[changed], minlength=bins).tolist()
     return Margins(

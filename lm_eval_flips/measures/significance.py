@@ -158,6 +158,22 @@ def mcnemar_loss(*, lost: int, won: int) -> float:
     return float(special.bdtr(won, lost + won, 0.5))
 
 
+def binomial_test(count: int, n: int, share: float) -> float:
+    """Exact two-sided binomial p of a count of n: twice the smaller tail, at most 1.
+
+    nan for no trials, or a share that leaves nothing to chance.
+
+    Example:
+        >>> binomial_test(9, 10, 0.5) == mcnemar(lost=9, won=1)
+        True
+    """
+    if not n or not 0 < share < 1:
+        return nan
+    below = float(special.bdtr(count, n, share))
+    above = 1.0 if count == 0 else float(special.bdtrc(count - 1, n, share))
+    return min(1.0, 2 * min(below, above))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of several p-values (1979, Scand. J. Stat. 6).
 
@@ -192,11 +208,31 @@ def standard_error(
     groups = int(clusters.max()) + 1 if clusters.numel() else 0
     if groups < 2:
         return nan, 0
-    centred = (values - values.mean()).double()
-    sums = torch.zeros(groups, dtype=torch.float64, device=values.device)
+    variance = mean_variances(values[:, None], clusters, groups=groups)
+    return sqrt(float(variance)), groups - 1
+
+
+def mean_variances(
+    values: Float[Tensor, "samples columns"], clusters: Int[Tensor, " samples"], *, groups: int
+) -> Float[Tensor, " columns"]:
+    """Cluster-robust variance of each column's mean; nan for fewer than two clusters.
+
+    Args:
+        values: some numbers a sample.
+        clusters: the cluster of each sample, numbered from 0.
+        groups: number of clusters.
+
+    Example:
+        >>> mean_variances(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]), groups=2)
+        tensor([1.], dtype=torch.float64)
+    """
+    if groups < 2:
+        return torch.full((values.shape[1],), nan, dtype=torch.float64, device=values.device)
+    centred = (values - values.mean(0)).double()
+    sums = torch.zeros((groups, values.shape[1]), dtype=torch.float64, device=values.device)
     sums.index_add_(0, clusters, centred)
-    variance = float((sums**2).sum()) * groups / (groups - 1) / values.numel() ** 2
-    return sqrt(variance), groups - 1
+    variances: Tensor = (sums**2).sum(0) * groups / (groups - 1) / len(values) ** 2
+    return variances
 
 
 def mean_interval(mean: float, error: float, freedom: Freedom, *, level: float = 0.95) -> Interval:

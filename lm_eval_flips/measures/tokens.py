@@ -14,6 +14,7 @@ from math import isnan, nan
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.correlation import SampleCorrelation
 from lm_eval_flips.measures.divergence import quantile
 from lm_eval_flips.shapes import Float, Int
 
@@ -36,6 +37,27 @@ class TokenSummary:
         """The paper's mean over requests; over first positions where only those are known."""
         mean = self.per_request_mean
         return self.first_position_mean if isnan(mean) else mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDistances:
+    """Distances over the whole vocabulary at the scored positions, of ``n`` samples.
+
+    ``same_top`` is the share of positions at which both models hold the same token most likely,
+    ``logprob_change`` how much likelier the compressed model holds the scored token (nats).
+    ``top`` is K where the divergences are lower bounds over the K most likely tokens and the rest.
+    ``correlation`` relates a sample's token_kl to its answer, None where that has none.
+    """
+
+    n: int
+    token_kl: TokenSummary
+    token_kl_reverse: TokenSummary
+    token_jensen_shannon: TokenSummary
+    token_total_variation: TokenSummary
+    same_top: TokenSummary
+    logprob_change: TokenSummary
+    top: int | None
+    correlation: SampleCorrelation | None
 
 
 def request_means(

@@ -12,7 +12,8 @@ def indicators(metric: PairedMetric) -> dict[str, Tensor]:
 
     Returns:
         ``[samples]`` each: ``flips``, ``correct_to_incorrect`` and ``incorrect_to_correct``;
-        ``answers_changed`` where the log names answers, and ``all_flips`` where these are choices.
+        ``answers_changed`` where the log names answers, ``wrong_to_wrong`` and ``all_flips`` where
+        these are choices.
         Nothing for a metric that is not binary.
     """
     before, after, changed = metric.baseline_correct, metric.compressed_correct, metric.changed
@@ -26,7 +27,8 @@ def indicators(metric: PairedMetric) -> dict[str, Tensor]:
     if changed is not None:
         marks["answers_changed"] = changed
         if metric.baseline_answer is not None:
-            marks["all_flips"] = (before ^ after) | (~before & ~after & changed)
+            marks["wrong_to_wrong"] = ~before & ~after & changed
+            marks["all_flips"] = marks["flips"] | marks["wrong_to_wrong"]
     return marks
 
 

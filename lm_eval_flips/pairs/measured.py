@@ -7,7 +7,6 @@ that were logged, to the last digit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,40 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
+from lm_eval_flips.pairs.pairing import Pairs
+from lm_eval_flips.pairs.tokens import TokenValues
 
 if TYPE_CHECKING:
-    from lm_eval_flips.pairs.pairing import Pairs
     from lm_eval_flips.scoring.token_distances import StoredDistances
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TokenValues:
-    """Distances at the scored positions of some samples' requests.
-
-    Request ``i`` belongs to sample ``samples[i]`` and has ``counts[i]`` positions; ``values`` hold
-    one number a position, request after request. ``top`` is K where the distances are lower bounds
-    over the K most likely tokens and the rest; ``first_only`` if only first positions are known.
-    """
-
-    samples: Tensor
-    counts: Tensor
-    values: dict[str, Tensor]
-    top: int | None
-    first_only: bool
-
-    def of_samples(self, rows: Tensor) -> TokenValues:
-        """Those of some samples, which are numbered anew in this order."""
-        place = torch.full((int(self.samples.max()) + 1 if len(self.samples) else 0,), -1)
-        place[rows[rows < len(place)]] = torch.arange(len(rows))[rows < len(place)]
-        kept = place[self.samples] >= 0
-        positions = torch.repeat_interleave(kept, self.counts)
-        return TokenValues(
-            samples=place[self.samples][kept],
-            counts=self.counts[kept],
-            values={name: values[positions] for name, values in self.values.items()},
-            top=self.top,
-            first_only=self.first_only,
-        )
 
 
 def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:

@@ -21,8 +21,8 @@ from lm_eval_flips.measures.direction import signed_margin
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.tokens import request_means, sample_means
-from lm_eval_flips.pairs.measured import TokenValues
 from lm_eval_flips.pairs.pairing import Pairs, Side
+from lm_eval_flips.pairs.tokens import TokenValues
 
 Pick = Callable[[Tensor], Tensor]
 

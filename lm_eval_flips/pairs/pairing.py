@@ -19,7 +19,7 @@ from torch import Tensor
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import HASHES, Samples
-from lm_eval_flips.pairs.measured import TokenValues
+from lm_eval_flips.pairs.tokens import TokenValues
 
 RERUN = {
     "only in the baseline": "--limit and --samples",

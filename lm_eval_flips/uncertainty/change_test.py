@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan, sqrt
 
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.direction import Direction
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.permutation import sign_flips
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.significance import mcnemar, mcnemar_loss, t_loss, t_test
+from lm_eval_flips.measures.significance import (
+    binomial_test,
+    mcnemar,
+    mcnemar_loss,
+    t_loss,
+    t_test,
+)
+from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.uncertainty.errors import Errors
 
 MCNEMAR, PERMUTATION, STUDENT = "exact McNemar", "permutation", "t"
@@ -73,3 +82,40 @@ def _gains(errors: Errors, flips: Flips | None) -> list[Tensor]:
         (m.compressed_value - m.baseline_value) * (1 if m.higher_is_better else -1)
         for m in errors.metrics
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectionTest:
+    """Two-sided p of where flips go; nan without flips, or where chance is not known.
+
+    ``no_preference``: losses are as likely as wins. ``random``: answers changed at random.
+    """
+
+    no_preference: float
+    random: float
+
+
+def direction_test(errors: Errors, way: Direction, change: ChangeTest) -> DirectionTest:
+    """Test where flips go, by the same clusters as the change of the score.
+
+    That losses and wins are alike is what the test of the change asks. Losses are held against the
+    share that chance would give: exactly where samples are independent within their tasks, else by
+    a score test of as many independent flips as have this clustered error (Rao and Scott 1992,
+    Biometrics 48), with Student's t.
+    """
+    flips, share = way.lost + way.won, way.random_loss_share
+    if not flips or not 0 < share < 1:
+        random = nan
+    elif errors.by_document and errors.documents == errors.n:
+        random = binomial_test(way.lost, flips, share)
+    else:
+        beyond = [
+            own["correct_to_incorrect"].double() - share * own["flips"].double()
+            for own in map(indicators, errors.metrics)
+        ]
+        error, freedom = errors.of(beyond)
+        alone = sqrt(float(torch.cat(beyond).var()) / errors.n)
+        wider = max(1.0, error / alone) if alone > 0 else nan
+        by_chance = sqrt(share * (1 - share) / flips)
+        random = t_test(way.loss_share - share, by_chance * wider, freedom)
+    return DirectionTest(no_preference=change.two_sided if flips else nan, random=random)

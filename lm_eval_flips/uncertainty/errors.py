@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from math import sqrt
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import standard_error
+from lm_eval_flips.measures.significance import mean_variances
 from lm_eval_flips.pairs.metric import PairedMetric
 
 ENOUGH_CLUSTERS = 10
@@ -51,15 +50,18 @@ class ErrorsOf(Generic[M]):
         self.n = sum(len(m.clusters) for m in metrics)
         self.field = metrics[0].cluster_field
         if self.field is not None:
-            self._clusters = [_numbered(torch.cat([m.clusters for m in metrics]))]
+            numbered = [_numbered(torch.cat([m.clusters for m in metrics]))]
         else:
-            self._clusters = [_numbered(m.clusters) for m in metrics]
-        self.documents = sum(int(own.max()) + 1 for own in self._clusters)
+            numbered = [_numbered(m.clusters) for m in metrics]
+        self._clusters = [clusters for clusters, _ in numbered]
+        self._groups = [groups for _, groups in numbered]
+        self.documents = sum(self._groups)
         self.method = self._method()
         if self.clustered_by_task:
             sizes = torch.tensor([len(m.clusters) for m in metrics])
             tasks = torch.repeat_interleave(torch.arange(len(metrics)), sizes)
             self._clusters = [tasks.to(metrics[0].clusters.device)]
+            self._groups = [len(metrics)]
 
     def _method(self) -> str:
         tasks = len(self.metrics)
@@ -112,28 +114,56 @@ class ErrorsOf(Generic[M]):
 
     def of(self, values: Sequence[Tensor]) -> tuple[float, int]:
         """Standard error and degrees of freedom of the mean of the tasks' values together."""
-        parts = [
-            (len(own), *standard_error(own.double(), clusters))
-            for own, clusters in self.strata(values)
+        (error,), freedom = self.of_columns([[column] for column in values])
+        return error, freedom
+
+    def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], int]:
+        """The standard errors of several means at once, and their degrees of freedom.
+
+        Args:
+            values: of each task several columns ``[samples]``, the same for all tasks.
+        """
+        whole = [torch.stack([column.double() for column in task], 1) for task in values]
+        variances = [
+            (len(stratum) * len(stratum)) * mean_variances(stratum, clusters, groups=groups)
+            for (stratum, clusters), groups in zip(self.strata(whole), self._groups, strict=True)
         ]
-        total = sum(n for n, _, _ in parts)
-        return (
-            sqrt(sum((n * error) ** 2 for n, error, _ in parts)) / total,
-            sum(freedom for _, _, freedom in parts),
-        )
+        total = sum(len(task) for task in whole)
+        errors = torch.stack(variances).sum(0).sqrt() / total
+        return errors.tolist(), sum(groups - 1 for groups in self._groups if groups > 1)
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The sum of each cluster, by stratum."""
-        found = []
-        for own, clusters in self.strata(values):
-            empty = torch.zeros(int(clusters.max()) + 1, dtype=own.dtype, device=own.device)
-            found.append(empty.index_add_(0, clusters, own))
-        return found
+        sums = []
+        for (stratum, clusters), groups in zip(self.strata(values), self._groups, strict=True):
+            empty = torch.zeros(groups, dtype=stratum.dtype, device=stratum.device)
+            sums.append(empty.index_add_(0, clusters, stratum))
+        return sums
 
 
 Errors = ErrorsOf[PairedMetric]
 
 
-def _numbered(clusters: Tensor) -> Tensor:
-    numbered: Tensor = torch.unique(clusters, return_inverse=True)[1]
-    return numbered
+class RowErrors:
+    """The errors of a row, and of those of its metrics that have a value: built once for each set.
+
+    Args:
+        metrics: the row's metrics, one a task.
+    """
+
+    def __init__(self, metrics: Sequence[PairedMetric]) -> None:
+        self._built: dict[tuple[int, ...], Errors] = {}
+        self.whole = self.of(metrics)
+
+    def of(self, metrics: Sequence[PairedMetric]) -> Errors:
+        """The errors of some of the row's metrics."""
+        key = tuple(map(id, metrics))
+        if key not in self._built:
+            self._built[key] = Errors(metrics)
+        return self._built[key]
+
+
+def _numbered(clusters: Tensor) -> tuple[Tensor, int]:
+    """The clusters numbered from 0, and their number."""
+    labels, numbered = torch.unique(clusters, return_inverse=True)
+    return numbered, len(labels)

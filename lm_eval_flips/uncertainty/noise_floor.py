@@ -9,79 +9,112 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.comparison.result import Excess
-from lm_eval_flips.pairs.indicators import indicators
+from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import Errors
+from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import difference_interval
 
-Columns = Callable[[PairedMetric], Tensor | None]
-
-# What is held against the floor, and where it is found.
-HELD: Mapping[str, Columns] = {
-    "flips": lambda metric: metric.flipped,
-    "all_flips": lambda metric: indicators(metric).get("all_flips"),
-    "choice_kl": lambda metric: None if metric.divergence is None else metric.divergence.kl,
-    "token_kl": lambda metric: metric.token_kl,
-}
+Column = Callable[[PairedMetric], Tensor | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Aligned:
-    """The samples that both the compressed run and the floor have."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """A distance beside its noise floor, over the ``n`` samples that both have.
 
+    ``floor`` is what a second run of the baseline gives; ``interval`` is the 95 % interval of the
+    excess, paired sample by sample.
+    """
+
+    value: float
+    floor: float
+    interval: Interval
+    n: int
+
+    @property
+    def excess(self) -> float:
+        """What the compressed run moves beyond the floor."""
+        return self.value - self.floor
+
+    @property
+    def within_floor(self) -> bool:
+        """Whether the excess may be nothing: its interval is not wholly above 0.
+
+        Not so without an interval, which shows nothing.
+        """
+        return self.interval.low <= 0
+
+
+class _Aligned(NamedTuple):
+    """A task's samples that both the compressed run and the floor have: their rows in each."""
+
+    both: PairedMetric
     metric: PairedMetric
-    values: Tensor
-    floor: Tensor
-    binary: bool
+    floor: PairedMetric
+    rows: Tensor
+    floor_rows: Tensor
 
 
-def excesses(metrics: Sequence[PairedMetric], floors: Sequence[PairedMetric]) -> dict[str, Excess]:
-    """Each distance of a row beside its noise floor, with the paired interval of the difference.
+def excesses(
+    metrics: Sequence[PairedMetric], floors: Sequence[PairedMetric], held: Mapping[str, Column]
+) -> dict[str, Excess]:
+    """Each held number of a row beside its noise floor, with the interval of the difference.
 
     Args:
         metrics: the compressed run's metrics, one a task.
         floors: those of the baseline's second run, in the same order.
+        held: which numbers, each the mean of such per-sample values; None where they are undefined.
     """
+    pairs = [_aligned(m, f) for m, f in zip(metrics, floors, strict=True)]
+    tasks = [own for own in pairs if own is not None]
+    if not tasks:
+        return {}
+    errors = RowErrors([own.both for own in tasks])
     found = {}
-    for name, column in HELD.items():
-        both = [_aligned(m, f, column) for m, f in zip(metrics, floors, strict=True)]
-        measured = [own for own in both if own is not None]
-        if measured:
-            found[name] = _excess(measured)
+    for name, column in held.items():
+        excess = _excess(tasks, column, errors)
+        if excess is not None:
+            found[name] = excess
     return found
 
 
-def _aligned(metric: PairedMetric, floor: PairedMetric, column: Columns) -> _Aligned | None:
-    values, noise = column(metric), column(floor)
-    if values is None or noise is None:
-        return None
+def _aligned(metric: PairedMetric, floor: PairedMetric) -> _Aligned | None:
     _, ours, theirs = np.intersect1d(metric.doc_ids, floor.doc_ids, return_indices=True)
     if not len(ours):
         return None
-    rows = torch.from_numpy(ours).to(values.device)
+    rows = torch.from_numpy(ours).to(metric.clusters.device)
     return _Aligned(
-        metric=metric.at(rows),
-        values=values[rows].double(),
-        floor=noise[torch.from_numpy(theirs).to(noise.device)].double(),
-        binary=values.dtype == torch.bool,
+        both=metric.at(rows),
+        metric=metric,
+        floor=floor,
+        rows=rows,
+        floor_rows=torch.from_numpy(theirs).to(floor.clusters.device),
     )
 
 
-def _excess(aligned: Sequence[_Aligned]) -> Excess:
-    errors = Errors([own.metric for own in aligned])
+def _excess(tasks: Sequence[_Aligned], column: Column, errors: RowErrors) -> Excess | None:
+    """Of those tasks that have the values in both runs; None for none."""
+    metrics, values, noise = [], [], []
+    for task in tasks:
+        compressed, baseline = column(task.metric), column(task.floor)
+        if compressed is not None and baseline is not None:
+            metrics.append(task.both)
+            values.append(compressed[task.rows])
+            noise.append(baseline[task.floor_rows])
+    if not metrics:
+        return None
+    differences = [own.double() - rest.double() for own, rest in zip(values, noise, strict=True)]
+    of_row = errors.of(metrics)
     return Excess(
-        value=float(torch.cat([own.values for own in aligned]).mean()),
-        floor=float(torch.cat([own.floor for own in aligned]).mean()),
+        value=float(torch.cat(values).double().mean()),
+        floor=float(torch.cat(noise).double().mean()),
         interval=difference_interval(
-            errors,
-            [own.values - own.floor for own in aligned],
-            binary=all(own.binary for own in aligned),
+            of_row, differences, binary=all(own.dtype == torch.bool for own in values)
         ),
-        n=errors.n,
+        n=of_row.n,
     )

@@ -48,7 +48,7 @@ def _hash(text: str) -> str:
 
 @lru_cache
 def _kind(metrics: tuple[str, ...]) -> Any:
-    fields = [*metrics, ("resps", Any, None)]
+    fields: list[Any] = [*metrics, ("resps", Any, None)]
     return msgspec.defstruct("Logged", fields, bases=(Record,), kw_only=True)
 
 
@@ -201,6 +201,7 @@ class Questions:
             "incorrect_to_correct": ~before & after,
             "flips": before ^ after,
             "answers_changed": changed,
+            "wrong_to_wrong": ~before & ~after & changed,
             "all_flips": (before ^ after) | (~before & ~after & changed),
         }
         return {name: values.astype(np.float64) for name, values in found.items()}

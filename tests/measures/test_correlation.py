@@ -13,7 +13,16 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from lm_eval_flips.measures.correlation import Auroc, Spearman, auroc, ranks, spearman
+from lm_eval_flips.measures.correlation import (
+    Auroc,
+    auroc,
+    auroc_influence,
+    auroc_interval,
+    ranks,
+    spearman,
+    spearman_influence,
+    spearman_interval,
+)
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 
@@ -121,7 +130,7 @@ def test_spearman_of_a_constant_is_nan(device: str) -> None:
     for x, y in ((constant, other), (other, constant), (constant, constant)):
         found = spearman(x, y)
         assert isnan(found.statistic)
-        assert found.interval() == UNDEFINED
+        assert found.interval == UNDEFINED
 
 
 def test_spearman_of_nan_is_nan(device: str) -> None:
@@ -138,7 +147,7 @@ def test_spearman_of_fewer_than_two_is_nan(device: str, n: int) -> None:
     found = spearman(torch.ones(n, device=device), torch.ones(n, device=device))
     assert found.n == n
     assert isnan(found.statistic)
-    assert found.interval() == UNDEFINED
+    assert found.interval == UNDEFINED
 
 
 def test_spearman_of_other_samples_is_refused() -> None:
@@ -152,7 +161,7 @@ def test_spearman_interval_counted_by_hand() -> None:
     half = 1.959964 * sqrt(1.125 / 25)
     expected = (tanh(0.549306 - half), tanh(0.549306 + half))
     assert expected == pytest.approx((0.13275, 0.74653), abs=1e-5)
-    found = Spearman(n=28, statistic=0.5).interval()
+    found = spearman_interval(0.5, 28)
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -163,7 +172,7 @@ def test_spearman_interval_is_pearsons_of_the_ranks_widened(generator: torch.Gen
         stats.rankdata(x.numpy()), stats.rankdata(y.numpy())
     ).confidence_interval(0.9)
     rho = spearman(x, y)
-    found = rho.interval(level=0.9)
+    found = spearman_interval(rho.statistic, rho.n, level=0.9)
     assert atanh(found.high) - atanh(found.low) == pytest.approx(
         (atanh(high) - atanh(low)) * sqrt(1 + rho.statistic**2 / 2), rel=1e-9
     )
@@ -172,16 +181,16 @@ def test_spearman_interval_is_pearsons_of_the_ranks_widened(generator: torch.Gen
 
 def test_spearman_interval_mirrors_and_widens() -> None:
     """Negating the correlation mirrors its interval; a higher level widens it."""
-    low, high = Spearman(n=30, statistic=0.4).interval()
-    assert Spearman(n=30, statistic=-0.4).interval() == pytest.approx((-high, -low), rel=1e-12)
-    wide = Spearman(n=30, statistic=0.4).interval(level=0.99)
+    low, high = spearman_interval(0.4, 30)
+    assert spearman_interval(-0.4, 30) == pytest.approx((-high, -low), rel=1e-12)
+    wide = spearman_interval(0.4, 30, level=0.99)
     assert wide.low < low < high < wide.high
 
 
 @pytest.mark.parametrize(("n", "statistic"), [(3, 0.5), (30, 1.0), (30, -1.0), (30, nan)])
 def test_spearman_interval_without_an_error_is_nan(n: int, statistic: float) -> None:
     """Three pairs, or a perfect correlation, say nothing about the error."""
-    assert Spearman(n=n, statistic=statistic).interval() == UNDEFINED
+    assert spearman_interval(statistic, n) == UNDEFINED
 
 
 def test_spearman_interval_covers(generator: torch.Generator) -> None:
@@ -191,7 +200,7 @@ def test_spearman_interval_covers(generator: torch.Generator) -> None:
     covered = 0
     for _ in range(trials):
         x, e = torch.randn(2, 60, generator=generator, dtype=torch.float64)
-        low, high = spearman(x, r * x + sqrt(1 - r * r) * e).interval()
+        low, high = spearman(x, r * x + sqrt(1 - r * r) * e).interval
         covered += low <= truth <= high
     assert 0.92 <= covered / trials <= 0.98
 
@@ -290,7 +299,7 @@ def test_auroc_without_a_class_is_nan(device: str) -> None:
         found = auroc(score=score, positive=positive)
         assert isnan(found.statistic)
         assert isnan(found.standard_error)
-        assert found.interval() == UNDEFINED
+        assert found.interval == UNDEFINED
 
 
 def test_auroc_of_no_samples_is_nan(device: str) -> None:
@@ -311,7 +320,7 @@ def test_auroc_of_one_positive_has_no_error(device: str) -> None:
     )
     assert found.statistic == pytest.approx(2 / 3, rel=1e-12)
     assert isnan(found.standard_error)
-    assert found.interval() == UNDEFINED
+    assert found.interval == UNDEFINED
 
 
 def test_auroc_of_a_constant_score_is_one_half(device: str) -> None:
@@ -331,7 +340,7 @@ def test_auroc_of_nan_is_nan(device: str) -> None:
     )
     assert isnan(found.statistic)
     assert isnan(found.standard_error)
-    assert found.interval() == UNDEFINED
+    assert found.interval == UNDEFINED
 
 
 def test_auroc_of_an_infinite_score_ranks_it_last(device: str) -> None:
@@ -348,8 +357,8 @@ def test_auroc_interval_is_the_normal_one_cut_to_shares() -> None:
     """The interval is scipy's normal interval, cut at 0 and 1."""
     found = Auroc(positives=20, negatives=30, statistic=0.7, standard_error=0.08)
     expected = stats.norm(0.7, 0.08).interval(0.9)
-    assert found.interval(level=0.9) == pytest.approx(expected, rel=1e-12)
-    cut = Auroc(positives=20, negatives=30, statistic=0.97, standard_error=0.05).interval()
+    assert auroc_interval(found, level=0.9) == pytest.approx(expected, rel=1e-12)
+    cut = auroc_interval(Auroc(positives=20, negatives=30, statistic=0.97, standard_error=0.05))
     assert cut == pytest.approx((0.97 - 1.959964 * 0.05, 1.0), rel=1e-6)
     assert cut.high == 1.0
 
@@ -360,9 +369,9 @@ def test_auroc_without_overlap_has_no_interval(device: str) -> None:
     for positive, area in ((score > 4, 1.0), (score <= 4, 0.0)):
         found = auroc(score=score, positive=positive)
         assert (found.statistic, found.standard_error) == (area, 0.0)
-        assert found.interval() == UNDEFINED
+        assert found.interval == UNDEFINED
     overlap = auroc(score=score, positive=torch.tensor([0, 0, 0, 1, 0, 1, 1, 1], device=device) > 0)
-    low, high = overlap.interval()
+    low, high = overlap.interval
     assert 0 < low < overlap.statistic < high == 1.0
 
 
@@ -372,6 +381,60 @@ def test_auroc_interval_covers(generator: torch.Generator) -> None:
     covered = 0
     for _ in range(trials):
         score, positive = _detector(generator, 60, 60)
-        low, high = auroc(score=score, positive=positive).interval()
+        low, high = auroc(score=score, positive=positive).interval
         covered += low <= truth <= high
     assert 0.92 <= covered / trials <= 0.98
+
+
+# Influence: what each sample adds
+
+
+def _kl_and_flips(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances with ties, and flips that follow them."""
+    rng = np.random.default_rng(17)
+    kl = np.round(rng.exponential(size=n), 1)
+    return torch.from_numpy(kl), torch.from_numpy(rng.random(n) < 0.1 + 0.4 * (kl > 1))
+
+
+def test_influence_is_what_leaving_a_sample_out_changes() -> None:
+    """Both influences follow the jackknife's pseudo-values, ties and all; their mean is 0."""
+    kl, flipped = _kl_and_flips(300)
+    measures: list[tuple[torch.Tensor, Callable[[torch.Tensor], float]]] = [
+        (
+            spearman_influence(kl, flipped.double()),
+            lambda kept: spearman(kl[kept], flipped[kept].double()).statistic,
+        ),
+        (
+            auroc_influence(kl, flipped),
+            lambda kept: auroc(score=kl[kept], positive=flipped[kept]).statistic,
+        ),
+    ]
+    for influence, statistic in measures:
+        assert float(influence.mean()) == pytest.approx(0, abs=1e-12)
+        places = torch.arange(300)
+        whole = statistic(places >= 0)
+        pseudo = [299 * (whole - statistic(places != place)) for place in range(300)]
+        assert np.corrcoef(influence, pseudo)[0, 1] > 0.9999
+        assert float(influence.std()) == pytest.approx(float(np.std(pseudo, ddof=1)), rel=0.02)
+
+
+def test_influence_of_the_area_has_delongs_error() -> None:
+    """Its standard error is the one that the area itself is given; of other answers it is not."""
+    kl, flipped = _kl_and_flips(300)
+    error = float(auroc_influence(kl, flipped).std()) / sqrt(300)
+    assert error == pytest.approx(auroc(score=kl, positive=flipped).standard_error, rel=0.01)
+    other = flipped[torch.randperm(300, generator=torch.Generator().manual_seed(1))]
+    assert error != pytest.approx(auroc(score=kl, positive=other).standard_error, rel=0.05)
+
+
+def test_wider_intervals_are_wider_by_so_much() -> None:
+    """Twice as wide on Fisher's scale, and for the area on its own."""
+    low, high = spearman_interval(0.3, 100)
+    wide = spearman_interval(0.3, 100, wider=2.0)
+    assert atanh(wide.high) - atanh(wide.low) == pytest.approx(2 * (atanh(high) - atanh(low)))
+    area = Auroc(positives=50, negatives=50, statistic=0.6, standard_error=0.05)
+    assert 0.6 - auroc_interval(area, wider=2.0).low == pytest.approx(
+        2 * (0.6 - auroc_interval(area).low)
+    )
+    for found in (spearman_interval(0.3, 100, wider=nan), auroc_interval(area, wider=nan)):
+        assert found == UNDEFINED

@@ -19,6 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from lm_eval_flips.measures.significance import (
+    binomial_test,
     holm,
     mcnemar,
     mcnemar_loss,
@@ -579,3 +580,18 @@ def test_holm_is_statsmodels_own(seed: int) -> None:
     assert isnan(with_nan.pop(3))
     assert with_nan == pytest.approx(list(expected))
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(("count", "n", "share"), [(30, 42, 0.816), (3, 12, 5 / 7), (0, 5, 0.5)])
+def test_binomial_test_is_twice_scipys_smaller_tail(count: int, n: int, share: float) -> None:
+    """At most 1; at another share it is another p."""
+    law = stats.binom(n, share)
+    expected = min(1, 2 * min(law.cdf(count), law.sf(count - 1)))
+    assert binomial_test(count, n, share) == pytest.approx(expected, rel=1e-9)
+    assert binomial_test(count, n, share / 2) != pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(("n", "share"), [(0, 0.5), (5, 0.0), (5, 1.0), (5, nan)])
+def test_binomial_test_of_nothing_left_to_chance_is_nan(n: int, share: float) -> None:
+    """No trials, or an outcome that is sure."""
+    assert isnan(binomial_test(0, n, share))

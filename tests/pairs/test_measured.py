@@ -14,8 +14,9 @@ import torch
 from lm_eval_flips import FlipsError, load_run
 from lm_eval_flips.errors import OtherBaselineError
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.pairs.measured import TokenValues, token_values
+from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Pairs, pair
+from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.scoring.token_distances import FIELDS, StoredDistances, load_distances
 from tests.generators import logs
 from tests.generators.distances import at_positions, write_distances

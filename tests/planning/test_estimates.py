@@ -13,8 +13,8 @@ from lm_eval_flips import compare
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.measures.sampling.stratified import Design
 from lm_eval_flips.measures.tokens import summarise_tokens
-from lm_eval_flips.pairs.measured import TokenValues
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.planning.drawn import Drawn
 from lm_eval_flips.planning.estimates import negative_flip_rate, shares, token_kl
 from lm_eval_flips.planning.pairs import PlannedSamples

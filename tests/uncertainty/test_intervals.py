@@ -15,14 +15,14 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from lm_eval_flips import Row, compare
-from lm_eval_flips.comparison.result import Distances
 from lm_eval_flips.comparison.row import measure
-from lm_eval_flips.measures.divergence import summarise
+from lm_eval_flips.measures.divergence import Distances, summarise
+from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.significance import Interval, paired_share_interval
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import Errors
-from lm_eval_flips.uncertainty.intervals import intervals
+from lm_eval_flips.uncertainty.errors import RowErrors
+from lm_eval_flips.uncertainty.intervals import distance_intervals
 from tests.generators import logs, paired
 from tests.generators.paired import DEVICES, UNDEFINED, Questions
 
@@ -151,7 +151,31 @@ def test_intervals_of_independent_samples_match_scipy_and_statsmodels(device: st
         assert intervals.pop(name) == pytest.approx(expected, rel=1e-9), name
     ends = stats.ttest_1samp(asked.margin_change, 0).confidence_interval(0.95)
     assert intervals.pop("margin_change") == pytest.approx((ends.low, ends.high), rel=1e-9)
-    assert not intervals
+    correlations = ("choice_kl_with_changed", "choice_kl_with_flipped", "choice_kl_detects_flips")
+    margins = ("margin_of_correct", "margin_of_incorrect")
+    rates = ("changed_of_correct", "changed_of_incorrect")
+    others = [
+        f"{name}{of}"
+        for name in ("choice_kl_reverse", "jensen_shannon", "total_variation")
+        for of in ("", "_median", "_p99")
+    ]
+    assert set(intervals) == {*correlations, *margins, *rates, *others}  # below
+
+
+def test_other_distances_have_the_same_kind_of_interval() -> None:
+    """Scipy's t interval of their mean and its order statistics of their median."""
+    metric = paired.questions(2).paired()
+    assert metric.divergence is not None
+    intervals = measure([metric], name="questions").intervals
+    for key, values in (
+        ("choice_kl_reverse", metric.divergence.reverse_kl.numpy()),
+        ("jensen_shannon", metric.divergence.jensen_shannon.numpy()),
+        ("total_variation", metric.divergence.total_variation.numpy()),
+    ):
+        ci = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert intervals[key] == pytest.approx((ci.low, ci.high), rel=1e-9)
+        ends: Any = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+        assert intervals[f"{key}_median"] == pytest.approx((ends.low, ends.high), rel=1e-9)
 
 
 # Samples that share a document
@@ -408,6 +432,12 @@ def _by_document(asked: Questions, values: paired.Floats) -> paired.Floats:
     return np.bincount(documents, weights=values).astype(np.float64)
 
 
+def _discordant(flips: Flips) -> tuple[int, int]:
+    """Samples lost, and lost or won, each counted for itself."""
+    lost = flips.correct_to_incorrect
+    return lost, lost + flips.incorrect_to_correct
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_p_is_mcnemars_of_the_documents_net_changes(device: str) -> None:
     """A document of several samples is lost or won by the sign of their sum, also over strata."""
@@ -420,7 +450,8 @@ def test_p_is_mcnemars_of_the_documents_net_changes(device: str) -> None:
         found = paired.pooled(pool, device=device)
         assert found.p_value == pytest.approx(stats.binomtest(lost, lost + won).pvalue, rel=1e-9)
         assert found.flips is not None
-        assert found.flips.p_value() != pytest.approx(found.p_value, rel=1e-3)  # counting samples
+        samples = stats.binomtest(*_discordant(found.flips)).pvalue
+        assert samples != pytest.approx(found.p_value, rel=1e-3)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -437,7 +468,8 @@ def test_p_of_many_tasks_is_students_with_the_clustered_error(device: str) -> No
     lost, won = int((nets < 0).sum()), int((nets > 0).sum())
     assert nine.p_value == pytest.approx(stats.binomtest(lost, lost + won).pvalue, rel=1e-9)
     assert found.flips is not None
-    assert found.flips.p_value() != pytest.approx(found.p_value, rel=1e-2)
+    samples = stats.binomtest(*_discordant(found.flips)).pvalue
+    assert samples != pytest.approx(found.p_value, rel=1e-2)
 
 
 def _scored(seed: int, n: int) -> tuple[paired.Floats, paired.Floats, PairedMetric]:
@@ -508,7 +540,7 @@ def _of_kl(
         jensen_shannon=found,
         total_variation=found,
     )
-    return intervals(Errors([metric]), None, distances, None)
+    return distance_intervals([metric], RowErrors([metric]), distances)
 
 
 def _half_shared(

@@ -11,9 +11,11 @@ import pytest
 from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips.comparison.numbers import HELD
 from lm_eval_flips.measures.significance import paired_share_interval
 from lm_eval_flips.report.files.document import to_json
 from lm_eval_flips.report.text.table import tables
+from lm_eval_flips.uncertainty.noise_floor import excesses
 from tests.generators import logs
 from tests.generators.paired import Questions, questions
 from tests.report.text.test_table import printed, row_of
@@ -128,8 +130,6 @@ def test_a_floor_that_did_not_move_at_all_is_one_too(tmp_path: Path, far: Questi
 
 def test_false_alarms_are_rare_where_nothing_but_noise_is_there() -> None:
     """150 pairs of noisy runs: the excess of KL is called real in at most 2.5 %, as one-sided."""
-    from lm_eval_flips.uncertainty.noise_floor import excesses
-
     rng = np.random.default_rng(3)
     alarms = {"flips": 0, "choice_kl": 0}
     for draw in range(150):
@@ -138,7 +138,7 @@ def test_false_alarms_are_rare_where_nothing_but_noise_is_there() -> None:
             Questions(base.baseline, base.baseline + rng.normal(0, 0.5, (100, 5)), base.gold)
             for _ in range(2)
         ]
-        found = excesses([sides[0].paired()], [sides[1].paired()])
+        found = excesses([sides[0].paired()], [sides[1].paired()], HELD)
         for name in alarms:
             alarms[name] += not found[name].within_floor
     for name, count in alarms.items():

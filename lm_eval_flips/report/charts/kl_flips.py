@@ -182,6 +182,6 @@ def _caption(
 def _correlation(what: str, found: Spearman | None) -> str:
     if found is None or not isfinite(found.statistic):
         return f"no rank correlation of {what} and flips is defined"
-    low, high = found.interval()
+    low, high = found.interval
     interval = f", 95 % interval {low:.2f} to {high:.2f}" if isfinite(low) else ""
     return f"{what} and flips have a Spearman correlation of {found.statistic:.2f}{interval}"

@@ -71,7 +71,7 @@ def rate_points(own: ShownRun) -> list[Datum]:
             "n": found.rate.n,
             "changed": found.rate.changed,
             "share": number(found.rate.share),
-            **ends(found.rate.interval(), "share_low", "share_high"),
+            **ends(found.rate.interval, "share_low", "share_high"),
         }
         for found in (margins.bins if margins is not None else ())
         if found.rate.n

@@ -15,21 +15,19 @@ import msgspec
 
 from lm_eval_flips.comparison.result import (
     Comparison,
-    Distances,
     Ranking,
     Regime,
     Row,
     RunComparison,
-    SampleCorrelation,
-    TokenDistances,
 )
-from lm_eval_flips.measures.correlation import Auroc, Spearman
+from lm_eval_flips.measures.correlation import Auroc, SampleCorrelation, Spearman
 from lm_eval_flips.measures.direction import Direction
-from lm_eval_flips.measures.divergence import Summary
+from lm_eval_flips.measures.divergence import Distances, Summary
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.margin import Margins, Rate
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
+from lm_eval_flips.measures.tokens import TokenDistances
 from lm_eval_flips.report.text.planned import planned_document
 
 VERSION = 1
@@ -149,7 +147,7 @@ def _row(row: Row) -> dict[str, Any]:
         "flips": flips.flips if flips else nan,
         "all_flips": flips.all_flips if flips else nan,
         "answers_changed": flips.share(flips.answers_changed) if flips else nan,
-        "direction": row.direction and _direction(row.direction),
+        "direction": row.direction and _direction(row, row.direction),
         **_distances(distances),
         **_tokens(row.tokens),
         "top_margin": row.margins and _margins(row.margins),
@@ -177,12 +175,12 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _direction(found: Direction) -> dict[str, Any]:
+def _direction(row: Row, found: Direction) -> dict[str, Any]:
     return {
         "loss_share": found.loss_share,
         "random_loss_share": found.random_loss_share,
-        "p_no_preference": found.p_no_preference(),
-        "p_random": found.p_random(),
+        "p_no_preference": row.p_no_preference,
+        "p_random": row.p_random,
         "negative_flip_rate": found.negative_flip_rate,
         "margin_change": found.margin_change,
     }
@@ -230,7 +228,7 @@ def _rate(rate: Rate) -> dict[str, Any]:
         "n": rate.n,
         "changed": rate.changed,
         "share": rate.share,
-        "interval": list(rate.interval()),
+        "interval": list(rate.interval),
     }
 
 
@@ -247,7 +245,7 @@ def _correlation(
 
 
 def _spearman(found: Spearman) -> dict[str, Any]:
-    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval())}
+    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval)}
 
 
 def _auroc(found: Auroc) -> dict[str, Any]:
@@ -255,7 +253,7 @@ def _auroc(found: Auroc) -> dict[str, Any]:
         "auroc": found.statistic,
         "flipped": found.positives,
         "not_flipped": found.negatives,
-        "interval": list(found.interval()),
+        "interval": list(found.interval),
     }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison, TokenDistances
+from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison
 from lm_eval_flips.errors import named
 from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.measures.tokens import TokenDistances
 from lm_eval_flips.report.text.numbers import (
     nats,
     number,
@@ -177,7 +178,7 @@ def _regime_line(regime: Regime) -> str:
     runs = "all runs" if regime.below is None else f"runs with {name} < {regime.below:g}"
     parts = []
     for what, found in (("flips", regime.flips), ("net loss", regime.net_loss)):
-        low, high = found.interval()
+        low, high = found.interval
         ends = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
         parts.append(f"{what} {number(found.statistic)}{ends}")
     return f"{name} over {runs} (n = {regime.net_loss.n}), Spearman with {', '.join(parts)}"
