@@ -55,7 +55,7 @@ def _intervals(
     bootstrap: Bootstrap | None,
 ) -> dict[str, Interval]:
     values = {
-        name: [of_requests(own.values[name], own.counts).double() for own in tokens]
+        name: [of_requests(own.values[name].double(), own.counts) for own in tokens]
         for name in names
     }
     intervals = dict(zip(names, _ratios(errors, tokens, list(values.values())), strict=True))
