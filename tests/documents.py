@@ -1,0 +1,140 @@
+"""Documents that test themselves: what their `$` blocks print, and lists made from the package.
+
+A block of the language `console` holds commands behind `$ ` and, below each, the whole of what it
+prints on a terminal of a hundred columns::
+
+    python -m tests.documents          renews every block and list of every document
+    python -m tests.documents FILE     of these alone
+
+A list stands between `<!-- NAME -->` and `<!-- end of NAME -->`, and is made by the function of
+that name in `LISTS`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "examples/README.md")
+COLUMNS = 100  # of the terminal: a page of a repository shows as many
+BLOCK = re.compile(r"(?P<head>^```console\n)(?P<body>.*?)(?P<tail>^```$)", re.DOTALL | re.MULTILINE)
+LIST = re.compile(r"<!-- (?P<name>[a-z ]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+LISTS: Mapping[str, Callable[[], str]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command of a block and what the document says that it prints."""
+
+    command: str
+    printed: str
+
+
+def steps(body: str) -> Iterator[Step]:
+    """The commands of a block; a line that ends in a backslash goes on in the next."""
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command = re.match(r"(?:.*\\\n)*.*\n", part)
+        assert command is not None, part
+        yield Step(command=command[0].rstrip("\n"), printed=part[command.end() :])
+
+
+def blocks(document: Path) -> list[str]:
+    """The console blocks of a document."""
+    return [block["body"] for block in BLOCK.finditer(document.read_text(encoding="utf-8"))]
+
+
+def reader_s_folder(folder: Path) -> Path:
+    """What a reader has: the examples of a checkout; what a command writes lands beside them."""
+    shutil.copytree(ROOT / "examples", folder / "examples", symlinks=True)
+    return folder
+
+
+def printed_by(command: str, folder: Path) -> str:
+    """What a command prints on a terminal that has no colours.
+
+    Its error output is a pipe, as with `2>&1 | ...`: progress bars are not part of a document.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env=_environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    printed = b"".join(_chunks(ours))
+    os.close(ours)
+    _, errors = process.communicate(timeout=300)
+    text = ANSI.sub("", printed.decode().replace("\r\n", "\n"))
+    lines = (text + errors.decode() if process.returncode > 1 else text).splitlines()
+    return "".join(f"{line.rstrip()}\n" for line in lines).strip("\n") + "\n"
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = os.read(descriptor, 1 << 16)
+        except OSError:  # how Linux says that the terminal's other end is closed
+            return
+        if not chunk:
+            return
+        yield chunk
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**kept, "PATH": path, "NO_COLOR": "1", "TERM": "xterm", "HOME": str(folder)}
+
+
+def renewed(text: str, folder: Path) -> str:
+    """A document's text with what its commands print today, and today's lists."""
+
+    def block(match: re.Match[str]) -> str:
+        body = "\n".join(
+            f"$ {step.command}\n{printed_by(step.command, folder)}" for step in steps(match["body"])
+        )
+        return f"{match['head']}{body}{match['tail']}"
+
+    return with_lists(BLOCK.sub(block, text))
+
+
+def with_lists(text: str) -> str:
+    """A document's text with today's lists."""
+
+    def listed(match: re.Match[str]) -> str:
+        name = match["name"]
+        return f"<!-- {name} -->\n{LISTS[name]()}\n<!-- end of {name} -->"
+
+    return LIST.sub(listed, text)
+
+
+def main() -> None:
+    """Renew the documents that are named, or all."""
+    for name in sys.argv[1:] or DOCUMENTS:
+        document = ROOT / name
+        with tempfile.TemporaryDirectory() as temporary:
+            text = renewed(document.read_text(encoding="utf-8"), reader_s_folder(Path(temporary)))
+        document.write_text(text, encoding="utf-8")
+        print(f"{name}: renewed")
+
+
+if __name__ == "__main__":
+    main()
