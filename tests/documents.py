@@ -12,6 +12,7 @@ that name in `LISTS`.
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import pty
@@ -26,14 +27,43 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import lm_eval_flips
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "examples/README.md")
+MAP = "lm_eval_flips/README.md"
 COLUMNS = 100  # of the terminal: a page of a repository shows as many
 BLOCK = re.compile(r"(?P<head>^```console\n)(?P<body>.*?)(?P<tail>^```$)", re.DOTALL | re.MULTILINE)
 LIST = re.compile(r"<!-- (?P<name>[a-z ]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
-LISTS: Mapping[str, Callable[[], str]] = {}
+# The package's rooms in the order in which data flows.
+ROOMS = (
+    *("logs", "pairs", "measures", "uncertainty", "comparison"),
+    *("planning", "gate", "leaderboard", "report", "cli"),
+    *("scoring", "generation", "compression", "evaluation", "harness"),
+)
+
+
+def rooms() -> str:
+    """A table of the package's rooms, by the first sentence of each `__init__.py`."""
+    package = Path(lm_eval_flips.__file__).parent
+    present = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert present <= set(ROOMS), f"a room that the map does not order: {present - set(ROOMS)}"
+    lines = ["| room | what belongs in it |", "|---|---|"]
+    for room in (name for name in ROOMS if name in present):
+        docstring = ast.get_docstring(ast.parse((package / room / "__init__.py").read_text()))
+        lines.append(f"| `{room}/` | {(docstring or '').splitlines()[0]} |")
+    return "\n".join(lines)
+
+
+def path_of(name: str) -> Path:
+    """A document's file; what belongs to the package lies where the package is installed."""
+    package = Path(lm_eval_flips.__file__).parent
+    return package.parent / name if name.startswith(f"{package.name}/") else ROOT / name
+
+
+LISTS: Mapping[str, Callable[[], str]] = {"rooms": rooms}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +158,8 @@ def with_lists(text: str) -> str:
 
 def main() -> None:
     """Renew the documents that are named, or all."""
-    for name in sys.argv[1:] or DOCUMENTS:
-        document = ROOT / name
+    for name in sys.argv[1:] or (*DOCUMENTS, MAP):
+        document = path_of(name)
         with tempfile.TemporaryDirectory() as temporary:
             text = renewed(document.read_text(encoding="utf-8"), reader_s_folder(Path(temporary)))
         document.write_text(text, encoding="utf-8")
