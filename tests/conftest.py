@@ -33,6 +33,11 @@ WORDS = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a person may ask more of than every run can afford."""
+    parser.addoption("--kills", type=int, default=3, help="how often test_killed.py ends a run")
+
+
 def pytest_report_header() -> str:
     """Say what is not collected: the CUDA cases, where there is no such device."""
     return f"devices: {', '.join(DEVICES)}"

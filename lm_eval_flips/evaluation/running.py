@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.schedule import Evaluation, Schedule
@@ -31,12 +33,26 @@ def run_all(schedule: Schedule, *, overwrite: bool = False) -> Iterator[str]:
     with locked(schedule.output_path) as lock:
         for run in schedule.runs:
             _refuse_others(run, overwrite=overwrite)
-        for run in schedule.runs:
+        seconds: list[float] = []
+        for place, run in enumerate(schedule.runs, start=1):
             if run.finished:
                 yield f"{run.folder}: finished before, kept"
                 continue
-            yield f"{run.folder}: evaluating {masked_text(run.settings.model_args)}"
+            left = sum(not other.finished for other in schedule.runs[place - 1 :])
+            yield (
+                f"{run.folder}: evaluating {masked_text(run.settings.model_args)} "
+                f"({place} of {len(schedule.runs)}{_time_left(seconds, left)})"
+            )
+            begun = time.monotonic()
             _evaluate(run, lock)
+            seconds.append(time.monotonic() - begun)
+
+
+def _time_left(seconds: Sequence[float], runs: int) -> str:
+    """What the runs that are left take, if each takes as long as those before did on average."""
+    if not seconds:
+        return ""
+    return f", about {ceil(runs * sum(seconds) / len(seconds) / 60)} min left"
 
 
 def _evaluate(run: Evaluation, lock: int | None) -> None:

@@ -216,12 +216,12 @@ def test_what_is_finished_is_kept(tmp_path: Path) -> None:
 def test_what_is_not_finished_is_evaluated_and_the_baseline_comes_first(tmp_path: Path) -> None:
     """A first command says what it does before it does it; a second one goes on."""
     assert next(run_all(planned(tmp_path))) == (
-        f"{tmp_path / 'baseline'}: evaluating pretrained=org/base"
+        f"{tmp_path / 'baseline'}: evaluating pretrained=org/base (1 of 2)"
     )
     finish(planned(tmp_path).baseline)
     lines = run_all(planned(tmp_path))
     assert next(lines) == f"{tmp_path / 'baseline'}: finished before, kept"
-    assert next(lines) == f"{tmp_path / 'int4'}: evaluating pretrained=org/int4"
+    assert next(lines) == f"{tmp_path / 'int4'}: evaluating pretrained=org/int4 (2 of 2)"
 
 
 def test_the_order_of_flags_and_where_tasks_lie_do_not_matter(tmp_path: Path) -> None:
