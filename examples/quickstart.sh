@@ -105,13 +105,13 @@ step "making the models" "$venv/bin/python" "$repository/examples/smollm2.py" \
 step "writing the tasks" \
   "$venv/bin/python" "$repository/examples/questions.py" --wheels "$wheels" --output "$folder/tasks"
 if [ -n "${QUICKSTART_LIMIT:-}" ]; then
-  limit=$QUICKSTART_LIMIT
+  echo "$QUICKSTART_LIMIT" >"$folder/limit"
 else
   step "trying the models" once "$folder/limit" pace limit --dtype "$dtype" \
     --models "$models" --tasks "$folder/tasks" --minutes "${QUICKSTART_MINUTES:-5}"
-  limit=$(cat "$folder/limit")
   grep -h 'Each of four runs' "$folder/logs/trying-the-models.log" || true
 fi
+limit=$(cat "$folder/limit")
 cd "$folder"
 step "evaluating three models, one twice" evaluate
 

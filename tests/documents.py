@@ -87,6 +87,12 @@ def blocks(document: Path) -> list[str]:
     return [block["body"] for block in BLOCK.finditer(document.read_text(encoding="utf-8"))]
 
 
+def code(document: Path, language: str) -> list[str]:
+    """A document's blocks of another language."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def reader_s_folder(folder: Path) -> Path:
     """What a reader has: the examples of a checkout; what a command writes lands beside them."""
     shutil.copytree(ROOT / "examples", folder / "examples", symlinks=True)

@@ -87,7 +87,7 @@ def as_metadata(**values: str) -> list[str]:
 
 
 def for_this_harness(commands: str) -> str:
-    """The README's --metadata key=value as JSON, where this lm_eval is older than that."""
+    """The guide's --metadata key=value as JSON, where this lm_eval is older than that."""
     if Version(version("lm_eval")) >= Version("0.4.13"):
         return commands
     return re.sub(r"--metadata (\w+)=(\S+)", r"""--metadata '{"\1": "\2"}'""", commands)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import DOCUMENTS, ROOT, blocks, printed_by, reader_s_folder, steps
+from tests.documents import DOCUMENTS, ROOT, blocks, code, printed_by, reader_s_folder, steps
 
 pytestmark = pytest.mark.e2e
 BLOCKS = [(name, number) for name in DOCUMENTS for number in range(len(blocks(ROOT / name)))]
@@ -34,6 +34,16 @@ def test_a_block_prints_what_the_document_shows(name: str, number: int, folder: 
         assert shown == printed, "\n".join(
             [f"{name}: $ {step.command}", *difference, f"renew: python -m tests.documents {name}"]
         )
+
+
+def test_the_python_of_the_readme_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints one line for each compressed model."""
+    monkeypatch.chdir(folder)
+    (block,) = code(ROOT / "README.md", "python")
+    exec(block, {})
+    assert capsys.readouterr().out.count("SmolLM2-135M-Instruct-int") == 2
 
 
 def test_every_document_shows_something() -> None:

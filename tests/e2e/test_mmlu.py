@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, compare
-from tests.e2e.conftest import for_this_harness, results_of, run
-from tests.e2e.test_readme import blocks
+from tests.documents import code
+from tests.e2e.conftest import ROOT, for_this_harness, results_of, run
 
+GUIDE = ROOT / "examples" / "README.md"
 pytestmark = pytest.mark.e2e
 ROWS = 3
 
@@ -35,9 +36,9 @@ def mmlu(
     perturbed_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Folder of the README's two MMLU commands, one tiny model each."""
+    """Folder of the guide's two MMLU commands, one tiny model each."""
     folder = tmp_path_factory.mktemp("mmlu")
-    (block,) = [block for block in blocks("bash") if "flips_mmlu" in block]
+    (block,) = [block for block in code(GUIDE, "bash") if "flips_mmlu" in block]
     block = block.replace("=BASE", f"={tiny_model},$options").replace(
         "=QUANT", f"={perturbed_model},$options"
     )

@@ -1,4 +1,4 @@
-"""The README's first command on the real model, and the three ways in on one of its tasks."""
+"""The quickstart on the real model, and the three ways in on one of its tasks."""
 
 from __future__ import annotations
 
