@@ -10,9 +10,10 @@ from pathlib import Path
 from lm_eval.tasks import TaskManager
 
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.pairs.sample_values import AGGREGATED
 
 TASK_CLASS = "!function lm_eval_flips.harness.task.FlipsTask"
-AVERAGED = ("flips", "correct_to_incorrect", "incorrect_to_correct", "all_flips", "choice_kl")
+AVERAGED = tuple(key for key, value in AGGREGATED.items() if value.grouped)
 
 
 def group_files(names: Sequence[str], *, include_path: Path | None = None) -> dict[str, str]:

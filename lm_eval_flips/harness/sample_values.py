@@ -1,7 +1,7 @@
-"""What FlipsTask hands to the harness for each sample: ``(doc_id, metric, value)``.
+"""What FlipsTask hands to the harness for each sample: ``(doc_id, key, value)``.
 
 Values of the metrics that are means are 0 or 1, or nats; the others carry plain numbers, which any
-rank can send and any log can hold, for the aggregations in ``plugin.py``.
+rank can send and any log can hold, for the aggregations in ``aggregations.py``.
 """
 
 from __future__ import annotations
@@ -9,61 +9,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lm_eval_flips.logs.metric_columns import PERPLEXITIES
-from lm_eval_flips.pairs.indicators import indicators
-from lm_eval_flips.pairs.metric import PairedMetric, as_compared
+import torch
+from torch import Tensor
 
-Value = tuple[int, str, Any]
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation, Column
 
-
-def flip_values(metric: PairedMetric) -> Iterator[Value]:
-    """``(doc_id, metric, value)`` of every flip metric that is defined for these samples."""
-    columns: dict[str, list[Any]] = {
-        name: marks.int().tolist() for name, marks in indicators(metric).items()
-    }
-    if metric.divergence is not None:
-        columns["choice_kl"] = metric.divergence.kl.tolist()
-        columns["flips_kl_correlation"] = _gatherable(metric, columns["flips"])
-    for name, values in columns.items():
-        for doc_id, value in zip(metric.doc_ids.tolist(), values, strict=True):
-            yield doc_id, name, value
+# A text's perplexity may be given by words, bytes or bits; its ratio is that of the words.
+PREFERRED = ("word_perplexity", "perplexity")
 
 
-def _gatherable(metric: PairedMetric, flipped: list[int]) -> list[Any]:
-    """What the post-aggregation hook needs of a sample: plain numbers, which any rank can send."""
-    pairs = metric.pairs
-    sides = [as_compared(pairs, side, metric.metric) for side in (pairs.baseline, pairs.compressed)]
-    counts = pairs.choices[metric.rows].tolist()
-    left, right = ([] if side is None else side[metric.rows].tolist() for side in sides)
-    return [
-        (doc_id, flip, a[:count], b[:count])
-        for doc_id, flip, a, b, count in zip(
-            metric.doc_ids.tolist(), flipped, left, right, counts, strict=True
-        )
-    ]
+def sample_values(
+    deciding: PairedMetric | None, metrics: Sequence[PairedMetric]
+) -> Iterator[tuple[int, str, Any]]:
+    """Every value of the harness's table that is defined for these samples, sample by sample.
+
+    Args:
+        deciding: the metric that decides what is correct; None where there is none.
+        metrics: all of the task's, of which the perplexities have values of their own.
+    """
+    texts = [metric for metric in metrics if metric.units is not None]
+    texts.sort(key=lambda metric: metric.metric not in PREFERRED)
+    read_from = texts if deciding is None else [deciding, *texts]
+    for key, value in AGGREGATED.items():
+        if value.aggregation is Aggregation.MEAN_OVER_REQUESTS:
+            continue  # the requests of this run, as flips-hf measured them: `mean_token_kl`
+        if defined := _first_defined(value.of, read_from):
+            metric, column = defined
+            yield from _by_sample(key, metric, column)
 
 
-def perplexity_values(metrics: Sequence[PairedMetric]) -> Iterator[Value]:
-    """The values of the perplexity metrics: a ratio, and bits per byte where it has them."""
-    every = [m for m in metrics if m.units is not None]
-    ratio = [m for m in every if m.metric in ("word_perplexity", "perplexity")] or [
-        m for m in every if m.metric in PERPLEXITIES
-    ]
-    bits = [m for m in every if m.metric in ("bits_per_byte", "byte_perplexity")]
-    for name, found in (("perplexity_ratio", ratio), ("bits_per_byte_change", bits)):
-        if found:
-            yield from _weighted(name, found[0])
+def _first_defined(
+    of: Column, metrics: Sequence[PairedMetric]
+) -> tuple[PairedMetric, Tensor] | None:
+    columns = ((metric, of(metric)) for metric in metrics)
+    return next(((metric, column) for metric, column in columns if column is not None), None)
 
 
-def _weighted(name: str, metric: PairedMetric) -> Iterator[Value]:
-    if metric.units is None:
-        return
-    rows = zip(
-        metric.doc_ids.tolist(),
-        metric.baseline_value.tolist(),
-        metric.compressed_value.tolist(),
-        metric.units.tolist(),
-        strict=True,
-    )
-    for doc_id, before, after, units in rows:
-        yield doc_id, name, (doc_id, before, after, units)
+def _by_sample(key: str, metric: PairedMetric, column: Tensor) -> Iterator[tuple[int, str, Any]]:
+    """A number of each sample; where there are several columns, its doc_id and their numbers."""
+    numbers = column.int() if column.dtype == torch.bool else column
+    for doc_id, number in zip(metric.doc_ids.tolist(), numbers.tolist(), strict=True):
+        yield doc_id, key, number if column.dim() == 1 else (doc_id, *number)

@@ -13,7 +13,6 @@ the code that ``compare`` uses.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,22 +23,21 @@ from typing import Any
 
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_flips.errors import FlipsError, HarnessError, named
+from lm_eval_flips.harness.logged_line import logged_line
 from lm_eval_flips.harness.measured_answer import MeanOfRequests, mean_token_kl
-from lm_eval_flips.harness.plugin import AGGREGATIONS
+from lm_eval_flips.harness.plugin import AGGREGATIONS, LESS_IS_BETTER
+from lm_eval_flips.harness.proof import refuse_config, refuse_other_filters, refuse_other_samples
 from lm_eval_flips.harness.sample_columns import held_by_all, held_by_all_ranks, with_columns
-from lm_eval_flips.harness.sample_values import flip_values, perplexity_values
+from lm_eval_flips.harness.sample_values import sample_values
 from lm_eval_flips.logs.columns import Columns
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.logs.records import Request, record_type
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.logged_metrics import paired_metrics
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.pairs.pairing import differences, mismatch, pair
-from lm_eval_flips.pairs.sample_values import AGGREGATED
+from lm_eval_flips.pairs.pairing import pair
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +56,10 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         config = {key: value for key, value in (config or {}).items() if key != "class"}
-        if "output_type" not in config and "dataset_path" not in config:
-            raise HarnessError(
-                f"task '{config.get('task')}' is built by a class of its own, which FlipsTask "
-                "would replace; run it as it is in both runs and use lm-eval-flips compare"
-            )
+        refuse_config(config)
         super().__init__(config=config, **kwargs)
         # named in a YAML's metric_list: only these are wanted, and the harness must not call them
-        self._named = [name for name in AGGREGATED if name in self._metric_fn_list]
+        self._named = [name for name in AGGREGATIONS if name in self._metric_fn_list]
         for name in self._named:
             del self._metric_fn_list[name]
         self._filter_keys: Iterator[str] = iter(())
@@ -91,8 +85,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         own: dict[str, Any] = super().higher_is_better()
         if self._baseline is None:
             return own
-        less = [name for name in AGGREGATIONS if name != "flips_kl_correlation"]
-        return {**own, **dict.fromkeys(less, False)}
+        return {**own, **dict.fromkeys(LESS_IS_BETTER, False)}
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the requests and prove that the baseline answered the same ones."""
@@ -152,25 +145,11 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         A rank sees its own documents only; that none is missing in all of them is told by the
         numbers of the documents asked for.
         """
-        filters = {ensemble.name for ensemble in self._filters}
-        if filters != set(baseline):
-            raise HarnessError(
-                f"task '{self.config.task}': the baseline logged the filters "
-                f"{named(sorted(baseline))}, this version of the task has "
-                f"{named(sorted(filters))}; rerun the baseline with it"
-            )
+        refuse_other_filters(self.config.task, baseline, {own.name for own in self._filters})
         first = next(iter(baseline.values()))
         total = len(self.eval_docs)
-        every = np.array(sorted(self._listed or range(min(limit or total, total))), np.int64)
-        found = {
-            "only in the baseline": np.setdiff1d(first.doc_id, every),
-            "only in the compressed run": np.setdiff1d(every, first.doc_id),
-        }
-        found = {reason: docs for reason, docs in found.items() if len(docs)}
-        ours = self._samples(first, first.filter, stand_in=True)
-        found |= differences(first.only(ours.doc_id), ours)
-        if found:
-            raise HarnessError(mismatch(first, ours, found))
+        asked = np.array(sorted(self._listed or range(min(limit or total, total))), np.int64)
+        refuse_other_samples(first, self._samples(first, first.filter, stand_in=True), asked)
 
     def _compare(self, key: str, baseline: Samples) -> None:
         """Compare this rank's samples under one filter, and keep each document's values.
@@ -199,9 +178,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
                 "or a compression that never engaged",
                 self.config.task,
             )
-        chosen = self._deciding(metrics)
-        values = [*flip_values(chosen)] if chosen is not None else []
-        for doc_id, name, value in [*values, *perplexity_values(metrics)]:
+        for doc_id, name, value in sample_values(self._deciding(metrics), metrics):
             if not self._named or name in self._named:
                 self._values[key, doc_id][name] = value
 
@@ -240,7 +217,8 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
                 responses = [instance.filtered_resps[key] for instance in instances]
                 metrics = super().process_results(instances[0].doc, responses)
                 self._values[key, doc_id] = {**metrics, **self._token_kl(metrics, responses)}
-            records.append(self._record(doc_id, key, instances, responses, metrics))
+            target = self.doc_to_target(instances[0].doc)
+            records.append(logged_line(doc_id, key, target, instances, responses, metrics))
         columns.add(records)
         return columns.samples()
 
@@ -253,33 +231,6 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         found = mean_token_kl(responses[:asked])
         wanted = not self._named or "token_kl" in self._named
         return {} if isnan(found) or not wanted else {"token_kl": MeanOfRequests(found, asked)}
-
-    def _record(
-        self,
-        doc_id: int,
-        key: str,
-        instances: list[Any],
-        responses: list[Any],
-        metrics: Mapping[str, Any],
-    ) -> Any:
-        """The line that the harness would log of a document."""
-        doc, target = instances[0].doc, self.doc_to_target(instances[0].doc)
-        names = tuple(metrics)
-        dumped = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-        return record_type(names)(
-            doc_id=doc_id,
-            filter=key,
-            metrics=list(names),
-            doc_hash=hash_string(dumped),
-            prompt_hash=hash_string(instances[0].arguments[0]),
-            target_hash=hash_string(str(target)),
-            target=str(target),
-            arguments={
-                f"gen_args_{i}": Request(*instance.args) for i, instance in enumerate(instances)
-            },
-            filtered_resps=responses,
-            **{f"metric_{i}": metrics[name] for i, name in enumerate(names)},
-        )
 
 
 @lru_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric, shared_samples
 from lm_eval_flips.pairs.pairing import Pairs
-from lm_eval_flips.pairs.sample_values import AGGREGATED
+from lm_eval_flips.pairs.sample_values import AGGREGATED, MARKS
 
 
 def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
@@ -16,5 +16,5 @@ def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
     both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
-    names = [name for name in both if name not in AGGREGATED]
+    names = [name for name in both if name not in AGGREGATED and name not in MARKS]
     return [paired_metric(pairs, name) for name in names if shared_samples(pairs, name).any()]

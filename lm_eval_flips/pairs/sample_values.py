@@ -46,7 +46,8 @@ class SampleValue:
     """One value of each sample.
 
     ``of`` reads ``[samples]``, or ``[samples, columns]`` where the aggregation takes several; None
-    where the value is undefined for a metric. ``grouped`` says that groups of tasks show its mean.
+    where the value is undefined for a metric. ``grouped`` says that groups of tasks show its mean;
+    ``shown_as`` names that number where the key would name a count.
     """
 
     key: str
@@ -54,6 +55,12 @@ class SampleValue:
     of: Column
     aggregation: Aggregation | None = None
     grouped: bool = field(default=False, kw_only=True)
+    shown_as: str = field(default="", kw_only=True)
+
+    @property
+    def table_key(self) -> str:
+        """What the number is called that sums it up."""
+        return self.shown_as or self.key
 
 
 def _mark(name: str) -> Column:
@@ -87,13 +94,30 @@ SAMPLE_VALUES: tuple[SampleValue, ...] = (
     SampleValue("compressed_answer", Unit.CHOICE, lambda m: m.compressed_answer),
     SampleValue("flips", Unit.MARK, _mark("flips"), MEAN, grouped=True),
     SampleValue(
-        "correct_to_incorrect", Unit.MARK, _mark("correct_to_incorrect"), MEAN, grouped=True
+        "correct_to_incorrect",
+        Unit.MARK,
+        _mark("correct_to_incorrect"),
+        MEAN,
+        grouped=True,
+        shown_as="correct_to_incorrect_share",
     ),
     SampleValue(
-        "incorrect_to_correct", Unit.MARK, _mark("incorrect_to_correct"), MEAN, grouped=True
+        "incorrect_to_correct",
+        Unit.MARK,
+        _mark("incorrect_to_correct"),
+        MEAN,
+        grouped=True,
+        shown_as="incorrect_to_correct_share",
     ),
     SampleValue("all_flips", Unit.MARK, _mark("all_flips"), MEAN, grouped=True),
-    SampleValue("answers_changed", Unit.MARK, lambda m: m.changed, MEAN, grouped=True),
+    SampleValue(
+        "answers_changed",
+        Unit.MARK,
+        lambda m: m.changed,
+        MEAN,
+        grouped=True,
+        shown_as="answers_changed_share",
+    ),
     SampleValue("top_margin", Unit.PROBABILITY, lambda m: m.margin),
     SampleValue(
         "choice_kl",
@@ -119,5 +143,9 @@ SAMPLE_VALUES: tuple[SampleValue, ...] = (
     SampleValue("bits_per_byte_change", Unit.NONE, _bytes_scores, Aggregation.BITS_CHANGE),
 )
 
-# What the harness's own table shows of them, by key.
-AGGREGATED: dict[str, SampleValue] = {v.key: v for v in SAMPLE_VALUES if v.aggregation is not None}
+# What the harness's own table shows of them, by the key that it has there.
+AGGREGATED: dict[str, SampleValue] = {
+    value.table_key: value for value in SAMPLE_VALUES if value.aggregation is not None
+}
+# Marks of a sample, of which the harness shows the share under another key.
+MARKS: dict[str, str] = {value.key: key for key, value in AGGREGATED.items() if key != value.key}

@@ -51,9 +51,9 @@ def test_the_harness_reports_the_flips_that_compare_counts(
     for row in rows:
         assert row.flips is not None
         for metric, count in (
-            ("correct_to_incorrect", row.flips.correct_to_incorrect),
-            ("incorrect_to_correct", row.flips.incorrect_to_correct),
-            ("answers_changed", row.flips.answers_changed),
+            ("correct_to_incorrect_share", row.flips.correct_to_incorrect),
+            ("incorrect_to_correct_share", row.flips.incorrect_to_correct),
+            ("answers_changed_share", row.flips.answers_changed),
         ):
             assert count is not None
             assert reported(flips_run.results, row, metric) == pytest.approx(
@@ -147,7 +147,7 @@ def test_the_printed_table_shows_the_flips(flips_run: FlipsRun) -> None:
     table = flips_run.printed[flips_run.printed.index("|Version|") :]
     for metric in (
         "flips",
-        "correct_to_incorrect",
+        "correct_to_incorrect_share",
         "all_flips",
         "choice_kl",
         "flips_kl_correlation",
@@ -263,7 +263,7 @@ def test_a_sorted_samples_list_pairs_with_a_baseline_of_the_same(
     )
     logged = results["samples"]["tiny_cloze"]
     assert [sample["doc_id"] for sample in logged] == [2, 5, 7]
-    assert {"flips", "answers_changed"} <= set(logged[0]["metrics"])
+    assert {"flips", "answers_changed_share"} <= set(logged[0]["metrics"])
 
 
 def test_a_metric_named_in_a_yaml_is_the_only_one_given(
@@ -348,8 +348,8 @@ def test_the_harness_s_loggers_find_the_flips_of_every_sample(flips_run: FlipsRu
     """The configuration lists as metrics what each logged sample holds as a number."""
     place = next(flips_run.folder.rglob("results_*.json")).parent
     for task, names in (
-        ("tiny_choice", {"flips", "all_flips", "choice_kl", "answers_changed"}),
-        ("tiny_generate", {"flips", "answers_changed"}),
+        ("tiny_choice", {"flips", "all_flips", "choice_kl", "answers_changed_share"}),
+        ("tiny_generate", {"flips", "answers_changed_share"}),
         ("tiny_rolling", set()),
     ):
         listed = {own["metric"] for own in flips_run.results["configs"][task]["metric_list"]}

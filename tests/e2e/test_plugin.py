@@ -12,6 +12,7 @@ import yaml
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.harness.task_folder import task_folder
+from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation
 
 NAMES = "mmlu hellaswag piqa winogrande arc_easy arc_challenge lambada triviaqa gsm8k wikitext"
 SUITE = [*(f"flips_{name}" for name in NAMES.split()), "flips"]
@@ -94,10 +95,10 @@ def test_the_declared_entry_points_resolve() -> None:
 
     from lm_eval.api.registry import get_aggregation, get_metric
 
-    from lm_eval_flips.pairs.sample_values import AGGREGATED
-
     metrics = entry_points(group="lm_eval.metrics")
     assert {point.name for point in metrics} == set(AGGREGATED)
+    other = {key for key, value in AGGREGATED.items() if value.aggregation is not Aggregation.MEAN}
+    assert {point.name for point in entry_points(group="lm_eval.aggregations")} == other
     for point in metrics:
         assert point.load() is get_metric(point.name)
     for point in entry_points(group="lm_eval.aggregations"):
@@ -154,6 +155,20 @@ def test_our_groups_ask_for_no_aggregation_that_the_harness_would_ignore() -> No
         text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
         listed = yaml.safe_load(text).get("aggregate_metric_list", [])
         assert all(set(entry) == {"metric", "weight_by_size"} for entry in listed), name
+
+
+def test_our_groups_average_what_the_list_of_sample_values_says() -> None:
+    """Each group over the tasks' own size; the suite's, whose tasks are of all kinds, what all have."""
+    grouped = [key for key, value in AGGREGATED.items() if value.grouped]
+    for name in SUITE:
+        text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
+        listed = [
+            entry["metric"] for entry in yaml.safe_load(text).get("aggregate_metric_list", [])
+        ]
+        if name == "flips":
+            assert listed == grouped[:3], name
+        elif name != "flips_wikitext":  # perplexities are no means over samples
+            assert listed == grouped, name
 
 
 def test_the_folder_is_one_path() -> None:
