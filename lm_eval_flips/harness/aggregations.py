@@ -38,7 +38,7 @@ def mean_over_requests(items: Sequence[MeanOfRequests]) -> float:
     return fsum(mean * mean.requests for mean in items) / sum(mean.requests for mean in items)
 
 
-def correlation(items: Sequence[tuple[int, float, float]]) -> float:
+def correlation(items: Sequence[tuple[Any, ...]]) -> float:
     """Spearman's correlation of two columns; nan where one of them is constant.
 
     Example:
@@ -49,22 +49,22 @@ def correlation(items: Sequence[tuple[int, float, float]]) -> float:
     return spearman(columns[:, 0], columns[:, 1]).statistic
 
 
-def ratio_of_perplexities(items: Sequence[tuple[int, float, float, float]]) -> float:
+def ratio_of_perplexities(items: Sequence[tuple[Any, ...]]) -> float:
     """Compressed perplexity over the baseline's, from ``(doc_id, baseline, compressed, units)``."""
     return _perplexity_change(items).ratio
 
 
-def change_of_bits(items: Sequence[tuple[int, float, float, float]]) -> float:
+def change_of_bits(items: Sequence[tuple[Any, ...]]) -> float:
     """Change of bits per byte, from ``(doc_id, baseline, compressed, bytes)``."""
     return _perplexity_change(items).bits_change
 
 
-def _columns(items: Sequence[tuple[float, ...]]) -> Tensor:
+def _columns(items: Sequence[tuple[Any, ...]]) -> Tensor:
     rows = [item[1:] for item in sorted(items, key=lambda item: item[0])]
     return torch.tensor(rows, dtype=torch.float64, device=gathered_device())
 
 
-def _perplexity_change(items: Sequence[tuple[int, float, float, float]]) -> PerplexityChange:
+def _perplexity_change(items: Sequence[tuple[Any, ...]]) -> PerplexityChange:
     columns = _columns(items)
     return perplexity_change(baseline=columns[:, 0], compressed=columns[:, 1], units=columns[:, 2])
 

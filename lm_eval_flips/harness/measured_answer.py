@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
+from math import isnan, nan
 from typing import Any
+
+from lm_eval_flips.scoring.reference import Answer
 
 
 class MeasuredAnswer(tuple[float, bool]):
@@ -59,3 +61,12 @@ def mean_token_kl(responses: Sequence[Any]) -> float:
     if not measured or len(measured) < len(responses):
         return nan
     return sum(measured) / len(measured)
+
+
+def as_logged(answer: Answer, kind: str) -> Any:
+    """What the harness expects of a request of this kind: a number, or a pair."""
+    if kind == "loglikelihood_rolling":
+        text = answer.loglikelihood
+        return text if isnan(answer.token_kl) else MeasuredText(text, answer.token_kl)
+    pair = (answer.loglikelihood, answer.is_greedy)
+    return pair if isnan(answer.token_kl) else MeasuredAnswer(pair, answer.token_kl)

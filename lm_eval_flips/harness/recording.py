@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring.baseline import Baseline
 from lm_eval_flips.scoring.reference import (
@@ -32,49 +30,6 @@ from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, linear
 from lm_eval_flips.scoring.transformers.scorer import ScoredRows
-
-PROBES = ("Hello world", "  12,345 € — naïve", "def f(x):\n\treturn x", "你好 世界")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the model arguments of flips-hf ask for; folders are runs, None where nothing is."""
-
-    record: Path | None = None
-    reference: Path | None = None
-    distances: Path | None = None
-    positions: str = "all"
-    top: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.positions not in ("all", "last"):
-            raise FlipsError(f"positions={self.positions} is neither 'all' nor 'last'")
-        if self.top is not None and self.top < 1:
-            raise FlipsError(f"top={self.top} keeps no token; give at least 1")
-        if self.distances is not None and self.reference is None:
-            raise FlipsError(
-                f"distances={self.distances} needs reference=RUN, the baseline to measure from"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelIdentity:
-    """What tells one model from another, and one tokenizer from another."""
-
-    name: str
-    revision: str
-    dtype: str
-    tokenizer: str
-    entries: int
-    max_length: int
-    files: str = ""
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash of a tokenizer's vocabulary and of how it splits some strings."""
-    encoded = [tokenizer.encode(probe, add_special_tokens=False) for probe in PROBES]
-    content = json.dumps([sorted(tokenizer.get_vocab().items()), encoded])
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Recording:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.harness.answering import Answering
-from lm_eval_flips.harness.recording import ModelIdentity, Options, Recording
+from lm_eval_flips.harness.recording import Recording
+from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards

@@ -15,12 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.harness.recording import (
-    ModelIdentity,
-    Options,
-    Recording,
-    tokenizer_fingerprint,
-)
+from lm_eval_flips.harness.recording import Recording
+from lm_eval_flips.harness.recording_options import ModelIdentity, Options, tokenizer_fingerprint
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
 from lm_eval_flips.scoring.prefix_tree import TokenRequest

@@ -157,6 +157,19 @@ COUNTING: dict[str, dict[str, Any]] = {
         "interleave_moe_layer_step": 1,
     },
 }
+# Of each query's tokens an indexer chooses a few; CHOSEN are fewer than the tests' requests have.
+CHOSEN = 8
+_CHOOSING: dict[str, Any] = {
+    **_LATENT,
+    "index_topk": CHOSEN,
+    "index_n_heads": 2,
+    "index_head_dim": 8,
+}
+CHOOSING: dict[str, dict[str, Any]] = {
+    "deepseek_v32": _CHOOSING,
+    "axk2": {**_CHOOSING, "n_group": None, "topk_group": None},
+    "glm_moe_dsa": _CHOOSING,
+}
 EAGER_ONLY = {
     *("bloom", "falcon_mamba", "gemma2", "gpt_neo", "gpt_oss", "mamba", "mamba2", "mpt", "rwkv")
 }
@@ -176,7 +189,7 @@ def build(
     name: str, *, attention: str = "eager", dtype: torch.dtype = torch.float32, **more: Any
 ) -> Any:
     """A model with the same weights each time, large enough that every token it sees matters."""
-    own = {**PACKED, **RECURRENT, **COUNTING}[name]
+    own = {**PACKED, **RECURRENT, **COUNTING, **CHOOSING}[name]
     config = AutoConfig.for_model(name.split()[0], **{**_SIZES, **own, **more})
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import isnan
-from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -20,18 +19,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from lm_eval_flips.errors import FlipsError, HarnessError, named
-from lm_eval_flips.evaluation.model_files import files_fingerprint
+from lm_eval_flips.errors import FlipsError, HarnessError
 from lm_eval_flips.harness.answering import Answering
-from lm_eval_flips.harness.measured_answer import MeasuredAnswer, MeasuredText
-from lm_eval_flips.harness.recording import (
-    ModelIdentity,
-    Options,
-    Recording,
-    tokenizer_fingerprint,
-)
+from lm_eval_flips.harness.measured_answer import as_logged
+from lm_eval_flips.harness.models.refusals import names_of, refuse_lengths, refuse_missing
+from lm_eval_flips.harness.recording import Recording
+from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Answer
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 
@@ -80,10 +74,10 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         self._recording: Recording | None = None
         self._asked: Sequence[Instance] = ()
         try:
-            options = Options(
-                record=_path(record),
-                reference=_path(reference),
-                distances=_path(distances),
+            options = Options.of(
+                record=record,
+                reference=reference,
+                distances=distances,
                 positions=positions,
                 top=top,
             )
@@ -124,7 +118,9 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
         info: dict[str, Any] = super().get_model_info()
         if self._scorer is None:
             return {**info, "scoring": "plain"}
-        return {**info, "scoring": self._scorer.refusal or "packed"}
+        verdict = self._scorer.verdict
+        tried = {"packing_check": verdict} if verdict else {}
+        return {**info, "scoring": self._scorer.refusal or "packed", **tried}
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
         """Token ids of a string; the choices of a question ask for its context again and again."""
@@ -146,7 +142,8 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
                 requests, disable_tqdm=disable_tqdm, override_bs=override_bs
             )
             return plain
-        self._refuse_lengths([len(continuation) for _, _, continuation in requests])
+        lengths = [len(continuation) for _, _, continuation in requests]
+        refuse_lengths(lengths, self._asked, most=self.max_length)
         windows = [
             [TokenRequest.of(context, continuation, max_length=self.max_length)]
             for _, context, continuation in requests
@@ -176,8 +173,9 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             hidden = model.probe(self.prefix_token_id)
             if len(hidden) != 1:
                 raise UnreadableHeadError("it adds tokens of its own to what it reads")
+            identity = ModelIdentity.of(self, name=self._name)
             self._recording = Recording(
-                options, model=model, hidden=hidden, identity=self._identity(), rank=self.rank
+                options, model=model, hidden=hidden, identity=identity, rank=self.rank
             )
         except UnreadableHeadError as error:
             self._stay_plain(str(error), options)
@@ -200,17 +198,6 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
     def _name(self) -> str:
         return str(getattr(self.model, "name_or_path", "") or type(self.model).__name__)
 
-    def _identity(self) -> ModelIdentity:
-        return ModelIdentity(
-            name=self._name,
-            revision=str(self.revision),
-            dtype=str(self.model.dtype).removeprefix("torch."),
-            tokenizer=tokenizer_fingerprint(self.tokenizer),
-            entries=len(self.tokenizer),
-            max_length=int(self.max_length),
-            files=files_fingerprint(self._name),
-        )
-
     def _answers(
         self,
         kind: str,
@@ -229,9 +216,11 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             desc="Running loglikelihood requests",
         )
         try:
-            self._refuse_missing(answering.missing())
+            if self._recording.baseline is not None:
+                folder = self._recording.baseline.reference.folder
+                refuse_missing(answering.missing(), self._asked, folder)
             for place in answering.run():
-                answer = _as_logged(answering.found[place], kind)
+                answer = as_logged(answering.found[place], kind)
                 self.cache_hook.add_partial(kind, texts[place], answer)
                 bar.update(1)
         except FlipsError as error:
@@ -242,42 +231,10 @@ class FlipsHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
             _say_once(f"flips-hf scores the requests one by one: {self._scorer.refusal}")
         answers = [answering.found[place] for place in range(len(texts))]
         if broken := [place for place, answer in enumerate(answers) if isnan(answer.loglikelihood)]:
-            logger.warning("%d log-likelihoods are nan: %s", len(broken), self._names(broken))
-        return [_as_logged(answer, kind) for answer in answers]
-
-    def _refuse_lengths(self, lengths: Sequence[int]) -> None:
-        unfit = [place for place, size in enumerate(lengths) if not 0 < size <= self.max_length]
-        if unfit:
-            raise HarnessError(
-                f"{len(unfit)} of {len(lengths)} continuations have no token, or more than "
-                f"max_length={self.max_length} ({self._names(unfit)}): they cannot be scored"
+            logger.warning(
+                "%d log-likelihoods are nan: %s", len(broken), names_of(self._asked, broken)
             )
-
-    def _refuse_missing(self, places: Sequence[int]) -> None:
-        if places and self._recording is not None and self._recording.baseline is not None:
-            raise FlipsError(
-                f"the reference '{self._recording.baseline.reference.folder}' lacks {len(places)} "
-                f"of the {len(self._asked)} requests ({self._names(places)}): it was recorded of "
-                "other tasks, prompts or max_length, or was interrupted; rerun the baseline with "
-                "the same --tasks, --num_fewshot, --limit and --apply_chat_template"
-            )
-
-    def _names(self, places: Sequence[int]) -> str:
-        asked = [self._asked[place] for place in places if place < len(self._asked)]
-        return named(list(dict.fromkeys(f"{a.task_name} doc {a.doc_id}" for a in asked)))
-
-
-def _as_logged(answer: Answer, kind: str) -> Any:
-    """What the harness expects of a request of this kind."""
-    if kind == "loglikelihood_rolling":
-        text = answer.loglikelihood
-        return text if isnan(answer.token_kl) else MeasuredText(text, answer.token_kl)
-    pair = (answer.loglikelihood, answer.is_greedy)
-    return pair if isnan(answer.token_kl) else MeasuredAnswer(pair, answer.token_kl)
-
-
-def _path(value: str | None) -> Path | None:
-    return None if value is None else Path(str(value))
+        return [as_logged(answer, kind) for answer in answers]
 
 
 @lru_cache

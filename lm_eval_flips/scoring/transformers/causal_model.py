@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from lm_eval_flips.scoring.prefix_tree import Pack, TokenRequest
+from lm_eval_flips.scoring.transformers.lengths import chooses_beyond, rescaled_beyond
 from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, head_of
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -64,8 +65,9 @@ class CausalModel:
 
     ``window`` is the number of tokens that some of its attention layers see, None if all see all;
     ``rescaled_beyond`` the length beyond which positions mean something else, which a pack of
-    longer and shorter requests cannot have; None if they never do; ``alibi`` whether attention is
-    biased by how many places apart two tokens are.
+    longer and shorter requests cannot have; None if they never do; ``chooses_beyond`` the length
+    beyond which a layer chooses the tokens that it sees, None if none does; ``alibi`` whether
+    attention is biased by how many places apart two tokens are.
     """
 
     def __init__(self, model: Any) -> None:
@@ -76,7 +78,8 @@ class CausalModel:
         window = getattr(config, "sliding_window", None)
         self.window: int | None = int(window) if window and kinds != {FULL} else None
         self.kinds = kinds
-        self.rescaled_beyond = _rescaled_beyond(config)
+        self.rescaled_beyond = rescaled_beyond(config)
+        self.chooses_beyond = chooses_beyond(config)
         self.alibi = any(
             getattr(part, "alibi", False) for part in (config, getattr(config, "attn_config", None))
         )
@@ -206,15 +209,3 @@ def _copied(cache: DynamicCache | None, rows: int = 1) -> DynamicCache:
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)
     return copied
-
-
-def _rescaled_beyond(config: Any) -> int | None:
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [rope] if "rope_type" in rope or "type" in rope else list(rope.values())
-    names = {kind.get("rope_type") or kind.get("type") for kind in kinds if isinstance(kind, dict)}
-    if not names & {"dynamic", "longrope"}:
-        return None
-    original = [kind.get("original_max_position_embeddings") for kind in kinds]
-    original.append(getattr(config, "original_max_position_embeddings", None))
-    original.append(config.max_position_embeddings)
-    return int(next(length for length in original if length))

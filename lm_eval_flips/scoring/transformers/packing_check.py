@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeErr
 
 
 class PackingCheck:
-    """Tries a model on the first requests that share something, and again where more can go wrong.
+    """Tries a model on the longest requests, and again where longer ones or larger packs come.
 
     ``refusal`` says why packs cannot be used; ``prefixes_can_be_kept`` whether a prefix can stand
     before them as keys and values.
@@ -47,8 +49,25 @@ class PackingCheck:
         self._size = 0  # tokens of the largest pack that was tried
         self._reach = 0  # and of the furthest one behind a kept prefix, with that prefix
         self._alone: dict[tuple[bytes, int], Tensor] = {}  # what requests predict by themselves
+        self._off = 0.0  # largest mean KL between packed and plain that was seen
         self.refusal: str | None = None
         self.prefixes_can_be_kept = True
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What was tried and found, as plain values for a log; empty before anything was tried.
+
+        ``longest_request`` and ``largest_pack`` are tokens, ``nats_from_plain`` the largest mean KL
+        between packed and plain distributions.
+        """
+        if not self._longest:
+            return {}
+        return {
+            "longest_request": self._longest,
+            "largest_pack": self._size,
+            "nats_from_plain": None if isnan(self._off) else self._off,
+            "prefixes_kept": self.prefixes_can_be_kept and self._reach > 0,
+        }
 
     def run(self, requests: Sequence[TokenRequest], root: Branch) -> None:
         """Try some of these requests, unless that was done for requests and packs like these.
@@ -63,21 +82,20 @@ class PackingCheck:
         """
         longest = max((len(request.fed) for request in requests), default=0)
         self.refusal = self.refusal or self._known_refusal(longest)
-        window = self._model.window
-        beyond = window is not None and longest > window >= self._longest
-        tried = _some(requests, longest=window is not None)
+        # windows, indexers and rescaled positions show in the longest requests alone
+        tried, longer = _some(requests), longest > self._longest
         behind = root.furthest
         near = [] if behind is None else _some([requests[index] for index in behind.requests])
-        if window is None and len(near) > 1:
+        if len(near) > 1 and len(near[0].fed) == longest:
             tried = near  # one set serves both trials
         if self.refusal is not None or len(tried) < 2:
             return  # by itself, a request is read as it is
-        if root.largest > self._size or beyond:
+        if root.largest > self._size or longer:
             self.refusal = self._try(tried, root.largest)
             self._size = max(self._size, root.largest)
         if behind is not None and self.refusal is None:
             reach = behind.base + len(behind)
-            if reach > self._reach or beyond:
+            if reach > self._reach or longer:
                 self.prefixes_can_be_kept &= self._keeps_prefix(near, behind.base, reach)
                 self._reach = max(self._reach, reach)
         self._alone.clear()
@@ -89,6 +107,10 @@ class PackingCheck:
         rescaled = self._model.rescaled_beyond
         if rescaled is not None and longest > rescaled:
             return f"its positions are rescaled for requests of more than {rescaled} tokens"
+        chosen = self._model.chooses_beyond
+        if chosen is not None and longest > chosen:
+            beyond = f" of requests of more than {chosen} tokens" if chosen else ""
+            return f"its layers choose the tokens{beyond} that they see"
         return None
 
     def _try(self, tried: Sequence[TokenRequest], size: int) -> str | None:
@@ -97,7 +119,8 @@ class PackingCheck:
         pack = _trial(tried, 0, size)
         try:
             packed = self._packed(tried, pack)
-            if not (off := _mean_kl(plain, packed)) <= close:  # nan is not close
+            off = self._note(_mean_kl(plain, packed))
+            if not off <= close:  # nan is not close
                 return f"packed requests are {off:.1g} nats from plain ones"
             if closer < close:
                 off = _mean_kl(packed, self._packed(tried, _other_strangers(pack, len(tried))))
@@ -113,12 +136,16 @@ class PackingCheck:
     def _keeps_prefix(self, tried: Sequence[TokenRequest], base: int, size: int) -> bool:
         plain = self._plain(tried)
         try:
-            off = _mean_kl(plain, self._packed(tried, _trial(tried, base, size)))
+            off = self._note(_mean_kl(plain, self._packed(tried, _trial(tried, base, size))))
         except UNFIT as error:
             if isinstance(error, UnreadableHeadError) or out_of_memory(error):
                 raise
             return False
         return off <= ROUNDING.get(self._model.model.dtype, FINE_ROUNDING)[0]
+
+    def _note(self, off: float) -> float:
+        self._off = off if isnan(off) else max(self._off, off)
+        return off
 
     def _plain(self, tried: Sequence[TokenRequest]) -> list[Tensor]:
         """What each predicts, read by itself."""
@@ -145,17 +172,15 @@ class PackingCheck:
             return self._model.head.logits(hidden[-POSITIONS:]).float().log_softmax(-1)
 
 
-def _some(requests: Sequence[TokenRequest], *, longest: bool = False) -> list[TokenRequest]:
-    """The first few that are fed other tokens, or those that follow the longest one."""
-    start = 0
-    if longest:
-        start = max(range(len(requests)), key=lambda index: len(requests[index].fed))
-    found: dict[bytes, TokenRequest] = {}
+def _some(requests: Sequence[TokenRequest]) -> list[TokenRequest]:
+    """The longest request and those after it, the first few that are fed other tokens."""
+    start = max(range(len(requests)), key=lambda index: len(requests[index].fed), default=0)
+    some: dict[bytes, TokenRequest] = {}
     for request in (*requests[start:], *requests[:start]):
-        found.setdefault(request.fed.tobytes(), request)
-        if len(found) == TRIED:
+        some.setdefault(request.fed.tobytes(), request)
+        if len(some) == TRIED:
             break
-    return list(found.values())
+    return list(some.values())
 
 
 def _trial(tried: Sequence[TokenRequest], base: int, size: int) -> Pack:

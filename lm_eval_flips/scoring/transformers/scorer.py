@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,11 @@ class Scorer:
     def refusal(self) -> str | None:
         """Why requests are read one by one; None if they are packed, or nothing was tried yet."""
         return self._check.refusal
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What the trial of packs found, as plain values for a log; empty without one."""
+        return self._check.verdict
 
     def rows(self, requests: Sequence[TokenRequest]) -> Iterator[ScoredRows]:
         """Hidden states for all requests, in an order of its own.

@@ -373,8 +373,16 @@ def test_an_interrupted_run_leaves_its_finished_answers_in_the_response_cache(
 
 
 def test_the_harness_is_told_how_requests_were_scored(tiny_model: Path, hf: Any) -> None:
-    """get_model_info, which lm_eval logs, keeps what hf says and adds one word."""
-    assert ours(tiny_model).get_model_info() == {**hf.get_model_info(), "scoring": "packed"}
+    """get_model_info, which lm_eval logs, keeps what hf says; what was tried is told beside it."""
+    mine = ours(tiny_model)
+    assert mine.get_model_info() == {**hf.get_model_info(), "scoring": "packed"}
+    score(mine, CASES["all of these"])
+    tried = mine.get_model_info()["packing_check"]
+    contexts = [mine.tok_encode(a + b) for a, b in CASES["all of these"]]
+    assert tried["longest_request"] == max(map(len, contexts)) - 1
+    assert tried["largest_pack"] > 0
+    assert 0 <= tried["nats_from_plain"] < 1e-6
+    assert json.loads(json.dumps(tried)) == tried
 
 
 def test_larger_packs_are_fewer_passes_and_the_same_answers(
