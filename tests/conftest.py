@@ -61,7 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: group(item) for item in items}
     items.sort(key=lambda item: groups[item][0])  # stable: the order of files stays
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item][1]))
+        place, name = groups[item]
+        item.add_marker(pytest.mark.xdist_group(name))
+        if place < len(EXPENSIVE):
+            item.add_marker(pytest.mark.evaluates)
 
 
 @pytest.fixture(params=DEVICES)
