@@ -6,7 +6,7 @@
 #
 #   PYTHON               the Python to make the environment with (default python3)
 #   LM_EVAL_VERSION      version of lm_eval to test with, or "newest" (default 0.4.13)
-#   LM_EVAL_FLIPS_LOWEST set: the lowest versions that pyproject.toml allows, as far as it names them
+#   LM_EVAL_FLIPS_LOWEST set: the lowest versions that pyproject.toml names, of lm_eval too
 #   LM_EVAL_FLIPS_WHEEL  test this built wheel instead of the checkout
 #   LM_EVAL_FLIPS_VENV   the environment to make or use (default .venv-test)
 set -euo pipefail
@@ -27,15 +27,24 @@ if [ $# = 0 ]; then
   "$venv/bin/ruff" format --check .
 fi
 
-harness="lm-eval[hf]==${LM_EVAL_VERSION:-0.4.13}"
-[ "${LM_EVAL_VERSION:-}" != newest ] || harness="lm-eval[hf]"
-lowest=()
-if [ -n "${LM_EVAL_FLIPS_LOWEST:-}" ]; then
-  mapfile -t lowest < <(grep -oE '"(transformers|scipy|msgspec|typer)>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/')
-fi
+# lowest NAME...: each with the version that pyproject.toml names as its lowest
+lowest() {
+  local name
+  for name in "$@"; do
+    sed -nE "s/^ *\"(${name//[/\\[})>=([0-9.]+).*/\\1==\\2/p" pyproject.toml | head -n 1
+  done
+}
+
 # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
-pip install torch==2.13.0
-pip install "$harness" torchao==0.18.0 gguf==0.19.0 "${lowest[@]}"
+if [ -n "${LM_EVAL_FLIPS_LOWEST:-}" ]; then
+  mapfile -t packages < <(lowest torch 'lm-eval[hf]' transformers scipy msgspec typer)
+elif [ "${LM_EVAL_VERSION:-}" = newest ]; then
+  packages=(torch==2.13.0 'lm-eval[hf]' torchao==0.18.0 gguf==0.19.0)
+else
+  packages=(torch==2.13.0 "lm-eval[hf]==${LM_EVAL_VERSION:-0.4.13}" torchao==0.18.0 gguf==0.19.0)
+fi
+pip install "${packages[0]}"
+pip install "${packages[@]}"
 if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   pip install "${LM_EVAL_FLIPS_WHEEL}[test]"
   pip install --force-reinstall --no-deps "$LM_EVAL_FLIPS_WHEEL"

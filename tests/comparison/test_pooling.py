@@ -229,6 +229,7 @@ def test_a_single_task_needs_no_adjustment(tmp_path: Path) -> None:
     assert row.p_holm == row.p_value
 
 
+@pytest.mark.simulation
 def test_no_change_in_any_of_many_tasks_is_seldom_called_one() -> None:
     """Twenty tasks under no change, 400 draws: any adjusted p below 5 % in at most 5 %.
 

@@ -494,6 +494,7 @@ def test_means_of_skewed_values_are_covered_better_than_by_students_t() -> None:
     assert found - students > 0.025
 
 
+@pytest.mark.simulation
 def test_means_of_clusters_are_covered() -> None:
     """Of 25 clusters of four, 600 draws. Control: as a hundred independent values far fewer are."""
     held = naive = 0
@@ -509,6 +510,7 @@ def test_means_of_clusters_are_covered() -> None:
     assert naive / 600 < 0.8
 
 
+@pytest.mark.simulation
 def test_medians_are_covered() -> None:
     """Of 25 lognormal values, 1,000 draws: at least 93 %; order statistics leave no less."""
     held = 0

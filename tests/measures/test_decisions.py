@@ -310,6 +310,7 @@ def test_an_even_loss_is_found_by_the_pool() -> None:
     assert found["pooled"] > found["fisher"] > found["largest"]
 
 
+@pytest.mark.simulation
 def test_the_task_with_the_loss_is_named() -> None:
     """In nearly all draws."""
     generator = np.random.default_rng(8)

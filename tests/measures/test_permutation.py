@@ -264,6 +264,7 @@ def _heavy_tailed(n: int, generator: torch.Generator) -> Tensor:
     return torch.where(torch.rand(n, generator=generator) < 0.3, 0.0, both[1] - both[0])
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("n", [6, 9, 14, 25])
 def test_two_runs_of_one_model_raise_few_false_alarms(n: int) -> None:
     """At 5 % in at most 5 % of 2,000 draws, plus three standard errors of that count."""
@@ -271,12 +272,14 @@ def test_two_runs_of_one_model_raise_few_false_alarms(n: int) -> None:
         assert share <= 0.05 + 3 * sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.simulation
 def test_false_alarms_are_counted() -> None:
     """Control for the test above: with each document taken for three there are far more."""
     for share in alarms(12, lambda generator: _heavy_tailed(12, generator).repeat(3), draws=500):
         assert share > 0.15
 
 
+@pytest.mark.simulation
 def test_a_loss_is_found() -> None:
     """Control: 14 documents that fell by half of their spread are called worse in most draws."""
 

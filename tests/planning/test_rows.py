@@ -251,6 +251,7 @@ class Repeated:
         return PlannedRows(samples=samples).row(metrics, name="pooled")
 
 
+@pytest.mark.simulation
 def test_over_many_plans_estimates_are_unbiased_and_intervals_hold(tmp_path: Path) -> None:
     """100 plans of 80 among 500 documents, 14 % of which change; by the full run as the truth."""
     asked = world(7, large=400, small=100, noise=0.35)

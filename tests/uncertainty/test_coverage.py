@@ -9,6 +9,7 @@ import pytest
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from tests.benchmarks.coverage import World, alarms, coverages
 
+pytestmark = pytest.mark.simulation
 DRAWS = 200
 FEW_BIT = World(noise=0.5, worse=0.1)
 
