@@ -59,6 +59,10 @@ class Asked:
     allow_identical: Annotated[
         bool, _option("--allow-identical", help="Accept two runs that agree in everything.")
     ] = False
+    allow_implausible: Annotated[
+        bool,
+        _option("--allow-implausible", help="Compare runs that cannot be right; no gate passes."),
+    ] = False
     noise_floor: Annotated[
         Path | None,
         _option(help="A second run of the baseline, to tell what rounding alone moves."),
@@ -97,6 +101,7 @@ class Asked:
             "on_mismatch": self.on_mismatch.value,
             "on_nan": self.on_nan.value,
             "allow_identical": self.allow_identical,
+            "allow_implausible": self.allow_implausible,
             "noise_floor": noise_floor,
             "equivalence_margin": self.equivalence_margin,
             "cluster": self.cluster,

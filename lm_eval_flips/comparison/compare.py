@@ -36,6 +36,7 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog, load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.clusters import Clusters
+from lm_eval_flips.pairs.findings import refuse_impossible
 from lm_eval_flips.pairs.logged_metrics import paired_metrics
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Dropped, Pairs, pair
@@ -113,6 +114,11 @@ def compare(
         rows = replace(rows, floor={metric_key(own): own for own in second.metrics})
     results = []
     for run, (pairs, left_out) in zip(runs, found, strict=True):
+        refuse_impossible(
+            (finding for found in pairs for finding in found.findings),
+            path=str(run.path),
+            allowed=asked.allow_implausible,
+        )
         refuse_identical(base, run, pairs, allowed=asked.allow_identical)
         results.append(
             _compare_run(base, run, pairs, left_out, kept, metric=asked.metric, rows=rows)
@@ -210,6 +216,7 @@ def _compare_run(
             sorted((set(kept) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
         ),
         metrics=tuple(metrics),
+        findings=tuple(finding for found in pairs for finding in found.findings),
     )
 
 

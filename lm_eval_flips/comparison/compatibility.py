@@ -66,7 +66,12 @@ def refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) 
     same_file = base.path.resolve() == run.path.resolve()
     if not allowed and (same_file or (agree and all(agree))):
         raise FlipsError(
-            f"'{run.path}' agrees with the baseline in every log-likelihood of every sample, as a "
+            f"'{run.path}' agrees with the baseline in every {_what(pairs)} of every sample, as a "
             "shared --use_cache or a compression that never engaged does; rerun it, or accept with "
             "--allow-identical"
         )
+
+
+def _what(pairs: list[Pairs]) -> str:
+    texts = [found.kind == "text" for found in pairs if found.identical]
+    return "character" if texts and all(texts) else "log-likelihood"

@@ -30,6 +30,7 @@ class CompareOptions(TypedDict, total=False):
     on_mismatch: OnMismatch
     on_nan: OnNan
     allow_identical: bool
+    allow_implausible: bool
     noise_floor: str | Path | Run | None
     equivalence_margin: float | None
     cluster: str | None
@@ -48,7 +49,8 @@ class Options:
         tasks: glob of the task names to compare, or a group.
         on_mismatch: "intersect" leaves out the samples that differ, and records them.
         on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
-        allow_identical: accept two runs that agree in every log-likelihood.
+        allow_identical: accept two runs that agree in every log-likelihood or generated text.
+        allow_implausible: accept runs that cannot be right; a gate passes none of them.
         noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
             every compressed run is held against what moved there.
         equivalence_margin: how far two scores may differ and still be equivalent, 0..1; None leaves
@@ -77,6 +79,7 @@ class Options:
     on_mismatch: OnMismatch = "error"
     on_nan: OnNan = "error"
     allow_identical: bool = False
+    allow_implausible: bool = False
     noise_floor: str | Path | Run | None = None
     equivalence_margin: float | None = None
     cluster: str | None = None

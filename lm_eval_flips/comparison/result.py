@@ -24,6 +24,7 @@ from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import Interval, normal_quantile
 from lm_eval_flips.measures.tokens import TokenDistances
+from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import Dropped
 from lm_eval_flips.uncertainty.noise_floor import Excess
@@ -198,7 +199,8 @@ class RunComparison:
     the run holds are not shown, None if they are or there are none. ``decisions`` ask of all tasks
     together whether the score got worse; None for a single task. ``planned`` is None unless a plan
     was given: then it tells of all documents, while the rows are those of the drawn samples as they
-    are, among which uncertain answers are many.
+    are, among which uncertain answers are many. ``findings`` say what is doubtful or
+    impossible in the two runs.
     """
 
     path: str
@@ -212,6 +214,7 @@ class RunComparison:
     decisions: PooledDecisions | None
     metrics: tuple[PairedMetric, ...] = field(repr=False)
     planned: Planned | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from lm_eval_flips.comparison.pooling import one_row_each
 from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.pairs.findings import Finding
 
 Judge = Literal["interval", "point"]
 Outcome = Literal["pass", "fail", "undecided"]
@@ -92,17 +93,29 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """All rulings on one compressed run."""
+    """All rulings on one compressed run.
+
+    ``findings`` are those of its plausibility: a run with one that keeps it from passing is at best
+    undecided.
+    """
 
     model: str
     path: str
     judge: Judge
     rulings: tuple[Ruling, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the run cannot pass, whatever the rulings."""
+        return tuple(dict.fromkeys(own.sentence for own in self.findings if own.keeps_from_passing))
 
     @property
     def outcome(self) -> Outcome:
-        """Fail if a rule failed; else undecided if one was; else pass."""
+        """Fail if a rule failed; else undecided if one was, or the run is in doubt; else pass."""
         outcomes = {ruling.outcome for ruling in self.rulings}
+        if self.doubts:
+            outcomes.add("undecided")
         if "fail" in outcomes:
             return "fail"
         return "undecided" if "undecided" in outcomes or not outcomes else "pass"
@@ -174,6 +187,7 @@ def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
             path=run.path,
             judge=config.judge,
             rulings=tuple(_rulings(run, config)),
+            findings=run.findings,
         )
         for run in comparison.compressed
     )

@@ -19,6 +19,8 @@ from torch import Tensor
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import HASHES, Samples
+from lm_eval_flips.pairs.agreement import findings, same_texts
+from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.tokens import TokenValues
 
 RERUN = {
@@ -72,6 +74,9 @@ class Pairs:
     ``gold`` marks the right choices, no mark in a row where the log does not tell; ``chars`` and
     ``bytes`` are the choices' lengths, nan where unknown. Equal documents share a cluster, or those
     of an equal ``cluster_field`` where one was asked for, over all tasks.
+    ``identical`` tells whether every log-likelihood, or every generated text, agrees to the last
+    digit; None where the texts are too short to tell.
+    ``findings`` say what is doubtful or impossible in either run, or between the two.
     ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did.
     """
 
@@ -87,15 +92,10 @@ class Pairs:
     gold: Tensor
     clusters: Tensor
     dropped: Dropped
+    findings: tuple[Finding, ...]
+    identical: bool | None
     tokens: TokenValues | None = None
     cluster_field: str | None = None
-
-    @property
-    def identical(self) -> bool | None:
-        """Whether every log-likelihood agrees to the last digit; None for generated text."""
-        if self.kind == "text":
-            return None
-        return torch.equal(self.baseline.loglikelihoods, self.compressed.loglikelihoods)
 
 
 def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.int64]]:
@@ -205,6 +205,10 @@ def pair(
         gold=_tensor(baseline.gold[left], device),
         clusters=_tensor(np.unique(documents, return_inverse=True)[1].astype(np.int64), device),
         dropped=Dropped(task=baseline.task.name, filter=baseline.filter, reasons=reasons),
+        findings=findings(baseline, compressed),
+        identical=same_texts(baseline, compressed)
+        if baseline.kind == "text"
+        else torch.equal(ours.loglikelihoods, theirs.loglikelihoods),
     )
 
 

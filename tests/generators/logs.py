@@ -18,6 +18,7 @@ import numpy as np
 Record = dict[str, Any]
 
 DATE = "2026-01-02T03-04-05.678901"
+MOST = -0.69  # nats; with more than half of the probability, every token is the likeliest
 LATER = "2026-02-03T04-05-06.789012"
 
 
@@ -105,7 +106,7 @@ def choice(
     computed = {name: float(np.argmax(found) in right) for name, found in compared.items()}
     requests = [(question, delimiter + text) for text in texts]
     requests += [("", delimiter + text) for text in texts[: len(unconditional)]]
-    pairs = [(value, False) for value in (*loglikelihoods, *unconditional)]
+    pairs = [(value, value > MOST) for value in (*loglikelihoods, *unconditional)]
     return record(
         doc_id,
         doc={"question": question, "choices": texts, "label": gold},
@@ -123,7 +124,7 @@ def inputs(
 ) -> Record:
     """A sample whose choices are contexts of one continuation, as in winogrande."""
     contexts = [f"Story {doc_id}: {name}" for name in ("Ann", "Bob", "Cem")[: len(loglikelihoods)]]
-    pairs = [(value, False) for value in loglikelihoods]
+    pairs = [(value, value > MOST) for value in loglikelihoods]
     return record(
         doc_id,
         doc={"contexts": contexts, "ending": ending, "label": gold},

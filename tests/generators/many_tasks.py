@@ -137,6 +137,8 @@ def _tasks(tasks: int, samples: int, seed: int) -> Iterator[_Task]:
         gold = generator.integers(0, len(LETTERS), n)
         scores = generator.normal(-3, 1, (n, len(LETTERS)))
         scores[np.arange(n), gold] += generator.normal(generator.uniform(0.2, 2.0), 1, n)
+        # the letters hold a fifth of the probability, so that noise leaves them possible
+        scores -= np.log(np.exp(scores).sum(-1, keepdims=True)) - np.log(0.2)
         text = words[generator.integers(0, len(words), (n, 60))]
         yield _Task(
             name, [f"{i}. {' '.join(row)}\nAnswer:" for i, row in enumerate(text)], gold, scores

@@ -25,6 +25,8 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
                 f"{ruling.outcome.upper():<9} {_name(ruling):<{width}}  "
                 f"{_measured(ruling)}  {_limit(ruling)}  {ruling.reason}"
             )
+        for doubt in gate.doubts:
+            yield f"{'UNDECIDED':<9} no run that may be wrong passes: {doubt}"
         yield f"{gate.outcome.upper():<9} {_model(gate)}"
 
 
@@ -39,6 +41,7 @@ def gate_json(gates: Sequence[Gate]) -> bytes:
                 "judge": gate.judge,
                 "outcome": gate.outcome,
                 "rulings": [_plain(ruling) for ruling in gate.rulings],
+                "doubts": list(gate.doubts),
             }
             for gate in gates
         ],
@@ -51,9 +54,10 @@ def gate_junit(gates: Sequence[Gate]) -> bytes:
     root = ElementTree.Element("testsuites")
     for gate in gates:
         counts = {
-            "tests": len(gate.rulings),
+            "tests": len(gate.rulings) + len(gate.doubts),
             "failures": sum(ruling.outcome == "fail" for ruling in gate.rulings),
-            "errors": sum(ruling.outcome == "undecided" for ruling in gate.rulings),
+            "errors": sum(ruling.outcome == "undecided" for ruling in gate.rulings)
+            + len(gate.doubts),
         }
         suite = ElementTree.SubElement(root, "testsuite", name=visible(_model(gate)))
         suite.attrib.update({name: str(count) for name, count in counts.items()})
@@ -65,6 +69,9 @@ def gate_junit(gates: Sequence[Gate]) -> bytes:
                 kind = "failure" if ruling.outcome == "fail" else "error"
                 message = f"{_measured(ruling)}, {_limit(ruling)}: {ruling.reason}"
                 ElementTree.SubElement(case, kind, message=message)
+        for doubt in gate.doubts:
+            case = ElementTree.SubElement(suite, "testcase", classname="run", name="plausible")
+            ElementTree.SubElement(case, "error", message=doubt)
     ElementTree.indent(root)
     content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
@@ -82,6 +89,7 @@ def gate_markdown(gates: Sequence[Gate]) -> str:
         parts.append(
             f"### {MARKS[gate.outcome]}: {cell(_model(gate))}\n\n"
             f"| outcome | rule | measured | threshold |\n|---|---|---|---|\n{rows}"
+            + "".join(f"\nNo run that may be wrong passes: {_cell(own)}\n" for own in gate.doubts)
         )
     return "\n".join(parts)
 

@@ -1,0 +1,184 @@
+"""Two runs' samples of one task that cannot belong together, and answers that hang on ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.measures.agreement import FEW, Relation, out_of_step, relation, reordered
+from lm_eval_flips.measures.plausibility import own_choices, tied, tied_at_the_top
+from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.plausibility import (
+    ENOUGH,
+    LOGGED,
+    MANY,
+    PRECISION,
+    SOME,
+    Checked,
+    run_findings,
+)
+
+WRITTEN, WORDS = 1000, 50  # characters in all and on average, which no two models write alike
+
+STEP = (
+    "The backend lost or mixed up answers: rerun with --batch_size 1, or with another --model, and "
+    "look for warnings of failed requests"
+)
+
+
+def findings(baseline: Samples, compressed: Samples) -> tuple[Finding, ...]:
+    """What is doubtful or impossible in two runs' samples of a task, alone and together."""
+    common = np.intersect1d(baseline.doc_id, compressed.doc_id, assume_unique=True)
+    together: tuple[Finding, ...] = ()
+    if len(common) and baseline.kind == compressed.kind:
+        ours, theirs = baseline.only(common), compressed.only(common)
+        whose = Checked(samples=theirs, run="the compressed run")
+        together = tuple(_text_step(whose, ours) if ours.kind == "text" else _scores(whose, ours))
+    return (
+        *run_findings(baseline, "the baseline"),
+        *run_findings(compressed, "the compressed run"),
+        *together,
+    )
+
+
+def same_texts(baseline: Samples, compressed: Samples) -> bool | None:
+    """Whether two runs wrote the same texts to the last character, as a shared cache makes them.
+
+    Returns:
+        None where they are alike, but too few or short for that to tell anything: two models of one
+        origin often give the same short answers.
+    """
+    ours, theirs = baseline.response, compressed.response
+    if ours.shape != theirs.shape or not np.array_equal(ours, theirs):
+        return False
+    written = int(baseline.response_length.sum())
+    return True if written >= WRITTEN and written >= WORDS * len(baseline) else None
+
+
+def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
+    theirs = whose.samples
+    same = ours.choices == theirs.choices
+    if not same.all() or ours.loglikelihoods.shape != theirs.loglikelihoods.shape:
+        return
+    before, after = (torch.from_numpy(side.loglikelihoods) for side in (ours, theirs))
+    choices = torch.from_numpy(ours.choices)
+    if ours.kind == "choices":
+        yield from _ties(whose, ours, before, after, choices)
+    # what is broken by itself was told of it already
+    broken = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
+    if any(broken) or torch.equal(before, after):
+        return
+    moved = list(_order(whose, before, after, choices))
+    yield from moved
+    if not moved:
+        yield from _scale(whose, relation(before, after, choices))
+
+
+def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
+    own = own_choices(choices, before.shape[1])
+    step = out_of_step(before[own], after[own])
+    mixed = reordered(before, after)
+    if step is not None:
+        yield whose.finding(
+            "out_of_step",
+            f"{step.share:.0%} of the last {step.n} log-likelihoods of {whose.run} are nearer to "
+            f"the baseline's of the request {'before' if step.lag > 0 else 'after'} than to their "
+            "own: answers are shifted by one request",
+            STEP,
+            impossible=True,
+        )
+    elif int(mixed.sum()) >= SOME and float(mixed.double().mean()) > ENOUGH:
+        yield whose.finding(
+            "reordered",
+            f"{int(mixed.sum())} of {len(mixed)} samples of {whose.run} hold the baseline's own "
+            f"log-likelihoods in another order ({whose.docs(mixed)})",
+            STEP,
+            impossible=True,
+        )
+
+
+def _scale(whose: Checked, found: Relation) -> Iterator[Finding]:
+    if found.n < FEW:
+        return
+    close = found.correlation > 0.9 and not 0.7 < found.slope < 1.4
+    if close or not 0.4 < found.ratio < 2.5:
+        known = {log(10): "log10", log(2): "log2"}
+        unit = next((u for by, u in known.items() if abs(found.slope * by - 1) < 0.1), None)
+        yield whose.finding(
+            "other_scale",
+            f"the log-likelihoods of {whose.run} are typically {found.ratio:.3g} times the "
+            f"baseline's (slope {found.slope:.3g}, correlation {found.correlation:.3f})"
+            + (f", as {unit} would be" if unit else ""),
+            LOGGED,
+            impossible=found.correlation > 0 and found.residual < 0.02,
+            blocks=True,
+        )
+    elif found.n >= 5 * MANY and (found.correlation < 0.3 or found.within < 0.1):
+        yield whose.finding(
+            "unrelated",
+            f"the log-likelihoods of {whose.run} have next to nothing to do with the baseline's "
+            f"(correlation {found.correlation:.2f} over {found.n}, {found.within:.2f} between the "
+            "choices of a sample): answers of other requests, or a model that is destroyed",
+            STEP,
+            impossible=False,
+            blocks=True,
+        )
+
+
+def _ties(
+    whose: Checked, ours: Samples, before: Tensor, after: Tensor, choices: Tensor
+) -> Iterator[Finding]:
+    tops = [tied_at_the_top(scores, choices) for scores in (before, after)]
+    either = tops[0] | tops[1]
+    name, flips = _flips(ours, whose.samples)
+    hanging = int((torch.from_numpy(flips) & either).sum())
+    alike = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
+    if any(alike) or not (hanging or float(either.double().mean()) > 0.01):
+        return
+    n = len(either)
+    yield whose.finding(
+        "ties",
+        f"{int(tops[1].sum())} of {n} samples of {whose.run} and {int(tops[0].sum())} of the "
+        "baseline tie: their best choice has an equal, and the first of them counts"
+        + (f"; {hanging} of {int(flips.sum())} flips ({name}) hang on ties" if name else ""),
+        PRECISION,
+        impossible=False,
+        blocks=int(tops[1].sum()) > n / 2,
+    )
+
+
+def _flips(ours: Samples, theirs: Samples) -> tuple[str, NDArray[np.bool_]]:
+    """The answering metric that ties decide, and the samples whose correctness changed there."""
+    if "acc" not in ours.metrics or "acc" not in theirs.metrics:
+        return "", np.zeros(len(ours), np.bool_)
+    before, after = ours.metrics["acc"], theirs.metrics["acc"]
+    return "acc", (before != after) & ~np.isnan(before) & ~np.isnan(after)
+
+
+def _text_step(whose: Checked, ours: Samples) -> Iterator[Finding]:
+    """Texts that are those of the request before or after.
+
+    Told where most texts differ from each other: of yes and no, any text may be a neighbour's.
+    """
+    theirs = whose.samples
+    if 2 * len(np.unique(ours.response, axis=0)) < len(ours):
+        return
+    for lag, word in ((1, "before"), (-1, "after")):
+        differ = (ours.response != np.roll(ours.response, lag, axis=0)).any(-1)
+        differ[[0, -1]] = False
+        moved = (theirs.response == np.roll(ours.response, lag, axis=0)).all(-1) & differ
+        n = int(differ.sum())
+        if int(moved.sum()) >= max(n / 10, SOME):
+            yield whose.finding(
+                "out_of_step",
+                f"{int(moved.sum())} of {n} texts of {whose.run} are the baseline's of the prompt "
+                f"{word}: answers are shifted by one request",
+                STEP,
+                impossible=True,
+            )
