@@ -28,6 +28,11 @@ N = 400
 RIGHT, WRONG = [-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]
 
 
+def _of(doc_id: int, row: list[float]) -> list[float]:
+    """The row of one question: no two have the same numbers, and their softmax is the row's."""
+    return [score - doc_id / 1024 for score in row]
+
+
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Two tasks of 400 questions; 12 of the first are lost and 8 won, none of the second moves."""
@@ -36,10 +41,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     for name in ("base", "int4"):
         early = name == "base"
         right = [20 <= i < 300 or (i < 12 if early else 12 <= i < 20) for i in range(N)]
-        first = [logs.choice(i, RIGHT if right[i] else WRONG, question=f"a{i}") for i in range(N)]
+        first = [
+            logs.choice(i, _of(i, RIGHT if right[i] else WRONG), question=f"a{i}") for i in range(N)
+        ]
         shift = 0.0 if early else 0.01
         second = [
-            logs.choice(i, [x - shift * k for k, x in enumerate(RIGHT)], question=f"b{i}")
+            logs.choice(i, _of(i, [x - shift * k for k, x in enumerate(RIGHT)]), question=f"b{i}")
             for i in range(N)
         ]
         tasks = {"first": first, "second": second, "written": [logs.text(i, "4") for i in range(5)]}
@@ -231,7 +238,9 @@ def test_the_recipe_for_pytest_fails_with_one_line_a_rule(
     for role, moved in (("BASELINE", 0), ("COMPRESSED", lost)):
         shift = 0.01 if role == "COMPRESSED" else 0.0
         records = [
-            logs.choice(i, [x - shift * k for k, x in enumerate(WRONG if i < moved else RIGHT)])
+            logs.choice(
+                i, _of(i, [x - shift * k for k, x in enumerate(WRONG if i < moved else RIGHT)])
+            )
             for i in range(N)
         ]
         runs[role] = str(logs.write_run(tmp_path / role, {"task": records}, model=role))
