@@ -26,7 +26,7 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
                 f"{_measured(ruling)}  {_limit(ruling)}  {ruling.reason}"
             )
         for doubt in gate.doubts:
-            yield f"{'UNDECIDED':<9} no run that may be wrong passes: {doubt}"
+            yield f"{'UNDECIDED':<9} no run that may be wrong passes: {visible(doubt)}"
         yield f"{gate.outcome.upper():<9} {_model(gate)}"
 
 
@@ -71,7 +71,7 @@ def gate_junit(gates: Sequence[Gate]) -> bytes:
                 ElementTree.SubElement(case, kind, message=message)
         for doubt in gate.doubts:
             case = ElementTree.SubElement(suite, "testcase", classname="run", name="plausible")
-            ElementTree.SubElement(case, "error", message=doubt)
+            ElementTree.SubElement(case, "error", message=visible(doubt))
     ElementTree.indent(root)
     content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
@@ -89,7 +89,7 @@ def gate_markdown(gates: Sequence[Gate]) -> str:
         parts.append(
             f"### {MARKS[gate.outcome]}: {cell(_model(gate))}\n\n"
             f"| outcome | rule | measured | threshold |\n|---|---|---|---|\n{rows}"
-            + "".join(f"\nNo run that may be wrong passes: {_cell(own)}\n" for own in gate.doubts)
+            + "".join(f"\nNo run that may be wrong passes: {cell(own)}\n" for own in gate.doubts)
         )
     return "\n".join(parts)
 
