@@ -1,16 +1,20 @@
 """Comparison and thresholds -> pass, fail or undecided, rule by rule.
 
 A threshold is held against the 95 % interval, not the point: a rule passes where the whole interval
-keeps it, fails where the whole interval breaks it, and is undecided between, where more samples are
-needed. What has no number is undecided too, never a pass.
+keeps it, fails where it is broken beyond chance, and is undecided between, where more samples are
+needed. What has no number is undecided too, never a pass; an infinite distance fails.
+
+With many rules some would fail by chance: a failure is told by exact tests, adjusted by Holm over
+all rules of the gate. A pass needs no adjustment, since every rule has to. Both hold for one look:
+whoever adds samples until the gate passes will see it pass sooner or later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +23,8 @@ import msgspec
 from lm_eval_flips.comparison.pooling import one_row_each
 from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
+from lm_eval_flips.gate.evidence import LEVEL, p_broken
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, holm
 from lm_eval_flips.pairs.findings import Finding
 
 Judge = Literal["interval", "point"]
@@ -70,7 +75,11 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """One rule held against one row: what was measured, and what that means."""
+    """One rule held against one row: what was measured, and what that means.
+
+    ``p_broken`` is the one-sided p that the threshold is kept, ``p_holm`` the same adjusted over
+    the gate's rules; nan where there is none.
+    """
 
     row: str
     rule: str
@@ -78,16 +87,22 @@ class Ruling:
     interval: Interval
     threshold: float
     outcome: Outcome
+    p_broken: float = nan
+    p_holm: float = nan
 
     @property
     def reason(self) -> str:
         """The outcome in words."""
         if isnan(self.value):
             return "nothing was measured"
+        if self.value == inf:
+            return "broken: a distance is infinite"
         if self.outcome == "undecided" and all(map(isnan, self.interval)):
             return "there is no interval to judge by"
+        if self.outcome == "undecided" and self.value > self.threshold and self.p_broken <= LEVEL:
+            return "broken, but so may be one of so many rules by chance: more samples are needed"
         if self.outcome == "undecided":
-            return "the interval holds the threshold: more samples are needed"
+            return "not told from the threshold: more samples are needed"
         return "kept" if self.outcome == "pass" else "broken"
 
 
@@ -186,11 +201,29 @@ def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
             model=run.model,
             path=run.path,
             judge=config.judge,
-            rulings=tuple(_rulings(run, config)),
+            rulings=_judged(list(_rulings(run, config)), config.judge),
             findings=run.findings,
         )
         for run in comparison.compressed
     )
+
+
+def _judged(rulings: Sequence[Ruling], how: Judge) -> tuple[Ruling, ...]:
+    """With the failures told, over all rules together."""
+    if how == "point":
+        return tuple(rulings)
+    adjusted = holm([ruling.p_broken for ruling in rulings])
+    return tuple(
+        replace(
+            ruling, p_holm=p, outcome="fail" if p <= LEVEL and _broken(ruling) else ruling.outcome
+        )
+        for ruling, p in zip(rulings, adjusted, strict=True)
+    )
+
+
+def _broken(ruling: Ruling) -> bool:
+    beyond = abs(ruling.value) if ruling.rule == "equivalence_margin" else ruling.value
+    return beyond > ruling.threshold
 
 
 def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
@@ -233,7 +266,13 @@ def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: 
     else:
         outcome = _at_most(value, interval, threshold, how)
     return Ruling(
-        row=name, rule=rule, value=value, interval=interval, threshold=threshold, outcome=outcome
+        row=name,
+        rule=rule,
+        value=value,
+        interval=interval,
+        threshold=threshold,
+        outcome=outcome,
+        p_broken=p_broken(rule, value, interval, threshold),
     )
 
 
@@ -288,9 +327,7 @@ def _at_most(value: float, interval: Interval, threshold: float, how: Judge) -> 
         return "undecided"
     if how == "point":
         return "pass" if value <= threshold else "fail"
-    if interval.high <= threshold:
-        return "pass"
-    return "fail" if interval.low > threshold else "undecided"
+    return "pass" if interval.high <= threshold else "undecided"
 
 
 def _within(value: float, interval: Interval, margin: float, how: Judge) -> Outcome:
@@ -298,10 +335,7 @@ def _within(value: float, interval: Interval, margin: float, how: Judge) -> Outc
         return "undecided"
     if how == "point":
         return "pass" if abs(value) <= margin else "fail"
-    if -margin < interval.low and interval.high < margin:
-        return "pass"
-    beyond = interval.low > margin or interval.high < -margin
-    return "fail" if beyond else "undecided"
+    return "pass" if -margin < interval.low and interval.high < margin else "undecided"
 
 
 def _flag(name: str) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from math import nan
+from dataclasses import replace
+from math import exp, inf, nan, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips.gate.evidence import p_broken
 from lm_eval_flips.gate.gate import (
     Gate,
     GateConfig,
@@ -22,6 +26,7 @@ from lm_eval_flips.gate.gate import (
     margin_of,
     with_thresholds,
 )
+from lm_eval_flips.measures.significance import Interval, holm, share_interval, wilson
 from tests.generators import logs
 
 N = 400
@@ -95,6 +100,88 @@ def test_a_threshold_is_held_against_the_interval(
             (ruling,) = gate.rulings
             assert (gate.outcome, gate.exit_code) == (outcome, code), (ruling, threshold)
             assert ruling.interval.low < ruling.value < ruling.interval.high
+
+
+def _row(comparison: Comparison, **changes: Any) -> Comparison:
+    """The comparison with another first row."""
+    (run,) = comparison.compressed
+    row = replace(run.tasks[0], **changes)
+    return replace(comparison, compressed=(replace(run, tasks=(row, *run.tasks[1:])),))
+
+
+def test_an_infinite_distance_is_above_any_threshold(comparison: Comparison) -> None:
+    """One choice that the compressed run rules out: the gate fails, and says why."""
+    distances = comparison.compressed[0].tasks[0].distances
+    assert distances is not None
+    wild = replace(distances, choice_kl=replace(distances.choice_kl, mean=inf))
+    gate = ruled(_row(comparison, distances=wild, intervals={}), max_choice_kl=100.0)
+    assert (gate.outcome, gate.rulings[0].reason) == ("fail", "broken: a distance is infinite")
+
+
+def test_few_flips_fail_by_the_exact_test() -> None:
+    """P is scipy's binomial test; where samples are clustered, of as many as the interval tells."""
+    for count, n, threshold in ((1, 174, 0.001), (20, 400, 0.03), (3, 50, 0.01)):
+        expected = stats.binomtest(count, n, threshold, alternative="greater").pvalue
+        found = p_broken("max_flips", count / n, wilson(count, n), threshold)
+        assert found == pytest.approx(expected, rel=1e-6)
+    assert p_broken("max_flips", 0.05, wilson(5, 100), 0.02) == pytest.approx(
+        p_broken(
+            "max_flips", 0.05, share_interval(0.05, 500, sqrt(0.05 * 0.95 / 100), 10**9), 0.02
+        ),
+        rel=1e-4,
+    )
+    assert p_broken("max_flips", 0.0, wilson(0, 100), 0.02) == 1.0
+
+
+def test_a_number_with_a_normal_interval_fails_by_its_standard_errors() -> None:
+    """Two and a half of them beyond: scipy's normal; a distance by those of its logarithm."""
+    half = 1.959964 * 0.01
+    assert p_broken("max_loss", 0.045, Interval(0.045 - half, 0.045 + half), 0.02) == pytest.approx(
+        stats.norm.sf(2.5), rel=1e-4
+    )
+    for value in (0.045, -0.045):
+        inner = Interval(value - 0.01 * 1.644854, value + 0.01 * 1.644854)
+        assert p_broken("equivalence_margin", value, inner, 0.02) == pytest.approx(
+            stats.norm.sf(2.5), rel=1e-4
+        )
+    low = 0.3 * exp(-1.959964 * 0.2)
+    assert p_broken("max_choice_kl", 0.3, Interval(low, 1.0), 0.3 * exp(-0.5)) == pytest.approx(
+        stats.norm.sf(2.5), rel=1e-4
+    )
+
+
+@pytest.mark.simulation
+def test_many_rules_at_their_thresholds_rarely_fail() -> None:
+    """57 tasks whose true share of flips is what is allowed: some rule fails in at most 3.5 %.
+
+    By Holm; control: each rule by itself, at 2.5 %, fails somewhere in most of 400 draws.
+    """
+    rng, draws = np.random.default_rng(8), 400
+    some, alone = 0, 0
+    for _ in range(draws):
+        counts = rng.binomial(250, 0.03, 57)
+        ps = [p_broken("max_flips", c / 250, wilson(int(c), 250), 0.03) for c in counts]
+        some += min(holm(ps)) <= 0.025
+        alone += any(wilson(int(c), 250).low > 0.03 for c in counts)
+    assert some / draws <= 0.035
+    assert alone / draws > 0.5
+
+
+def test_one_rule_that_is_far_off_fails_among_many(comparison: Comparison) -> None:
+    """Control: adjusted over 40 rules, 5 % of flips where 1 % are allowed still fail.
+
+    3 % are broken beyond chance for one rule, not for one of 40, and the reason says so.
+    """
+    for threshold, outcome in ((0.01, "fail"), (0.03, "undecided")):
+        tasks = {f"{'?' * k}*": Thresholds(max_flips=0.9) for k in range(5)}
+        tasks |= {"first": Thresholds(max_flips=threshold)}
+        tasks |= {f"{'[fs]'}{'?' * k}*": Thresholds(max_flips=0.9) for k in range(4)}
+        (gate,) = judge(comparison, GateConfig(tasks=tasks))
+        (ruling,) = [own for own in gate.rulings if own.threshold == threshold]
+        assert ruling.outcome == outcome, ruling
+        assert ruling.p_holm > ruling.p_broken
+    assert "one of so many rules" in ruling.reason
+    assert ruled(comparison, max_flips=0.03).outcome == "fail"
 
 
 def test_the_point_alone_is_judged_if_asked(comparison: Comparison) -> None:

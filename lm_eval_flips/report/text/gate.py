@@ -13,6 +13,10 @@ from lm_eval_flips.gate.gate import Gate, Ruling
 from lm_eval_flips.report.files.markdown import cell
 from lm_eval_flips.report.printable import visible
 
+AGAIN = (
+    "          choose how many samples to add before looking again: a gate that is asked until it "
+    "passes does so by chance (20 looks: in 9 to 20 %, not 2.5 %)"
+)
 MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "❔ cannot be judged"}
 
 
@@ -28,6 +32,8 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
         for doubt in gate.doubts:
             yield f"{'UNDECIDED':<9} no run that may be wrong passes: {visible(doubt)}"
         yield f"{gate.outcome.upper():<9} {_model(gate)}"
+        if gate.outcome == "undecided" and gate.judge == "interval":
+            yield AGAIN
 
 
 def gate_json(gates: Sequence[Gate]) -> bytes:
@@ -118,7 +124,7 @@ def _limit(ruling: Ruling) -> str:
 
 def _plain(ruling: Ruling) -> dict[str, Any]:
     numbers = {"value": ruling.value, "low": ruling.interval.low, "high": ruling.interval.high}
-    finite = {name: value if isfinite(value) else None for name, value in numbers.items()}
+    finite = {name: _finite(value) for name, value in numbers.items()}
     return {
         "row": ruling.row,
         "rule": ruling.rule,
@@ -126,5 +132,11 @@ def _plain(ruling: Ruling) -> dict[str, Any]:
         "interval": [finite["low"], finite["high"]],
         "threshold": ruling.threshold,
         "outcome": ruling.outcome,
+        "p_broken": _finite(ruling.p_broken),
+        "p_holm": _finite(ruling.p_holm),
         "reason": ruling.reason,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
