@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.comparison.result import Ranking
+from lm_eval_flips.measures.letters import alike, letters
 from lm_eval_flips.measures.overlap import Overlap, overlap
 from lm_eval_flips.measures.significance import holm, mcnemar, t_test
 from lm_eval_flips.pairs.metric import PairedMetric
@@ -64,13 +65,18 @@ def task_scores(metrics: Sequence[PairedMetric]) -> list[TaskScores]:
             filter=m.pairs.filter,
             metric=m.metric,
             doc_ids=m.doc_ids,
-            scores=m.compressed_value.double(),
+            # of a rate of errors, too, what is right counts: tasks of both ways may be pooled
+            scores=(
+                m.compressed_value if m.compressed_correct is None else m.compressed_correct
+            ).double(),
             changed=m.changed,
             clusters=m.clusters,
             cluster_field=m.cluster_field,
             binary=m.compressed_correct is not None,
             # of a perplexity the log-likelihoods are logged, of which more is better
-            higher_is_better=m.higher_is_better or m.units is not None,
+            higher_is_better=m.higher_is_better
+            or m.units is not None
+            or m.compressed_correct is not None,
         )
         for m in metrics
     ]
@@ -96,11 +102,14 @@ def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
     errors = ErrorsOf(tasks)
     adjusted = holm([_p_value(errors, whole[j] - whole[i]) for i, j in pairs])
     p_values = dict(zip(pairs, adjusted, strict=True))
+    different = [pair for pair, p in p_values.items() if p < LEVEL]
+    marks = letters(order, different)
     return Ranking(
         n=whole.shape[1],
         scores=tuple(scores),
         order=tuple(order),
-        groups=tuple(_groups(order, p_values)),
+        groups=tuple(alike(order, different)),
+        letters=tuple(marks[run] for run in range(len(runs))),
         p_values={(min(pair), max(pair)): p for pair, p in p_values.items()},
     )
 
@@ -120,22 +129,6 @@ def shared_tasks(runs: Sequence[Sequence[TaskScores]]) -> list[Key]:
         for own in first
         if all((key := (own.task, own.filter, own.metric)) in held for held in keys)
     ]
-
-
-def _groups(order: Sequence[int], p_values: dict[tuple[int, int], float]) -> list[tuple[int, ...]]:
-    """The longest stretches of the order of which no two can be told apart."""
-    found: list[tuple[int, ...]] = []
-    reached = 0
-    for start in range(len(order)):
-        stop = start + 1
-        while stop < len(order) and all(
-            not p_values[order[other], order[stop]] < LEVEL for other in range(start, stop)
-        ):
-            stop += 1
-        if stop > reached:
-            found.append(tuple(order[start:stop]))
-            reached = stop
-    return found
 
 
 def _shared(runs: Sequence[Sequence[TaskScores]]) -> list[_Task]:
@@ -172,14 +165,14 @@ def _rows(own: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
 
 
 def _p_value(errors: ErrorsOf[_Task], difference: Tensor) -> float:
-    """Exact McNemar where every sample is right or wrong and counts for itself, else t.
+    """Exact McNemar of the documents where samples are right or wrong, else t.
 
     Two runs that agree everywhere cannot be told apart: 1.
     """
-    binary = all(task.binary for task in errors.metrics)
-    if binary and errors.by_document and errors.documents == errors.n:
-        found = mcnemar(lost=int((difference < 0).sum()), won=int((difference > 0).sum()))
+    parts = torch.split(difference, [task.scores.shape[1] for task in errors.metrics])
+    if errors.by_document and all(task.binary for task in errors.metrics):
+        nets = torch.cat(errors.sums(parts))
+        p = mcnemar(lost=int((nets < 0).sum()), won=int((nets > 0).sum()))
     else:
-        parts = torch.split(difference, [task.scores.shape[1] for task in errors.metrics])
-        found = t_test(float(difference.mean()), *errors.of(parts))
-    return 1.0 if isnan(found) else found
+        p = t_test(float(difference.mean()), *errors.of(parts))
+    return 1.0 if isnan(p) else p

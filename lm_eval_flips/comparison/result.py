@@ -222,14 +222,16 @@ class Ranking:
     """Compressed runs by their pooled score over the ``n`` samples that all of them have.
 
     Runs are numbered as in ``Comparison.compressed``. ``order`` begins with the best; ``groups``
-    are the longest stretches of it of which no two runs can be told apart at 5 %. ``p_values`` are
-    those of each two runs, by (lower, higher) number, adjusted by Holm.
+    are the largest of which no two runs can be told apart at 5 %, and ``letters`` of each run are
+    those of its groups: two runs share a letter where, and only where, they are not told apart.
+    ``p_values`` are those of each two runs, by (lower, higher) number, adjusted by Holm.
     """
 
     n: int
     scores: tuple[float, ...]
     order: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
+    letters: tuple[str, ...]
     p_values: Mapping[tuple[int, int], float]
 
 

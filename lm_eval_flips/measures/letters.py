@@ -11,30 +11,45 @@ from collections.abc import Collection, Sequence
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
-def letters(order: Sequence[int], different: Collection[tuple[int, int]]) -> dict[int, str]:
-    """The letters of each thing.
+def alike(order: Sequence[int], different: Collection[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The largest groups of things of which no two are told apart, each and all in order.
 
     Args:
-        order: the things by number, the best first; the first gets "a".
+        order: the things by number, the best first.
+        different: pairs of things that are told apart, in either order.
+
+    Example:
+        >>> alike([0, 1, 2], {(0, 2)})
+        [(0, 1), (1, 2)]
+    """
+    groups = [frozenset(order)] if order else []
+    place = {thing: i for i, thing in enumerate(order)}
+    for first, second in sorted(different, key=lambda pair: sorted(map(place.__getitem__, pair))):
+        divided = []
+        for group in groups:
+            if first in group and second in group:
+                divided += [group - {first}, group - {second}]
+            else:
+                divided.append(group)
+        groups = _largest(divided)
+    ordered = [tuple(sorted(group, key=place.__getitem__)) for group in groups]
+    return sorted(ordered, key=lambda group: [place[thing] for thing in group])
+
+
+def letters(order: Sequence[int], different: Collection[tuple[int, int]]) -> dict[int, str]:
+    """The letters of each thing, one a group that it is in; the first gets "a".
+
+    Args:
+        order: the things by number, the best first.
         different: pairs of things that are told apart, in either order.
 
     Example:
         >>> letters([0, 1, 2], {(0, 2)})
         {0: 'a', 1: 'ab', 2: 'b'}
     """
-    columns = [frozenset(order)]
-    place = {thing: i for i, thing in enumerate(order)}
-    for first, second in sorted(different, key=lambda pair: sorted(map(place.__getitem__, pair))):
-        divided = []
-        for column in columns:
-            if first in column and second in column:
-                divided += [column - {first}, column - {second}]
-            else:
-                divided.append(column)
-        columns = _largest(divided)
-    columns.sort(key=lambda column: sorted(place[thing] for thing in column))
+    groups = alike(order, different)
     return {
-        thing: "".join(_letter(i) for i, column in enumerate(columns) if thing in column)
+        thing: "".join(_letter(i) for i, group in enumerate(groups) if thing in group)
         for thing in order
     }
 

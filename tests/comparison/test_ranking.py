@@ -12,9 +12,11 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from lm_eval_flips import Comparison, compare
-from lm_eval_flips.comparison.ranking import _groups, rank_runs, task_scores
+from lm_eval_flips.comparison.ranking import rank_runs, task_scores
+from lm_eval_flips.measures.letters import alike
 from lm_eval_flips.report.files.document import to_json
 from tests.generators import logs
+from tests.generators.paired import generated
 from tests.report.text.test_table import printed, row_of
 
 RIGHT, WRONG = [-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]
@@ -27,7 +29,7 @@ def compared(folder: Path, rights: Sequence[np.ndarray]) -> Comparison:
     for place, right in enumerate([np.ones(count, bool), *rights]):
         shift = 0.001 * place
         records = [
-            logs.choice(i, [x - shift * k for k, x in enumerate(RIGHT if r else WRONG)])
+            logs.choice(i, [x - shift * k - 0.01 * i for k, x in enumerate(RIGHT if r else WRONG)])
             for i, r in enumerate(right)
         ]
         name = f"run{place}" if place else "base"
@@ -85,9 +87,34 @@ def test_groups_are_the_longest_stretches_that_cannot_be_told_apart(
     apart: set[tuple[int, int]], groups: list[tuple[int, ...]]
 ) -> None:
     """They may overlap: what is between two runs may be like both."""
-    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
-    p_values = {pair: 0.01 if pair in apart else 0.5 for pair in pairs}
-    assert _groups(range(4), p_values) == groups
+    assert alike(range(4), apart) == groups
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_is_right_is_ranked_where_one_task_counts_errors(side: int) -> None:
+    """1,000 questions and 100 of a rate of errors: runs that lose 0, 16, 56 points of the first.
+
+    Whichever way the second goes, the run that lost most is last.
+    """
+    rng = np.random.default_rng(2)
+    runs = []
+    for points in (0.16, 0.56, 0.0):
+        right = (np.arange(1000) >= 1000 * points).astype(float)
+        arc = generated("arc", [("a", 1.0)] * 1000, [("b", float(r)) for r in right])
+        errors = rng.integers(0, 2, 100)
+        crows = generated(
+            "crows",
+            [("a", float(e)) for e in errors],
+            [("a", float(e)) for e in (errors if side > 0 else 1 - errors)],
+            metric="pct_stereotype",
+            lower_is_better=True,
+        )
+        runs.append(task_scores([arc, crows]))
+    ranking = rank_runs(runs)
+    assert ranking is not None
+    assert ranking.order == (2, 0, 1)
+    assert ranking.letters == ("b", "c", "a")
+    assert ranking.scores[0] > ranking.scores[1]
 
 
 def test_models_that_are_equally_good_are_seldom_ordered() -> None:
@@ -131,12 +158,13 @@ def test_ranks_and_overlaps_are_shown(tmp_path: Path) -> None:
     comparison = compared(tmp_path, [lost((0, 10)), lost((5, 17)), lost((20, 80))])
     text = printed(comparison, width=10_000)
     line = row_of(text, "score over 200 samples")
-    assert "run1 0.9500, run2 0.9400 > run3 0.7000" in line
+    assert "run1 0.9500 a, run2 0.9400 a, run3 0.7000 b (runs that share a letter are not" in line
     line = row_of(text, "changed by run1 and run2")
     assert "5 of 10 and 12, by chance 0.6; overlap 0.5000, Jaccard 0.2941" in line
     assert row_of(text, "changed by all: 0, by any: 77")
     document = json.loads(to_json(comparison))
     assert document["ranking"]["groups"] == [[0, 1], [2]]
+    assert document["ranking"]["letters"] == ["a", "a", "b"]
     assert document["ranking"]["p_values"][0]["runs"] == [0, 1]
     assert document["overlap"]["common"][0] == [10, 5, 0]
     assert document["overlap"]["jaccard"][0][1] == pytest.approx(5 / 17)

@@ -106,6 +106,7 @@ def _ranking(found: Ranking) -> dict[str, Any]:
         "scores": list(found.scores),
         "order": list(found.order),
         "groups": [list(group) for group in found.groups],
+        "letters": list(found.letters),
         "p_values": [{"runs": list(pair), "p": p} for pair, p in found.p_values.items()],
     }
 

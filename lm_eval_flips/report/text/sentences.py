@@ -189,12 +189,11 @@ def several_lines(comparison: Comparison) -> Iterator[str]:
     names = distinct_names(comparison)
     ranking, overlap = comparison.ranking, comparison.overlap
     if ranking is not None:
-        groups = " > ".join(
-            ", ".join(f"{names[i]} {number(ranking.scores[i])}" for i in group)
-            for group in ranking.groups
+        ranked = ", ".join(
+            f"{names[i]} {number(ranking.scores[i])} {ranking.letters[i]}" for i in ranking.order
         )
-        alike = " (within a group not to be told apart at 5 %, Holm)"
-        yield f"score over {ranking.n} samples: {groups}{alike}"
+        alike = " (runs that share a letter are not told apart at 5 %, Holm)"
+        yield f"score over {ranking.n} samples: {ranked}{alike}"
     if overlap is not None:
         for i, first in enumerate(names if len(names) <= PAIRED else ()):
             for j in range(i + 1, len(names)):
