@@ -25,9 +25,9 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
             f"  {sample.metric}  {sample.direction}{sure}  {sample.compressed}",
         )
     )
-    for line in visible_lines(sample.question.strip()):
+    for line in _indented(sample.question.strip()):
         console.print(Text(line))
-    for line in visible_lines(f"target: {sample.target}"):
+    for line in _indented(f"target: {sample.target}"):
         console.print(Text(line, style="dim"))
     for choice in sample.choices:
         marks = f"{'baseline' if choice.baseline_answer else '':>9}" + (
@@ -36,7 +36,11 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
         shares = (
             "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
         )
-        first, *rest = visible_lines(choice.text) or [""]
-        console.print(Text(f"{marks}{shares}  {first}"))
-        for line in rest:
+        for line in _indented(f"{marks}{shares}  {choice.text}"):
             console.print(Text(line))
+
+
+def _indented(text: str) -> list[str]:
+    """A text's lines; those after the first stand in, so that none looks like one of ours."""
+    first, *rest = visible_lines(text) or [""]
+    return [first, *(f"  {line}" for line in rest)]
