@@ -196,7 +196,7 @@ def _widened(samples: Samples, width: int) -> Samples:
         chars=pad(samples.chars, np.nan),
         bytes=pad(samples.bytes, np.nan),
         gold=pad(samples.gold, 0.0),
-        greedy=pad(samples.greedy, -1),
+        greedy=pad(samples.greedy, -1.0),
         request_keys=None
         if samples.request_keys is None
         else np.pad(samples.request_keys, ((0, 0), (0, missing), (0, 0))),

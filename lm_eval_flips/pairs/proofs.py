@@ -53,7 +53,8 @@ class _Common:
 
     def any_of(self, *names: str) -> NDArray[np.bool_]:
         """Samples of which one of these hashes differs."""
-        return np.array([self.differs[name] for name in names]).any(0)
+        differs: NDArray[np.bool_] = np.stack([self.differs[name] for name in names]).max(0)
+        return differs
 
 
 def by_document(baseline: Samples, compressed: Samples) -> Samples:
