@@ -25,9 +25,9 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
             f"  {sample.metric}  {sample.direction}{sure}  {sample.compressed}",
         )
     )
-    for line in _indented(sample.question.strip()):
+    for line in visible_lines(sample.question.strip()):
         console.print(Text(line))
-    for line in _indented(f"target: {sample.target}"):
+    for line in visible_lines(f"target: {sample.target}"):
         console.print(Text(line, style="dim"))
     for choice in sample.choices:
         marks = f"{'baseline' if choice.baseline_answer else '':>9}" + (
@@ -36,11 +36,5 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
         shares = (
             "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
         )
-        for line in _indented(f"{marks}{shares}  {choice.text}"):
+        for line in visible_lines(f"{marks}{shares}  {choice.text}"):
             console.print(Text(line))
-
-
-def _indented(text: str) -> list[str]:
-    """A text's lines; those after the first stand in, so that none looks like one of ours."""
-    first, *rest = visible_lines(text) or [""]
-    return [first, *(f"  {line}" for line in rest)]
