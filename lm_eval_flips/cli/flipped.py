@@ -36,5 +36,7 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
         shares = (
             "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
         )
-        for line in visible_lines(f"{marks}{shares}  {choice.text}"):
+        first, *rest = visible_lines(choice.text) or [""]
+        console.print(Text(f"{marks}{shares}  {first}"))
+        for line in rest:
             console.print(Text(line))

@@ -112,11 +112,14 @@ def summarise(values: Float[Tensor, " samples"]) -> Summary:
     """
     if values.numel() == 0:
         return Summary(mean=nan, median=nan, p99=nan, max=nan)
+    parts = [values.mean(), *_around(values, 0.5), *_around(values, 0.99), values.max()]
+    # read at once: a GPU is waited for at each reading
+    mean, *ends, largest = torch.stack([part.double() for part in parts]).tolist()
     return Summary(
-        mean=float(values.mean()),
-        median=quantile(values, 0.5),
-        p99=quantile(values, 0.99),
-        max=float(values.max()),
+        mean=mean,
+        median=_between(*ends[:2], share=0.5, n=values.numel()),
+        p99=_between(*ends[2:], share=0.99, n=values.numel()),
+        max=largest,
     )
 
 
@@ -144,11 +147,19 @@ def quantile(values: Float[Tensor, " samples"], share: float) -> float:
         >>> quantile(torch.tensor([1.0, 2.0, 4.0]), 0.75)
         3.0
     """
+    below, above = torch.stack(_around(values, share)).tolist()
+    return _between(below, above, share=share, n=values.numel())
+
+
+def _around(values: Tensor, share: float) -> list[Tensor]:
+    """The two values that a quantile lies between, which may be one."""
     # torch.quantile refuses more than 2**24 values; selecting two of them is also faster
     place = share * (values.numel() - 1)
     low = int(place)
-    below = float(values.kthvalue(low + 1).values)
-    if place == low:
-        return below
-    above = float(values.kthvalue(low + 2).values)
-    return below if below == above else below + (above - below) * (place - low)
+    below = values.kthvalue(low + 1).values
+    return [below, below if place == low else values.kthvalue(low + 2).values]
+
+
+def _between(below: float, above: float, *, share: float, n: int) -> float:
+    place = share * (n - 1)
+    return below if below == above else below + (above - below) * (place - int(place))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.correlation import SampleCorrelation
-from lm_eval_flips.measures.divergence import quantile
+from lm_eval_flips.measures.divergence import Summary, summarise
 from lm_eval_flips.shapes import Float, Int
 
 
@@ -69,7 +69,9 @@ def request_means(
         >>> request_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([2, 1]))
         tensor([2., 5.], dtype=torch.float64)
     """
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    places = torch.arange(len(counts), device=counts.device)
+    # the size is known; a GPU would be waited for to find it
+    owner = torch.repeat_interleave(places, counts, output_size=len(values))
     sums = torch.zeros(len(counts), dtype=torch.float64, device=values.device)
     return sums.index_add_(0, owner, values.double()) / counts
 
@@ -83,7 +85,8 @@ def sample_means(
         >>> sample_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), samples=2)
         tensor([2., 5.], dtype=torch.float64)
     """
-    sums = torch.zeros(samples, dtype=torch.float64).index_add_(0, owners, values.double())
+    sums = torch.zeros(samples, dtype=torch.float64, device=values.device)
+    sums.index_add_(0, owners, values.double())
     return sums / torch.bincount(owners, minlength=samples)
 
 
@@ -127,13 +130,16 @@ def summarise_tokens(
             ),
         )
     values = values.double()
+    whole = Summary(mean=nan, median=nan, p99=nan, max=nan) if first_only else summarise(values)
+    means = torch.stack([request_means(values, counts).mean(), first_values(values, counts).mean()])
+    per_request, first = means.tolist()
     return TokenSummary(
         requests=requests,
         positions=positions,
-        per_request_mean=nan if first_only else float(request_means(values, counts).mean()),
-        mean=nan if first_only else float(values.mean()),
-        median=nan if first_only else quantile(values, 0.5),
-        p99=nan if first_only else quantile(values, 0.99),
-        max=nan if first_only else float(values.max()),
-        first_position_mean=float(first_values(values, counts).mean()),
+        per_request_mean=nan if first_only else per_request,
+        mean=whole.mean,
+        median=whole.median,
+        p99=whole.p99,
+        max=whole.max,
+        first_position_mean=first,
     )

@@ -58,10 +58,11 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
     samples, starts, counts = samples[scored], starts[scored], counts[scored]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = torch.from_numpy(np.repeat(starts, counts) + within)
+    device = pairs.clusters.device  # where all that is known of the samples lies
     return TokenValues(
-        samples=torch.from_numpy(samples),
-        counts=torch.from_numpy(counts),
-        values={name: values[positions] for name, values in stored.values.items()},
+        samples=torch.from_numpy(samples).to(device),
+        counts=torch.from_numpy(counts).to(device),
+        values={name: values[positions].to(device) for name, values in stored.values.items()},
         top=stored.header.top,
         first_only=stored.header.positions == "last",
     )

@@ -71,7 +71,7 @@ class PairedMetric:
             request_means(self.tokens.values["kl"], self.tokens.counts),
             self.tokens.samples,
             samples=len(self.rows),
-        ).to(self.baseline_value.device)
+        )
 
     @property
     def higher_is_better(self) -> bool:
@@ -156,7 +156,7 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         clusters=pick(pairs.clusters),
         tokens=pairs.tokens
         if pairs.tokens is None or everything
-        else pairs.tokens.of_samples(rows.cpu()),
+        else pairs.tokens.of_samples(rows),
     )
 
 

@@ -25,8 +25,10 @@ class TokenValues:
 
     def of_samples(self, rows: Tensor) -> TokenValues:
         """Those of some samples, which are numbered anew in this order."""
-        place = torch.full((int(self.samples.max()) + 1 if len(self.samples) else 0,), -1)
-        place[rows[rows < len(place)]] = torch.arange(len(rows))[rows < len(place)]
+        device = self.samples.device
+        size = int(self.samples.max()) + 1 if len(self.samples) else 0
+        place = torch.full((size,), -1, device=device)
+        place[rows[rows < size]] = torch.arange(len(rows), device=device)[rows < size]
         kept = place[self.samples] >= 0
         positions = torch.repeat_interleave(kept, self.counts)
         return TokenValues(

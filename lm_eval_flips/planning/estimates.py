@@ -154,14 +154,14 @@ def token_kl(drawn: Drawn, *, first_only: bool) -> Estimate:
 def _of_requests(metric: PairedMetric, *, first_only: bool) -> tuple[Tensor, Tensor]:
     """Each sample's sum over its requests, and their number."""
     device, size = metric.baseline_value.device, len(metric.rows)
-    sums = torch.zeros(size, dtype=torch.float64)
+    sums = torch.zeros(size, dtype=torch.float64, device=device)
     if metric.tokens is None:
-        return sums.to(device), sums.to(device)
+        return sums, sums
     values, counts = metric.tokens.values["kl"], metric.tokens.counts
     own = first_values(values, counts) if first_only else request_means(values, counts)
     owner = metric.tokens.samples
     numbers = torch.bincount(owner, minlength=size).double()
-    return sums.index_add(0, owner, own.double()).to(device), numbers.to(device)
+    return sums.index_add(0, owner, own.double()), numbers
 
 
 def _of_distance(drawn: Drawn, mean: float, values: Tensor) -> Estimate:

@@ -30,14 +30,13 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> list[str]:
-    r"""A text of several lines, as ``visible`` makes it; further ones stand in, to forge none.
+    r"""A text of several lines, each as ``visible`` makes it.
 
     Example:
         >>> visible_lines("Who?\n\x1b[2JAnn")
-        ['Who?', '  \\x1b[2JAnn']
+        ['Who?', '\\x1b[2JAnn']
     """
-    first, *rest = text.splitlines() or [""]
-    return [visible(first), *(f"  {visible(line)}" for line in rest)]
+    return [visible(line) for line in text.splitlines()]
 
 
 def csv_cell(text: str) -> str:

@@ -81,8 +81,8 @@ def _ratios(
         sums = torch.zeros(
             (len(metric.rows), len(columns)), dtype=torch.float64, device=values.device
         )
-        sums.index_add_(0, own.samples.to(values.device), centred)
-        residuals.append(list(sums.to(metric.clusters.device).unbind(1)))
+        sums.index_add_(0, own.samples, centred)
+        residuals.append(list(sums.unbind(1)))
     found, freedom = errors.of_columns(residuals)
     share = errors.n / whole.shape[1]
     return [
