@@ -36,7 +36,5 @@ def print_flip(console: Console, sample: FlippedSample) -> None:
         shares = (
             "" if isnan(choice.baseline) else f"{choice.baseline:6.1%} → {choice.compressed:6.1%}"
         )
-        first, *rest = visible_lines(choice.text) or [""]
-        console.print(Text(f"{marks}{shares}  {first}"))
-        for line in rest:
+        for line in visible_lines(f"{marks}{shares}  {choice.text}"):
             console.print(Text(line))

@@ -37,6 +37,14 @@ class OnNan(str, Enum):
     exclude = "exclude"
 
 
+class PairBy(str, Enum):
+    """By what samples are paired that differ in form only."""
+
+    fields = "fields"
+    options = "options"
+    document = "document"
+
+
 def _option(*names: str, **given: Any) -> Any:
     return typer.Option(*names, rich_help_panel=PANEL, **given)
 
@@ -56,6 +64,10 @@ class Asked:
     on_nan: Annotated[OnNan, _option(help="Samples with a nan or +inf: an error, or left out.")] = (
         OnNan.error
     )
+    pair_by: Annotated[
+        PairBy | None,
+        _option(help="Pair samples that differ in form by less; the result says by what."),
+    ] = None
     allow_identical: Annotated[
         bool, _option("--allow-identical", help="Accept two runs that agree in everything.")
     ] = False
@@ -100,6 +112,7 @@ class Asked:
             "filter": self.filter,
             "on_mismatch": self.on_mismatch.value,
             "on_nan": self.on_nan.value,
+            "pair_by": None if self.pair_by is None else self.pair_by.value,
             "allow_identical": self.allow_identical,
             "allow_implausible": self.allow_implausible,
             "noise_floor": noise_floor,

@@ -100,6 +100,7 @@ def compare(
             theirs,
             on_mismatch=asked.on_mismatch,
             on_nan=asked.on_nan,
+            pair_by=asked.pair_by,
             device=asked.device,
         )
         return found if clusters is None else clusters.of(found)
@@ -168,10 +169,12 @@ def _pairs(
 def _filters(
     ours: dict[str, Samples], theirs: dict[str, Samples], task: str, *, wanted: str | None
 ) -> list[str]:
-    if set(ours) != set(theirs):
+    if set(ours) != set(theirs) and not (wanted in ours and wanted in theirs):
+        shared = [label for label in ours if label in theirs]
+        choose = f", or compare those of one that both have: --filter {shared[0]}" if shared else ""
         raise FlipsError(
             f"task '{task}': the baseline logged the filters {named(list(ours))}, the compressed "
-            f"run {named(list(theirs))}; rerun both with the same version of the task"
+            f"run {named(list(theirs))}; rerun both with the same version of the task{choose}"
         )
     # A task that lacks the wanted filter is left out; that none has it is found by the caller.
     return [label for label in ours if wanted in (None, label)]

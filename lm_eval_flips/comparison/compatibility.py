@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from lm_eval_flips.comparison.result import SettingDifference
@@ -21,7 +23,7 @@ def refuse_other_model(base: Run, floor: Run) -> None:
         ours, theirs = (
             run.model if name == "model" else run.model_args.get(name) for run in (base, floor)
         )
-        if ours != theirs:
+        if ours != theirs and not (name == "model" and _same_model(base, floor)):
             raise FlipsError(
                 f"the noise floor '{floor.path}' is no second run of the baseline: its {name} is "
                 f"{theirs}, not {ours}"
@@ -75,3 +77,11 @@ def refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) 
 def _what(pairs: list[Pairs]) -> str:
     texts = [found.kind == "text" for found in pairs if found.identical]
     return "character" if texts and all(texts) else "log-likelihood"
+
+
+def _same_model(base: Run, floor: Run) -> bool:
+    """Whether two paths name one model: one commit of it, or one name, and as many parameters."""
+    if base.model_sha and floor.model_sha:
+        return base.model_sha == floor.model_sha
+    names = {Path(run.model.rstrip("/")).name for run in (base, floor)}
+    return len(names) == 1 and base.parameters == floor.parameters

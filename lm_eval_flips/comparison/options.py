@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast, get_args
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import Run
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OnMismatch = Literal["error", "intersect"]
 OnNan = Literal["error", "exclude"]
+# Narrower proofs of pairs/proofs.py, which loads numpy and torch.
+PairBy = Literal["fields", "options", "document"]
 
 NEAR_KL = 0.02  # nats; 8-bit models lie below it, 4-bit ones above
 
@@ -29,6 +31,7 @@ class CompareOptions(TypedDict, total=False):
     tasks: str
     on_mismatch: OnMismatch
     on_nan: OnNan
+    pair_by: PairBy | None
     allow_identical: bool
     allow_implausible: bool
     noise_floor: str | Path | Run | None
@@ -49,6 +52,10 @@ class Options:
         tasks: glob of the task names to compare, or a group.
         on_mismatch: "intersect" leaves out the samples that differ, and records them.
         on_nan: "exclude" leaves out samples with a nan or +inf log-likelihood, and records them.
+        pair_by: pair samples that differ in form only by a narrower proof, which the result
+            records: "fields" (prompt, target, arguments, and the fields that both documents have),
+            "options" (the question and its options' texts, in any order) or "document" (document
+            and target, whatever the prompt).
         allow_identical: accept two runs that agree in every log-likelihood or generated text.
         allow_implausible: accept runs that cannot be right; a gate passes none of them.
         noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
@@ -78,6 +85,7 @@ class Options:
     tasks: str = "*"
     on_mismatch: OnMismatch = "error"
     on_nan: OnNan = "error"
+    pair_by: PairBy | None = None
     allow_identical: bool = False
     allow_implausible: bool = False
     noise_floor: str | Path | Run | None = None
@@ -97,9 +105,10 @@ class Options:
         for name, known in (
             ("on_mismatch", ("error", "intersect")),
             ("on_nan", ("error", "exclude")),
+            ("pair_by", (None, *get_args(PairBy))),
         ):
             if (given := getattr(self, name)) not in known:
-                raise FlipsError(f"{name} '{given}' is none of: {', '.join(known)}")
+                raise FlipsError(f"{name} '{given}' is none of: {', '.join(filter(None, known))}")
 
     @property
     def given(self) -> CompareOptions:

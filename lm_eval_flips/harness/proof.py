@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lm_eval_flips.errors import HarnessError, named
 from lm_eval_flips.logs.samples import Samples
-from lm_eval_flips.pairs.pairing import differences, mismatch
+from lm_eval_flips.pairs.mismatch import differences, mismatch
 from lm_eval_flips.pairs.sample_values import MARKS
 
 

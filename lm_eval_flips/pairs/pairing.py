@@ -18,21 +18,11 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import TaskLog
-from lm_eval_flips.logs.samples import HASHES, Samples
+from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.agreement import findings, same_texts
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.tokens import TokenValues
-
-RERUN = {
-    "only in the baseline": "--limit and --samples",
-    "only in the compressed run": "--limit and --samples",
-    "document differs": "version of the task and of its data set",
-    "prompt differs": "--num_fewshot, --apply_chat_template, --system_instruction, --seed and "
-    "number of processes",
-    "target differs": "version of the task",
-    "number of choices differs": "version of the task",
-    "arguments differ": "--apply_chat_template, --gen_kwargs and version of the task",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,61 +88,13 @@ class Pairs:
     cluster_field: str | None = None
 
 
-def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.int64]]:
-    """The doc_ids that cannot be paired, by the first reason that applies to each."""
-    found = {
-        "only in the baseline": np.setdiff1d(
-            baseline.doc_id, compressed.doc_id, assume_unique=True
-        ),
-        "only in the compressed run": np.setdiff1d(
-            compressed.doc_id, baseline.doc_id, assume_unique=True
-        ),
-    }
-    common, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
-    open_ = np.ones(len(common), bool)
-
-    def settle(reason: str, differs: NDArray[np.bool_]) -> None:
-        found[reason] = common[differs & open_]
-        open_[differs] = False
-
-    reasons = ("document differs", "target differs", "prompt differs", "arguments differ")
-    for name, reason in zip(HASHES, reasons, strict=True):
-        if name == "arguments":
-            settle("number of choices differs", baseline.choices[left] != compressed.choices[right])
-        settle(reason, (baseline.hashes[name][left] != compressed.hashes[name][right]).any(-1))
-    return {reason: docs for reason, docs in found.items() if len(docs)}
-
-
-def mismatch(baseline: Samples, compressed: Samples, found: Mapping[str, NDArray[np.int64]]) -> str:
-    """What differs, in which samples, and how to rerun: one line."""
-    where = f"task '{baseline.task.name}', filter '{baseline.filter}'"
-    parts = [f"{len(docs)} {reason} (doc {named(docs.tolist())})" for reason, docs in found.items()]
-    message = f"{where}: the runs hold different samples: {'; '.join(parts)}"
-    if "document differs" in found and _same_documents(baseline, compressed):
-        return (
-            f"{message}. Both hold the same documents under other doc_ids, which an unsorted "
-            "--samples list does: sort it and rerun"
-        )
-    flags = dict.fromkeys(RERUN[reason] for reason in found)
-    planned = "; a plan's samples go with --plan" if list(found) == ["only in the baseline"] else ""
-    return f"{message}. Rerun both with the same {', '.join(flags)}{planned}"
-
-
-def _same_documents(baseline: Samples, compressed: Samples) -> bool:
-    ours, theirs = baseline.hashes["document"], compressed.hashes["document"]
-    return ours.shape == theirs.shape and np.array_equal(
-        np.unique(ours, axis=0), np.unique(theirs, axis=0)
-    )
-
-
 def pair(
     baseline: Samples,
     compressed: Samples,
     *,
     on_mismatch: Literal["error", "intersect"] = "error",
     on_nan: Literal["error", "exclude"] = "error",
+    pair_by: str | None = None,
     device: str | torch.device = "cpu",
 ) -> Pairs:
     """Pair the samples of one task and filter in two runs.
@@ -162,6 +104,8 @@ def pair(
         compressed: the compressed run's samples.
         on_mismatch: what to do with samples that are missing or differ in one run.
         on_nan: what to do with samples that have a nan or +inf log-likelihood or a nan metric.
+        pair_by: a narrower proof of ``PROOFS`` for samples that differ; None for none but that of
+            documents whose logged text agrees.
         device: where the tensors go.
 
     Raises:
@@ -173,6 +117,7 @@ def pair(
             f"{where}: the baseline logged {baseline.kind} samples, the compressed run "
             f"{compressed.kind}; rerun both with the same version of the task"
         )
+    compressed, narrower = proven(baseline, compressed, pair_by)
     found = differences(baseline, compressed)
     if found and on_mismatch == "error":
         raise FlipsError(mismatch(baseline, compressed, found))
@@ -205,7 +150,7 @@ def pair(
         gold=_tensor(baseline.gold[left], device),
         clusters=_tensor(np.unique(documents, return_inverse=True)[1].astype(np.int64), device),
         dropped=Dropped(task=baseline.task.name, filter=baseline.filter, reasons=reasons),
-        findings=findings(baseline, compressed),
+        findings=(*narrower, *findings(baseline, compressed)),
         identical=same_texts(baseline, compressed)
         if baseline.kind == "text"
         else torch.equal(ours.loglikelihoods, theirs.loglikelihoods),
@@ -251,6 +196,7 @@ def _widened(samples: Samples, width: int) -> Samples:
         chars=pad(samples.chars, np.nan),
         bytes=pad(samples.bytes, np.nan),
         gold=pad(samples.gold, 0.0),
+        greedy=pad(samples.greedy, -1.0),
         request_keys=None
         if samples.request_keys is None
         else np.pad(samples.request_keys, ((0, 0), (0, missing), (0, 0))),

@@ -30,13 +30,14 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> list[str]:
-    r"""A text of several lines, each as ``visible`` makes it.
+    r"""A text of several lines, as ``visible`` makes it; further ones stand in, to forge none.
 
     Example:
         >>> visible_lines("Who?\n\x1b[2JAnn")
-        ['Who?', '\\x1b[2JAnn']
+        ['Who?', '  \\x1b[2JAnn']
     """
-    return [visible(line) for line in text.splitlines()]
+    first, *rest = text.splitlines() or [""]
+    return [visible(first), *(f"  {visible(line)}" for line in rest)]
 
 
 def csv_cell(text: str) -> str:

@@ -75,7 +75,11 @@ def test_every_verb_refuses_it(
 ) -> None:
     """Whatever is written, and be it put at the end of a file."""
     base, int4 = runs / "baseline", runs / "int4"
-    arguments = {"plan": [base], "leaderboard": [runs, "--baseline", base]}.get(verb, [base, int4])
+    others: dict[str, list[str | Path]] = {
+        "plan": [base],
+        "leaderboard": [runs, "--baseline", base],
+    }
+    arguments = others.get(verb, [base, int4])
     file = samples_of(base)
     before = file.read_bytes()
     said = call(verb, *arguments, *more, option, file, "--overwrite")

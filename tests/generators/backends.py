@@ -43,7 +43,8 @@ def letters(
     logits[np.arange(n), gold_of(n, choices)] += strength
     logits[:, 0] += bias
     logits += np.random.default_rng([seed, 1]).normal(0, 1, logits.shape) * noise
-    return (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))[:, :choices]
+    scores: Floats = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return scores[:, :choices]
 
 
 def gold_of(n: int, choices: int = 4) -> NDArray[np.int64]:

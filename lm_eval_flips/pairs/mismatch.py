@@ -1,0 +1,160 @@
+"""Samples that cannot be paired: which, in what they differ, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_flips.errors import named
+from lm_eval_flips.logs.reading import each_line
+from lm_eval_flips.logs.samples import HASHES, Samples
+from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.proofs import PROOFS, by_logged_document
+
+RERUN = {
+    "only in the baseline": "--limit and --samples",
+    "only in the compressed run": "--limit and --samples",
+    "document differs": "version of the task and of its data set",
+    "prompt differs": "--num_fewshot, --apply_chat_template, --system_instruction, --seed and "
+    "number of processes",
+    "target differs": "version of the task",
+    "number of choices differs": "version of the task",
+    "arguments differ": "--apply_chat_template, --gen_kwargs and version of the task",
+}
+MISSING = frozenset({"only in the baseline", "only in the compressed run"})
+
+
+def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.int64]]:
+    """The doc_ids that cannot be paired, by the first reason that applies to each."""
+    found = {
+        "only in the baseline": np.setdiff1d(
+            baseline.doc_id, compressed.doc_id, assume_unique=True
+        ),
+        "only in the compressed run": np.setdiff1d(
+            compressed.doc_id, baseline.doc_id, assume_unique=True
+        ),
+    }
+    common, left, right = np.intersect1d(
+        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
+    )
+    open_ = np.ones(len(common), bool)
+
+    def settle(reason: str, differs: NDArray[np.bool_]) -> None:
+        found[reason] = common[differs & open_]
+        open_[differs] = False
+
+    reasons = ("document differs", "target differs", "prompt differs", "arguments differ")
+    for name, reason in zip(HASHES, reasons, strict=True):
+        if name == "arguments":
+            settle("number of choices differs", baseline.choices[left] != compressed.choices[right])
+        settle(reason, (baseline.hashes[name][left] != compressed.hashes[name][right]).any(-1))
+    return {reason: docs for reason, docs in found.items() if len(docs)}
+
+
+def proven(
+    baseline: Samples, compressed: Samples, name: str | None
+) -> tuple[Samples, tuple[Finding, ...]]:
+    """The compressed run's samples as far as a narrower proof holds, and what it leaves open.
+
+    Documents whose hash differs and whose logged text agrees are proven in any case.
+
+    Args:
+        baseline: the baseline's samples.
+        compressed: the compressed run's samples.
+        name: a proof of ``PROOFS``, or None.
+    """
+    before = differences(baseline, compressed)
+    if before.keys() <= MISSING:
+        return compressed, ()
+    compressed = by_logged_document(baseline, compressed)
+    if name is None:
+        return compressed, ()
+    open_ = differences(baseline, compressed)
+    proof = PROOFS[name]
+    narrowed = proof.apply(baseline, compressed)
+    count = _count(open_) - _count(differences(baseline, narrowed))
+    if not count:
+        return compressed, ()
+    reasons = ", ".join(
+        f"{len(docs)} {reason}" for reason, docs in open_.items() if reason not in MISSING
+    )
+    return narrowed, (
+        Finding(
+            code="pair_by",
+            task=baseline.task.name,
+            filter=baseline.filter,
+            text=f"{count} samples were paired by {proof.by} only ({reasons})",
+            way_out=f"Not proven is {proof.leaves_open}: rerun both in the same way for a strict "
+            "comparison",
+            impossible=False,
+            keeps_from_passing=False,
+        ),
+    )
+
+
+def _count(found: Mapping[str, NDArray[np.int64]]) -> int:
+    return sum(len(docs) for reason, docs in found.items() if reason not in MISSING)
+
+
+def mismatch(baseline: Samples, compressed: Samples, found: Mapping[str, NDArray[np.int64]]) -> str:
+    """What differs, in which samples, and how to go on: one line."""
+    where = f"task '{baseline.task.name}', filter '{baseline.filter}'"
+    parts = [f"{len(docs)} {reason} (doc {named(docs.tolist())})" for reason, docs in found.items()]
+    message = f"{where}: the runs hold different samples: {'; '.join(parts)}"
+    if "document differs" in found and _same_documents(baseline, compressed):
+        return (
+            f"{message}. Both hold the same documents under other doc_ids, which an unsorted "
+            "--samples list does: sort it and rerun"
+        )
+    chats = "prompt differs" in found and _chat_and_text(baseline, compressed)
+    flags = dict.fromkeys(RERUN[reason] for reason in found)
+    planned = "; a plan's samples go with --plan" if list(found) == ["only in the baseline"] else ""
+    rerun = chats or f"Rerun both with the same {', '.join(flags)}{planned}"
+    offer = _offer(baseline, compressed, found)
+    return f"{message}. {rerun}{f'. Or pair them by less: {offer}' if offer else ''}"
+
+
+def _same_documents(baseline: Samples, compressed: Samples) -> bool:
+    ours, theirs = baseline.hashes["document"], compressed.hashes["document"]
+    return ours.shape == theirs.shape and np.array_equal(
+        np.unique(ours, axis=0), np.unique(theirs, axis=0)
+    )
+
+
+def _offer(baseline: Samples, compressed: Samples, found: Mapping[str, NDArray[np.int64]]) -> str:
+    """The narrower proofs under which all of the samples that both runs hold are the same."""
+    if found.keys() <= MISSING:
+        return ""
+    return " or ".join(
+        f"--pair-by {proof.name} (by {proof.by}; open is {proof.leaves_open})"
+        for proof in PROOFS.values()
+        if differences(baseline, proof.apply(baseline, compressed)).keys() <= MISSING
+    )
+
+
+def _chat_and_text(baseline: Samples, compressed: Samples) -> str:
+    """That one run logs a chat's messages, which a server renders, and the other rendered text."""
+    messages = [_logs_messages(side) for side in (baseline, compressed)]
+    if messages[0] == messages[1]:
+        return ""
+    runs = ("the baseline", "the compressed run")
+    chat, text = runs if messages[0] else runs[::-1]
+    return (
+        f"{chat[0].upper()}{chat[1:]} logs messages, which its server renders, {text} rendered "
+        "text: their prompts cannot be compared"
+    )
+
+
+def _logs_messages(samples: Samples) -> bool:
+    line = int(samples.line[0]) if len(samples) else -1
+    if line < 0:
+        return False
+    ((_, record),) = each_line(samples.task, {line})
+    first: Any = next(iter(record["arguments"].values()), {})
+    context = first.get("arg_0") if isinstance(first, Mapping) else None
+    while isinstance(context, list) and context:
+        context = context[0]
+    return isinstance(context, Mapping) or str(context).lstrip().startswith('[{"role"')
