@@ -51,12 +51,11 @@ def compared(runs: Runs, asked: Asked, *, plan: Path | None = None) -> Compariso
     """
     with reader(runs.all, asked.tasks) as read:
         # only now, while the files are being read: this import takes as long as reading them
+        options = asked.options(runs.noise_floor)
+        if plan is not None:
+            from lm_eval_flips.planning.comparison import compare_planned
+
+            return compare_planned(plan, runs.baseline, *runs.compressed, read=read, **options)
         from lm_eval_flips.comparison.compare import compare
 
-        return compare(
-            runs.baseline,
-            *runs.compressed,
-            plan=plan,
-            read=read,
-            **asked.options(runs.noise_floor),
-        )
+        return compare(runs.baseline, *runs.compressed, read=read, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
     ]
 
 
-def refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) -> None:
+def refuse_identical(base: Run, run: Run, pairs: Sequence[Pairs], *, allowed: bool) -> None:
     """Refuse a run that agrees in everything, as a shared response cache makes it."""
     agree = [found.identical for found in pairs if found.identical is not None]
     same_file = base.path.resolve() == run.path.resolve()
@@ -74,7 +75,7 @@ def refuse_identical(base: Run, run: Run, pairs: list[Pairs], *, allowed: bool) 
         )
 
 
-def _what(pairs: list[Pairs]) -> str:
+def _what(pairs: Sequence[Pairs]) -> str:
     texts = [found.kind == "text" for found in pairs if found.identical]
     return "character" if texts and all(texts) else "log-likelihood"
 

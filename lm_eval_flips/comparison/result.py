@@ -12,7 +12,10 @@ from math import nan
 from typing import Any
 
 from lm_eval_flips.comparison.numbers import numbers_of, planned_numbers
+from lm_eval_flips.comparison.shown import mimebundle
 from lm_eval_flips.comparison.spec import Number
+from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.correlation import SampleCorrelation, Spearman
 from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.direction import Direction
@@ -72,6 +75,7 @@ class Row:
     p_no_preference: float
     p_random: float
     means: Mapping[str, float]
+    warnings: tuple[Warning, ...] = ()
 
     @property
     def binary(self) -> bool:
@@ -106,10 +110,11 @@ class SettingDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """Which run: its results file and its model."""
+    """Which run: its results file, its model, and the run itself."""
 
     path: str
     model: str
+    run: Run = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +217,8 @@ class RunComparison:
     not_compared: tuple[str, ...]
     tokens_left_out: str | None
     decisions: PooledDecisions | None
+    warnings: tuple[Warning, ...]
+    run: Run = field(repr=False, compare=False)
     metrics: tuple[PairedMetric, ...] = field(repr=False)
     planned: Planned | None = None
     findings: tuple[Finding, ...] = ()
@@ -270,8 +277,12 @@ class Comparison:
     ranking: Ranking | None
     overlap: Overlap | None
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """The tables of `compare`, for Jupyter."""
-        from lm_eval_flips.report.text.notebook import comparison_html, comparison_text
+    @property
+    def warnings(self) -> tuple[Warning, ...]:
+        """What a reader must know beside the numbers, the noise floor's first, then run by run."""
+        floor = () if self.noise_floor is None else (self.noise_floor,)
+        return tuple(warning for run in (*floor, *self.compressed) for warning in run.warnings)
 
-        return {"text/plain": comparison_text(self), "text/html": comparison_html(self)}
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What Jupyter shows: the tables of `compare`."""
+        return mimebundle(self)

@@ -112,7 +112,7 @@ def assemble(
     order = ranking.order if ranking is not None else _by_score([entry for _, entry in judged])
     here = {task for _, entry in judged for task in entry.tasks}
     return Board(
-        baseline=RunSummary(path=str(baseline.path), model=baseline.model),
+        baseline=RunSummary(path=str(baseline.path), model=baseline.model, run=baseline),
         runs=tuple(placed[i] for i in order),
         tasks=tuple(task for task in baseline.tasks if task in here),
         ranked=() if ranking is None else tuple(task for task, _, _ in shared_tasks(scores)),

@@ -1,4 +1,4 @@
-"""What `compare --plan` adds to a comparison."""
+"""A comparison of a plan's samples: `compare`, wrapped."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lm_eval_flips.comparison.options import Options
+from typing_extensions import Unpack
+
+from lm_eval_flips.comparison.compare import compare, loaded
+from lm_eval_flips.comparison.options import CompareOptions, Options
+from lm_eval_flips.comparison.paired_runs import Read
 from lm_eval_flips.comparison.pooling import group_rows, primaries
 from lm_eval_flips.comparison.result import Comparison, Planned
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.pairs import PlannedSamples, sample_weights
@@ -17,58 +22,74 @@ from lm_eval_flips.planning.plan import load_plan
 from lm_eval_flips.planning.rows import PlannedRows, can_be_planned
 
 
-class PlanOfRuns:
-    """A plan that was given to compare runs by: holds them to it, and estimates by its weights.
+def compare_planned(
+    plan: str | Path,
+    baseline: str | Path | Run,
+    *compressed: str | Path | Run,
+    read: Read = read_samples,
+    **options: Unpack[CompareOptions],
+) -> Comparison:
+    """Compare runs of a plan's samples with their baseline, and estimate what all would show.
+
+    The estimates are in ``RunComparison.planned``. What holds of the drawn samples only, among
+    which uncertain answers are many, is left out: ranking, overlap and correlations over runs.
 
     Args:
-        path: the plan's file, or the samples file beside it.
-        base: the baseline's run.
-        margin: how far scores may differ and be equivalent; None if that is not asked.
+        plan: the plan by which the compressed runs' samples were drawn, or the samples file beside
+            it.
+        baseline: the baseline's run, of all documents or of the drawn ones.
+        compressed: one or more runs of the drawn documents.
+        read: as for ``compare``.
+        options: as for ``compare``, but those that would break the plan's weights.
 
     Raises:
-        FlipsError: see ``load_plan`` and ``PlannedSamples``.
+        FlipsError: as ``compare``; the plan cannot be read or does not belong to the runs, an
+            option does not go together with it, or no metric is a mean over documents.
+
+    Example:
+        >>> comparison = compare_planned("samples.json", "runs/baseline", "runs/int4")
+        ... # doctest: +SKIP
+        >>> comparison.compressed[0].planned.pooled.numbers["flips"].value  # doctest: +SKIP
+        0.081
     """
+    asked = Options(**options)
+    refuse_with_plan(asked)
+    base = loaded(baseline)
+    samples = PlannedSamples(load_plan(plan), plan, base)
+    comparison = compare(base, *compressed, read=read, select=samples, **options)
+    rows = PlannedRows(samples=samples, margin=asked.equivalence_margin)
+    return replace(
+        comparison,
+        compressed=tuple(
+            replace(run, planned=_estimates(plan, base, run.metrics, rows), decisions=None)
+            for run in comparison.compressed
+        ),
+        across_runs={},
+        across_runs_token_kl={},
+        regimes=(),
+        ranking=None,
+        overlap=None,
+    )
 
-    def __init__(self, path: str | Path, base: Run, *, margin: float | None) -> None:
-        self._path, self._base = path, base
-        self.samples = PlannedSamples(load_plan(path), path, base)
-        self._rows = PlannedRows(samples=self.samples, margin=margin)
 
-    def of(self, comparison: Comparison) -> Comparison:
-        """The comparison with estimates of all documents, without what holds of drawn ones only.
-
-        Raises:
-            FlipsError: no metric of a run is a mean over documents.
-        """
-        return replace(
-            comparison,
-            compressed=tuple(
-                replace(run, planned=self._estimates(run.metrics), decisions=None)
-                for run in comparison.compressed
-            ),
-            across_runs={},
-            across_runs_token_kl={},
-            regimes=(),
-            ranking=None,
-            overlap=None,
+def _estimates(
+    path: str | Path, base: Run, metrics: Sequence[PairedMetric], rows: PlannedRows
+) -> Planned:
+    means = [metric for metric in metrics if can_be_planned(metric)]
+    if not means:
+        raise FlipsError(
+            f"the plan '{path}' gives weights to means over documents, and none of the metrics is "
+            "one; leave out --metric"
         )
-
-    def _estimates(self, metrics: Sequence[PairedMetric]) -> Planned:
-        means = [metric for metric in metrics if can_be_planned(metric)]
-        if not means:
-            raise FlipsError(
-                f"the plan '{self._path}' gives weights to means over documents, and none of the "
-                "metrics is one; leave out --metric"
-            )
-        rows, chosen = self._rows, primaries(means)
-        return Planned(
-            path=str(self._path),
-            seed=self.samples.plan.seed,
-            tasks=tuple(rows.row([metric], name=metric.pairs.task) for metric in means),
-            groups=tuple(group_rows(self._base, means, rows)),
-            pooled=rows.row(chosen, name="pooled"),
-            weights=sample_weights(self.samples.plan),
-        )
+    plan = rows.samples.plan
+    return Planned(
+        path=str(path),
+        seed=plan.seed,
+        tasks=tuple(rows.row([metric], name=metric.pairs.task) for metric in means),
+        groups=tuple(group_rows(base, means, rows)),
+        pooled=rows.row(primaries(means), name="pooled"),
+        weights=sample_weights(plan),
+    )
 
 
 def refuse_with_plan(asked: Options) -> None:

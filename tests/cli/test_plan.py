@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_flips import FlipsError, compare
+from lm_eval_flips import FlipsError, compare, compare_planned
 from tests.cli.test_cli import command
 from tests.generators import logs
 
@@ -79,7 +79,7 @@ def test_it_prints_what_is_drawn_and_how_to_go_on(runs: Path) -> None:
 def test_the_estimates_are_near_the_full_run(runs: Path) -> None:
     """Weighted, within their intervals' reach; the drawn samples by themselves are far off."""
     full = compare(runs / "base", runs / "full").compressed[0].pooled
-    drawn = compare(runs / "base", runs / "drawn", plan=runs / "samples.json").compressed[0]
+    drawn = compare_planned(runs / "samples.json", runs / "base", runs / "drawn").compressed[0]
     assert full.flips is not None
     assert drawn.planned is not None
     assert drawn.pooled.flips is not None
@@ -96,7 +96,7 @@ def test_all_documents_drawn_are_the_full_run(runs: Path, tmp_path: Path) -> Non
     output = str(tmp_path / "all.json")
     done = command("plan", "base", "--budget", str(2 * N), "--output", output, folder=runs)
     assert done.returncode == 0, done.stderr
-    found = compare(runs / "base", runs / "full", plan=output).compressed[0]
+    found = compare_planned(output, runs / "base", runs / "full").compressed[0]
     plain = compare(runs / "base", runs / "full").compressed[0].pooled
     assert plain.flips is not None
     assert plain.distances is not None
@@ -124,7 +124,7 @@ def test_compare_prints_estimates_and_the_gate_judges_by_them(runs: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "240 of 800" in done.stdout
     assert "planned samples: estimates of what all documents would show" in done.stdout
-    planned = compare(runs / "base", runs / "drawn", plan=runs / "samples.json").compressed[0]
+    planned = compare_planned(runs / "samples.json", runs / "base", runs / "drawn").compressed[0]
     assert planned.planned is not None
     high = planned.planned.pooled.estimates["flips"].interval.high
     for threshold, code in ((high + 0.01, 0), (0.001, 1)):
@@ -179,12 +179,12 @@ def changed(runs: Path, folder: Path, **edits: Any) -> Path:
 def test_a_plan_of_other_documents_or_models_is_refused(runs: Path, tmp_path: Path) -> None:
     """The run of all documents, an unsorted list, another model's plan, no plan."""
     with pytest.raises(FlipsError, match=r"drawn|planned|plan"):
-        compare(runs / "base", runs / "full", plan=runs / "samples.json")
+        compare_planned(runs / "samples.json", runs / "base", runs / "full")
     backwards = {task: docs[::-1] for task, docs in samples_of(runs).items()}
     with pytest.raises(FlipsError, match="not sorted"):
-        compare(runs / "base", runs / "drawn", plan=changed(runs, tmp_path, samples=backwards))
+        compare_planned(changed(runs, tmp_path, samples=backwards), runs / "base", runs / "drawn")
     other = {"baseline": {"path": "elsewhere", "model": {"model": "another"}}}
     with pytest.raises(FlipsError, match="another"):
-        compare(runs / "base", runs / "drawn", plan=changed(runs, tmp_path, plan=other))
+        compare_planned(changed(runs, tmp_path, plan=other), runs / "base", runs / "drawn")
     with pytest.raises(FlipsError, match="cannot be read"):
-        compare(runs / "base", runs / "drawn", plan=tmp_path / "none.json")
+        compare_planned(tmp_path / "none.json", runs / "base", runs / "drawn")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_flips import compare
+from lm_eval_flips import compare_planned
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.planning.plan import load_plan
 from tests.conftest import LocalRuns, finished
@@ -86,7 +86,7 @@ def test_estimates_are_the_full_runs_answers_weighted(
 ) -> None:
     """By numpy from the logs of the two full runs and the plan's lists."""
     file = evaluated / "samples.json"
-    (found,) = compare(local_runs.baseline, evaluated / "run", plan=file).compressed
+    (found,) = compare_planned(file, local_runs.baseline, evaluated / "run").compressed
     assert found.planned is not None
     for name in ("tiny_choice", "tiny_inputs", "tiny_mutual"):
         before, after = (logged(folder, name) for folder in local_runs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips import Comparison, FlipsError, compare, compare_planned
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
 from lm_eval_flips.measures.bootstrap import Bootstrap
@@ -18,7 +18,7 @@ from tests.generators.worlds import Planned, World, planned
 @pytest.fixture(scope="module")
 def comparison(drawn: Planned) -> Comparison:
     """The plan's samples against the baseline, with a margin."""
-    return compare(drawn.baseline, drawn.compressed, plan=drawn.file, equivalence_margin=0.1)
+    return compare_planned(drawn.file, drawn.baseline, drawn.compressed, equivalence_margin=0.1)
 
 
 def test_what_holds_of_drawn_samples_only_is_left_out(
@@ -32,7 +32,7 @@ def test_what_holds_of_drawn_samples_only_is_left_out(
     second = other.write(tmp_path, "compressed", drawn.plan.samples)
     full = compare(drawn.baseline, drawn.full, drawn.full)
     assert full.ranking is not None
-    found = compare(drawn.baseline, drawn.compressed, second, plan=drawn.file)
+    found = compare_planned(drawn.file, drawn.baseline, drawn.compressed, second)
     assert (found.ranking, found.overlap, found.regimes) == (None, None, ())
     assert (found.across_runs, found.across_runs_token_kl) == ({}, {})
     assert all(run.decisions is None and run.planned is not None for run in found.compressed)
@@ -67,7 +67,7 @@ def test_options_that_break_the_weights_are_refused(
 ) -> None:
     """Each with its reason."""
     with pytest.raises(FlipsError, match=message):
-        compare(drawn.baseline, drawn.compressed, plan=drawn.file, **asked)
+        compare_planned(drawn.file, drawn.baseline, drawn.compressed, **asked)
 
 
 def test_a_noise_floor_is_refused() -> None:
@@ -144,7 +144,9 @@ def test_a_gate_on_a_task_and_on_equivalence(comparison: Comparison) -> None:
 def test_a_plan_of_everything_is_judged_as_the_full_run(questions: World, tmp_path: Path) -> None:
     """All documents drawn: the same numbers, and the same intervals where samples are independent."""
     of = planned(tmp_path, questions, budget=240, tasks="large")
-    ours = compare(of.baseline, of.compressed, plan=of.file, tasks="large", equivalence_margin=0.1)
+    ours = compare_planned(
+        of.file, of.baseline, of.compressed, tasks="large", equivalence_margin=0.1
+    )
     theirs = compare(of.baseline, of.full, tasks="large", equivalence_margin=0.1)
     for rule in (
         "max_flips",
@@ -176,7 +178,7 @@ def test_metrics_that_are_no_means_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         FlipsError, match="gives weights to means over documents, and none of the m"
     ):
-        compare(of.baseline, of.compressed, plan=of.file, metric="perplexity")
-    (run,) = compare(of.baseline, of.compressed, plan=of.file).compressed
+        compare_planned(of.file, of.baseline, of.compressed, metric="perplexity")
+    (run,) = compare_planned(of.file, of.baseline, of.compressed).compressed
     assert run.planned is not None
     assert {row.metric for row in run.planned.tasks} == {"acc", "acc_norm"}

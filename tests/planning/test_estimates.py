@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lm_eval_flips import compare
+from lm_eval_flips import compare_planned
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.measures.sampling.stratified import Design
 from lm_eval_flips.measures.tokens import summarise_tokens
@@ -31,7 +31,7 @@ def samples(drawn: Planned) -> PlannedSamples:
 @pytest.fixture(scope="module")
 def metrics(drawn: Planned) -> list[PairedMetric]:
     """The first metric of the two tasks of choices, drawn samples only."""
-    (run,) = compare(drawn.baseline, drawn.compressed, plan=drawn.file).compressed
+    (run,) = compare_planned(drawn.file, drawn.baseline, drawn.compressed).compressed
     return [metric for metric in run.metrics if metric.metric == "acc"]
 
 

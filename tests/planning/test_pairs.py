@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_flips import Comparison, FlipsError, compare
+from lm_eval_flips import Comparison, FlipsError, compare_planned
 from lm_eval_flips.planning.pairs import sample_weights
 from tests.generators import logs
 from tests.generators.worlds import Planned, World, planned, world
@@ -19,7 +19,7 @@ def compared(
     of: Planned, *, baseline: Path | None = None, run: Path | None = None, **more: Any
 ) -> Comparison:
     """Compare by the plan, with another baseline or run in place of the right one."""
-    return compare(baseline or of.baseline, run or of.compressed, plan=of.file, **more)
+    return compare_planned(of.file, baseline or of.baseline, run or of.compressed, **more)
 
 
 def edited(of: Planned, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -67,9 +67,9 @@ def test_tasks_that_are_missing_or_not_planned_are_named(
     assert compared(drawn, run=run, tasks="large").compressed[0].planned is not None
     file = edited(drawn, tmp_path, lambda plan: plan["tasks"].pop("small"))
     with pytest.raises(FlipsError, match="also holds the task small"):
-        compare(drawn.baseline, drawn.compressed, plan=file)
+        compare_planned(file, drawn.baseline, drawn.compressed)
     with pytest.raises(FlipsError, match="it has the tasks large, written, of which none is comp"):
-        compare(drawn.baseline, drawn.compressed, plan=file, tasks="small")
+        compare_planned(file, drawn.baseline, drawn.compressed, tasks="small")
 
 
 def test_a_baseline_of_another_model_is_refused(

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from scipy.special import softmax
 
-from lm_eval_flips import Row, compare
+from lm_eval_flips import Row, compare, compare_planned
 from lm_eval_flips.comparison.result import Planned as Estimates
 from lm_eval_flips.comparison.result import PlannedRow
 from lm_eval_flips.logs.reading import read_samples
@@ -34,7 +34,7 @@ SHARES = ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_corr
 
 def estimates(of: Planned, **more: Any) -> Estimates:
     """What the plan's samples tell."""
-    found = compare(of.baseline, of.compressed, plan=of.file, **more).compressed[0].planned
+    found = compare_planned(of.file, of.baseline, of.compressed, **more).compressed[0].planned
     assert found is not None
     return found
 
@@ -83,7 +83,7 @@ def test_estimates_are_weighted_means_of_the_records(drawn: Planned, questions: 
 
 def test_the_drawn_samples_as_they_are_tell_another_story(drawn: Planned) -> None:
     """Control for the test above: unweighted they change far more often."""
-    (run,) = compare(drawn.baseline, drawn.compressed, plan=drawn.file).compressed
+    (run,) = compare_planned(drawn.file, drawn.baseline, drawn.compressed).compressed
     assert run.planned is not None
     plain: Row = next(row for row in run.tasks if (row.name, row.metric) == ("large", "acc"))
     assert plain.flips is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.logs.runs import Run, load_run
+from lm_eval_flips.logs.runs import Run
 
 # Files that hold weights, the first kind that a folder has; others are the same weights again.
 WEIGHTS = ("model*.safetensors", "*.safetensors", "*.gguf", "pytorch_model*.bin", "*.bin", "*.pth")
@@ -46,7 +46,7 @@ def model_sizes(
     downloaded. A model that is quantised while it is loaded has no size of its own.
 
     Args:
-        comparison: what ``compare`` returned; the runs' results files are read again.
+        comparison: what ``compare`` returned.
         given: bytes by model, by its last name, or by the path of its run.
 
     Raises:
@@ -54,13 +54,12 @@ def model_sizes(
     """
     runs: list[RunSummary | RunComparison] = [comparison.baseline, *comparison.compressed]
     own = _given(runs, given or {})
-    logged = {run.path: _run(run.path) for run in runs}
-    base = logged[comparison.baseline.path]
-    weights = None if base is None else base.parameters
+    base = comparison.baseline.run
+    weights = base.parameters
     found = {}
     for run in runs:
-        size = (own[run.path], "given") if run.path in own else _found(run, logged[run.path])
-        if size is None and run is comparison.baseline and base is not None:
+        size = (own[run.path], "given") if run.path in own else _found(run)
+        if size is None and run is comparison.baseline:
             size = _by_dtype(base)
         if size is not None:
             bits = 8 * size[0] / weights if weights else nan
@@ -120,17 +119,9 @@ def _last(model: str) -> str:
     return model.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _run(path: str) -> Run | None:
-    """The run as it was logged; None where its files are gone."""
-    try:
-        return load_run(path)
-    except FlipsError:
-        return None
-
-
-def _found(run: RunSummary | RunComparison, logged: Run | None) -> tuple[int, str] | None:
+def _found(run: RunSummary | RunComparison) -> tuple[int, str] | None:
     """Bytes of the model's files on this machine."""
-    arguments = {} if logged is None else logged.model_args
+    arguments = run.run.model_args
     if any(str(arguments.get(name) or "False") != "False" for name in CHANGED_ON_LOADING):
         return None
     place = str(arguments.get("pretrained") or arguments.get("model") or run.model)
@@ -138,7 +129,7 @@ def _found(run: RunSummary | RunComparison, logged: Run | None) -> tuple[int, st
     if file.is_file():
         return file.stat().st_size, "file"
     single = arguments.get("gguf_file") or arguments.get("filename")
-    folder = file if file.is_dir() else _cached(place, None if logged is None else logged.model_sha)
+    folder = file if file.is_dir() else _cached(place, run.run.model_sha)
     if folder is None:
         return None
     if single is not None:

@@ -43,8 +43,12 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
     document: dict[str, Any] = _plain(
         {
             "version": VERSION,
-            "baseline": asdict(comparison.baseline),
+            "baseline": {
+                "path": comparison.baseline.path,
+                "model": comparison.baseline.model,
+            },
             "noise_floor": comparison.noise_floor and _run(comparison.noise_floor),
+            "warnings": [asdict(warning) for warning in comparison.warnings],
             "settings_that_differ": [asdict(d) for d in comparison.settings_that_differ],
             "compressed": [_run(run) for run in comparison.compressed],
             "ranking": comparison.ranking and _ranking(comparison.ranking),

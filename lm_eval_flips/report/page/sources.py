@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
-from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.report.names import last_name
 
 
@@ -23,11 +22,7 @@ class Source:
 
 
 def sources(comparison: Comparison) -> list[Source]:
-    """The runs that were compared, the baseline first, as their logs describe them.
-
-    Raises:
-        FlipsError: a run's files are gone.
-    """
+    """The runs that were compared, the baseline first, as their logs describe them."""
     runs: list[tuple[str, RunSummary | RunComparison]] = [("baseline", comparison.baseline)]
     if comparison.noise_floor is not None:
         runs.append(("noise floor", comparison.noise_floor))
@@ -36,7 +31,7 @@ def sources(comparison: Comparison) -> list[Source]:
 
 
 def _source(role: str, summary: RunSummary | RunComparison) -> Source:
-    run = load_run(summary.path)
+    run = summary.run
     settings = run.settings
     names = {
         "lm_eval": "lm_eval_version",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from lm_eval_flips import FlipsError, compare
+from lm_eval_flips import compare
 from lm_eval_flips.report.page.sources import sources
 from tests.generators import reports
 
@@ -25,9 +23,10 @@ def test_the_sources_name_models_versions_and_dates(tmp_path: Path) -> None:
     }
 
 
-def test_runs_that_are_gone_are_an_error(tmp_path: Path) -> None:
-    """One line with the path."""
+def test_nothing_is_read_a_second_time(tmp_path: Path) -> None:
+    """The comparison carries its runs: where their files are gone since, they are still told."""
     comparison = compare(*reports.ordinary(tmp_path, {"int4": 1.5}))
-    Path(comparison.baseline.path).unlink()
-    with pytest.raises(FlipsError, match="does not exist"):
-        sources(comparison)
+    before = sources(comparison)
+    for run in (comparison.baseline, *comparison.compressed):
+        Path(run.path).unlink()
+    assert sources(comparison) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from lm_eval_flips import Comparison, compare
+from lm_eval_flips import Comparison, compare, compare_planned
 from lm_eval_flips.comparison.result import Planned
 from lm_eval_flips.report.files.document import to_document, to_json
 from lm_eval_flips.report.files.per_sample import to_table
@@ -29,7 +29,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> PlannedWorld:
 @pytest.fixture(scope="module")
 def comparison(drawn: PlannedWorld) -> Comparison:
     """By that plan, with a margin."""
-    return compare(drawn.baseline, drawn.compressed, plan=drawn.file, equivalence_margin=0.1)
+    return compare_planned(drawn.file, drawn.baseline, drawn.compressed, equivalence_margin=0.1)
 
 
 def of(comparison: Comparison) -> Planned:

@@ -1,0 +1,104 @@
+"""One run's pairs -> its RunComparison: rows of tasks, groups and the pool, and its warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lm_eval_flips.comparison.compatibility import setting_differences
+from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.comparison.paired_runs import RunPairs
+from lm_eval_flips.comparison.pooling import (
+    Rows,
+    adjusted,
+    decisions,
+    group_rows,
+    pooled_row,
+    primaries,
+)
+from lm_eval_flips.comparison.result import RunComparison
+from lm_eval_flips.comparison.warnings import RunFacts, row_warnings, run_warnings
+from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
+from lm_eval_flips.pairs.metric import PairedMetric
+
+
+def compare_run(
+    base: Run, paired: RunPairs, tasks: Sequence[str], *, asked: Options, rows: Rows
+) -> RunComparison:
+    """Measure everything of one run.
+
+    Args:
+        base: the baseline's run.
+        paired: the run's pairs with it.
+        tasks: the baseline's tasks that are compared.
+        asked: what was asked for.
+        rows: measures rows.
+
+    Raises:
+        FlipsError: the run shares no task with the baseline, or none has what was asked for.
+    """
+    run = paired.run
+    logged = [metric for pairs in paired.pairs for metric in paired_metrics(pairs)]
+    metrics = _chosen(paired, tasks, logged, wanted=asked.metric)
+    measured = tuple(rows.row([metric], name=metric.pairs.task) for metric in metrics)
+    chosen = [metrics.index(metric) for metric in primaries(metrics)]
+    pooled = pooled_row(metrics, measured, rows)
+    of_run = run_warnings(
+        RunFacts(
+            base=base,
+            run=run,
+            asked=asked,
+            tasks=tasks,
+            pairs=paired.pairs,
+            metrics=logged,
+            differences=setting_differences(base, run),
+            tokens_left_out=paired.tokens_left_out,
+        )
+    )
+    path, here = str(run.path), [metric.pairs.task for metric in metrics]
+    by_task = [
+        replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
+        for row in adjusted(measured, chosen)
+    ]
+    own = [warning for row in by_task for warning in row.warnings if warning not in of_run]
+    return RunComparison(
+        path=path,
+        model=run.model,
+        run=run,
+        tasks=tuple(by_task),
+        groups=tuple(
+            replace(row, warnings=row_warnings(row, path, of_run, base.groups[row.name]))
+            for row in group_rows(base, metrics, rows)
+        ),
+        pooled=replace(pooled, warnings=row_warnings(pooled, path, of_run, [*here, *tasks])),
+        dropped=tuple(pairs.dropped for pairs in paired.pairs if pairs.dropped.count),
+        tokens_left_out=paired.tokens_left_out,
+        decisions=decisions(pooled, [measured[place] for place in chosen]),
+        not_compared=tuple(
+            sorted((set(tasks) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
+        ),
+        warnings=(*of_run, *own),
+        metrics=tuple(metrics),
+        findings=paired.findings,
+    )
+
+
+def _chosen(
+    paired: RunPairs, tasks: Sequence[str], logged: Sequence[PairedMetric], *, wanted: str | None
+) -> list[PairedMetric]:
+    """The metrics that were asked for."""
+    run = paired.run
+    if not any(name in run.tasks for name in tasks):
+        raise FlipsError(
+            f"'{run.path}' shares no task with the baseline; it holds "
+            f"{named(list(run.tasks), shown=10)}, the baseline {named(list(tasks), shown=10)}"
+        )
+    if not paired.pairs:
+        raise FlipsError("no task logged the filter asked for; drop --filter to see them all")
+    metrics = [metric for metric in logged if wanted in (None, metric.metric)]
+    if not metrics:
+        have = named(sorted({metric.metric for metric in logged}), shown=20)
+        raise FlipsError(f"no task logged the metric '{wanted}'; there are {have}")
+    return metrics

@@ -1,0 +1,282 @@
+"""Warnings: what a reader must know because something about the runs is not as it should be.
+
+Each is worded here, once; terminal, page, card, board and JSON show the same ones. Where they are:
+
+- ``comparison.warnings``: all of them, run after run;
+- ``run.warnings``: those of one compressed run (or of the noise floor);
+- ``row.warnings``: those that concern a row's tasks.
+
+>>> from lm_eval_flips.pairs.pairing import Dropped
+>>> dropped = Dropped(task="arc", filter="none", reasons={"prompt differs": (3, 7)})
+>>> warning = samples_left_out("runs/int4/results.json", dropped)
+>>> warning.code, warning.place.task
+('samples-left-out', 'arc')
+>>> print(warning)
+left out 2 samples of arc (none): prompt differs: doc 3, 7
+
+To add one: write a function that makes it, with its words and its way out, and call it from a rule.
+A rule yields the warnings of a run (``RunFacts`` in, one line in ``RUN_RULES``) or of a single row
+(``Row`` in, one line in ``ROW_RULES``). What ``pairs/`` finds in the samples, a ``Finding``, is one
+already. Nothing else is touched: everything that shows warnings shows it. A code is a word or a
+few, joined by hyphens, and stays what it is: people filter by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING
+
+from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.errors import named
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.mismatch import RERUN
+from lm_eval_flips.pairs.pairing import Dropped, Pairs
+from lm_eval_flips.pairs.sample_values import AGGREGATED
+
+if TYPE_CHECKING:
+    from lm_eval_flips.comparison.result import Row, SettingDifference
+
+SHOWN = 8  # names in one warning; the rest is counted
+VALUE = 40  # characters of a setting's value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a warning is about: a run, and where it is not of the whole run a task, filter, metric.
+
+    ``run`` is the path of the run's results file.
+    """
+
+    run: str
+    task: str | None = None
+    filter: str | None = None
+    metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warning:  # noqa: A001  (the word for it; nothing here raises Python's)
+    """A sentence about a result, with a code that stays the same and a way out.
+
+    ``way_out`` is empty where nothing can be done, or nothing need be.
+    """
+
+    code: str
+    place: Place
+    text: str
+    way_out: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunFacts:
+    """What a rule may look at: both runs, what was asked, and the pairs.
+
+    ``tasks`` are the baseline's tasks that were asked for; ``metrics`` all that both runs logged,
+    ``differences`` the settings that differ. ``tokens_left_out`` says why distances over the
+    vocabulary are not shown, None if they are or there are none.
+    """
+
+    base: Run
+    run: Run
+    asked: Options
+    tasks: Sequence[str]
+    pairs: Sequence[Pairs]
+    metrics: Sequence[PairedMetric]
+    differences: Sequence[SettingDifference]
+    tokens_left_out: str | None
+
+    @property
+    def path(self) -> str:
+        """The run, for places."""
+        return str(self.run.path)
+
+
+RunRule = Callable[[RunFacts], Iterator[Warning]]
+RowRule = Callable[["Row", str], Iterator[Warning]]
+
+
+def setting_differs(difference: SettingDifference) -> Warning:
+    """A setting that changes scores without changing prompts is not the same in both runs."""
+    return Warning(
+        code="setting-differs",
+        place=Place(run=difference.run),
+        text=f"{difference.setting} {difference.baseline!s:.{VALUE}} → "
+        f"{difference.compressed!s:.{VALUE}}",
+        way_out=f"evaluate both models with the same {difference.setting}",
+    )
+
+
+def samples_left_out(run: str, dropped: Dropped) -> Warning:
+    """Samples that could not be paired, or that hold a nan."""
+    why = "; ".join(
+        f"{reason}: doc {named(list(docs))}" for reason, docs in dropped.reasons.items()
+    )
+    ways = list(dict.fromkeys(RERUN[reason] for reason in dropped.reasons if reason in RERUN))
+    return Warning(
+        code="samples-left-out",
+        place=Place(run=run, task=dropped.task, filter=dropped.filter),
+        text=f"left out {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}",
+        way_out=f"rerun with the same {', '.join(ways)}" if ways else "",
+    )
+
+
+def task_in_one_run(run: str, task: str, *, only_baseline: bool) -> Warning:
+    """A task that only one of the runs holds: nothing to compare."""
+    where, lacks = "compressed run", "baseline"
+    if only_baseline:
+        where, lacks = lacks, where
+    return Warning(
+        code="task-in-one-run",
+        place=Place(run=run, task=task),
+        text=f"{task} is only in the {where}",
+        way_out=f"evaluate the {lacks} on {task} too, or choose tasks with --tasks",
+    )
+
+
+def filter_missing(run: str, task: str, wanted: str) -> Warning:
+    """A task that did not log the filter that was asked for."""
+    return Warning(
+        code="filter-missing",
+        place=Place(run=run, task=task, filter=wanted),
+        text=f"{task} has no filter '{wanted}' and was left out",
+        way_out="drop --filter to compare every task under its own",
+    )
+
+
+def metric_missing(run: str, task: str, wanted: str) -> Warning:
+    """A task that did not log the metric that was asked for."""
+    return Warning(
+        code="metric-missing",
+        place=Place(run=run, task=task, metric=wanted),
+        text=f"{task} has no metric '{wanted}' and was left out",
+        way_out="drop --metric to compare every task by its own",
+    )
+
+
+def metric_in_one_run(run: str, pairs: Pairs, metric: str, *, only_baseline: bool) -> Warning:
+    """A metric that only one of the runs logged for a task."""
+    where = "baseline" if only_baseline else "compressed run"
+    return Warning(
+        code="metric-in-one-run",
+        place=Place(run=run, task=pairs.task, filter=pairs.filter, metric=metric),
+        text=f"{metric} of {pairs.task} is only in the {where}",
+        way_out="evaluate both models with the same version of the task",
+    )
+
+
+def tokens_not_measured(run: str, why: str) -> Warning:
+    """Distances over the vocabulary that the run holds but that are not of these two runs."""
+    return Warning(
+        code="tokens-not-measured",
+        place=Place(run=run),
+        text=f"no token KL: {why}",
+        way_out="evaluate the compressed model with --reference of this baseline",
+    )
+
+
+def first_positions_only(run: str, row: Row) -> Warning:
+    """A token_kl that is the first positions', which alone were recorded."""
+    return Warning(
+        code="first-positions-only",
+        place=Place(run=run, task=row.name, filter=row.filter, metric=row.metric),
+        text=f"token KL of {row.name} is of first positions: no other was recorded",
+        way_out="record the baseline with positions=all",
+    )
+
+
+def doubtful(run: str, finding: Finding) -> Warning:
+    """What the samples themselves tell: a run that is doubtful, or cannot be right."""
+    return Warning(
+        code=finding.code,
+        place=Place(run=run, task=finding.task, filter=finding.filter),
+        text=f"{finding.task}: {finding.text}",
+        way_out=finding.way_out,
+    )
+
+
+def _findings(facts: RunFacts) -> Iterator[Warning]:
+    for pairs in facts.pairs:
+        for finding in pairs.findings:
+            yield doubtful(facts.path, finding)
+
+
+def _settings(facts: RunFacts) -> Iterator[Warning]:
+    yield from map(setting_differs, facts.differences)
+
+
+def _samples(facts: RunFacts) -> Iterator[Warning]:
+    for pairs in facts.pairs:
+        if pairs.dropped.count:
+            yield samples_left_out(facts.path, pairs.dropped)
+
+
+def _tasks(facts: RunFacts) -> Iterator[Warning]:
+    for name in facts.tasks:
+        if name not in facts.run.tasks:
+            yield task_in_one_run(facts.path, name, only_baseline=True)
+    for name in facts.run.tasks:
+        if name not in facts.base.tasks:
+            yield task_in_one_run(facts.path, name, only_baseline=False)
+
+
+def _choices(facts: RunFacts) -> Iterator[Warning]:
+    """Tasks without the filter or the metric that was asked for."""
+    paired = {pairs.task for pairs in facts.pairs}
+    for name in facts.tasks:
+        if facts.asked.filter is not None and name in facts.run.tasks and name not in paired:
+            yield filter_missing(facts.path, name, facts.asked.filter)
+    wanted = facts.asked.metric
+    having = {metric.pairs.task for metric in facts.metrics if metric.metric == wanted}
+    for name in facts.tasks:
+        if wanted is not None and name in paired and name not in having:
+            yield metric_missing(facts.path, name, wanted)
+
+
+def _metrics(facts: RunFacts) -> Iterator[Warning]:
+    for pairs in facts.pairs:
+        sides = (pairs.baseline.metrics, pairs.compressed.metrics)
+        for only_baseline, (here, there) in ((True, sides), (False, sides[::-1])):
+            for metric in here:
+                if metric not in there and metric not in AGGREGATED:
+                    yield metric_in_one_run(facts.path, pairs, metric, only_baseline=only_baseline)
+
+
+def _tokens(facts: RunFacts) -> Iterator[Warning]:
+    if facts.tokens_left_out is not None:
+        yield tokens_not_measured(facts.path, facts.tokens_left_out)
+
+
+def _positions(row: Row, run: str) -> Iterator[Warning]:
+    if row.tokens is not None and isnan(row.tokens.token_kl.per_request_mean):
+        yield first_positions_only(run, row)
+
+
+RUN_RULES: tuple[RunRule, ...] = (
+    _findings,
+    _settings,
+    _tasks,
+    _choices,
+    _metrics,
+    _samples,
+    _tokens,
+)
+ROW_RULES: tuple[RowRule, ...] = (_positions,)
+
+
+def run_warnings(facts: RunFacts) -> tuple[Warning, ...]:
+    """All warnings of a run, in the order of the rules."""
+    return tuple(warning for rule in RUN_RULES for warning in rule(facts))
+
+
+def row_warnings(
+    row: Row, run: str, of_run: Sequence[Warning], tasks: Sequence[str]
+) -> tuple[Warning, ...]:
+    """Those of a run that concern a row's tasks, and the row's own."""
+    concerning = [warning for warning in of_run if warning.place.task in tasks]
+    return (*concerning, *(warning for rule in ROW_RULES for warning in rule(row, run)))
