@@ -22,7 +22,7 @@ import yaml
 from tests.generators.devices import DEVICES
 
 # Session fixtures that evaluate models, the longest first.
-EXPENSIVE = ("quickstart", "flips_run", "local_runs")
+EXPENSIVE = ("quickstart", "local_runs")
 # One run command for all of these; the group brings its leaves.
 LOCAL_TASKS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 CHOICES = ("tiny_choice", "tiny_inputs", "tiny_mutual")  # the leaves of tiny_outer

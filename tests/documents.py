@@ -28,6 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lm_eval_flips
+from lm_eval_flips.comparison.numbers import SPECS
+from lm_eval_flips.pairs.sample_values import SAMPLE_VALUES
+from lm_eval_flips.report.columns import COLUMN
+from lm_eval_flips.report.files.leaderboard_table import columns as leaderboard_columns
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "examples/README.md")
@@ -63,7 +67,44 @@ def path_of(name: str) -> Path:
     return package.parent / name if name.startswith(f"{package.name}/") else ROOT / name
 
 
-LISTS: Mapping[str, Callable[[], str]] = {"rooms": rooms}
+def numbers() -> str:
+    """A table of every number of a row, by the two lists that hold them."""
+    lines = ["| key | shown as | unit | interval | meaning |", "|---|---|---|---|---|"]
+    for spec in SPECS:
+        column = COLUMN[spec.key]
+        interval = spec.no_interval or f"`{spec.key}_low`, `{spec.key}_high`"
+        lines.append(
+            f"| `{spec.key}` | {column.label} | {spec.unit} | {interval} | {column.meaning} |"
+        )
+    return "\n".join(lines)
+
+
+def sample_values() -> str:
+    """A table of what is known of every sample, and of how the harness sums it up."""
+    lines = ["| column | unit | in the harness's table |", "|---|---|---|"]
+    for value in SAMPLE_VALUES:
+        summed = "" if value.aggregation is None else f"`{value.table_key}`: {value.aggregation.value}"
+        lines.append(f"| `METRIC.{value.key}` | {value.unit.value} | {summed} |")
+    return "\n".join(lines)
+
+
+def board_columns() -> str:
+    """The names of the leaderboard's columns that are no numbers of a row."""
+    known = {spec.key for spec in SPECS}
+    own = [
+        name
+        for name in leaderboard_columns()
+        if name.removesuffix("_low").removesuffix("_high") not in known
+    ]
+    return ", ".join(f"`{name}`" for name in own) + "."
+
+
+LISTS: Mapping[str, Callable[[], str]] = {
+    "rooms": rooms,
+    "numbers of a row": numbers,
+    "values of a sample": sample_values,
+    "other columns of the leaderboard": board_columns,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

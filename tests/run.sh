@@ -75,7 +75,7 @@ if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   # elsewhere, so that the checkout cannot stand in for what the wheel lacks
   elsewhere=$(mktemp -d)
   trap 'rm -rf "$elsewhere"' EXIT
-  cp -r tests tasks examples .github README.md CHANGELOG.md pyproject.toml "$elsewhere" 2>/dev/null || true
+  cp -r tests tasks examples .github README.md CHANGELOG.md pyproject.toml "$elsewhere"
   cd "$elsewhere"
 fi
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
