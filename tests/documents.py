@@ -27,10 +27,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lm_eval_flips.report.columns import COLUMN
+
 import lm_eval_flips
 from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.pairs.sample_values import SAMPLE_VALUES
-from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.files.leaderboard_table import columns as leaderboard_columns
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +84,9 @@ def sample_values() -> str:
     """A table of what is known of every sample, and of how the harness sums it up."""
     lines = ["| column | unit | in the harness's table |", "|---|---|---|"]
     for value in SAMPLE_VALUES:
-        summed = "" if value.aggregation is None else f"`{value.table_key}`: {value.aggregation.value}"
+        summed = (
+            "" if value.aggregation is None else f"`{value.table_key}`: {value.aggregation.value}"
+        )
         lines.append(f"| `METRIC.{value.key}` | {value.unit.value} | {summed} |")
     return "\n".join(lines)
 

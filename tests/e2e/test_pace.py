@@ -1,12 +1,15 @@
-"""How many of the quickstart's questions fit into its minutes: arithmetic, no model."""
+"""The quickstart's arithmetic and its progress: how many questions fit, what a step shows."""
 
 from __future__ import annotations
 
+import subprocess
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 pace: Any = import_module("examples.pace")
 
 
@@ -28,3 +31,40 @@ def test_the_faster_of_some_tries_counts_and_the_first_does_not() -> None:
     waits = iter([0.2, 0.03, 0.0, 0.02])
     assert pace.shortest(lambda: pace.time.sleep(next(waits))) < 0.02
     assert next(waits, None) is None
+
+
+LOG = (
+    "runs/baseline: finished before, kept\n"
+    "runs/int8: evaluating pretrained=models/int8,dtype=float32 (2 of 4, about 3 min left)\n"
+    "2026-01-02:03:04:05 INFO     [evaluator:589] Running loglikelihood requests\n"
+    "\rRunning loglikelihood requests:   0%|          | 0/156 [00:00<?, ?it/s]"
+    "\rRunning loglikelihood requests:  34%|███▍      | 53/156 [00:41<01:20,  1.28it/s]"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        (
+            LOG,
+            "runs/int8 (2 of 4, about 3 min left) Running loglikelihood requests 34 %, 01:20 left",
+        ),
+        (LOG[: LOG.index("2026")], "runs/int8 (2 of 4, about 3 min left)"),
+        ("Collecting torch\n", ""),
+    ],
+    ids=["a bar", "no bar yet", "neither"],
+)
+def test_a_step_shows_the_last_bar_of_its_log(log: str, shown: str, tmp_path: Path) -> None:
+    """Which run it is, what it does, and how long that takes: in one line."""
+    (tmp_path / "log").write_text(log, encoding="utf-8")
+    script = (ROOT / "examples" / "quickstart.sh").read_text()
+    function = script[script.index("progress() {") : script.index("# step NAME")]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{function}\nprogress log"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == shown
+    assert done.stderr == ""

@@ -36,6 +36,16 @@ def test_it_ends_in_a_table_of_both_compressed_models(quickstart: Quickstart) ->
     assert "Scores may be close" in quickstart.printed
 
 
+def test_the_dtype_follows_the_processor_and_is_said(quickstart: Quickstart) -> None:
+    """The word that it keeps is what the models were read in."""
+    dtype = (quickstart.folder / "dtype").read_text().strip()
+    assert dtype in ("bfloat16", "float32")
+    assert f"times as fast as float32: {dtype}." in quickstart.printed
+    runs = quickstart.folder / "runs"
+    assert results_of(runs / "baseline")["config"]["model_dtype"] == f"torch.{dtype}"
+    assert results_of(runs / "SmolLM2-135M-Instruct-int4")["config"]["model_dtype"].endswith(dtype)
+
+
 def test_it_ends_with_the_path_of_a_report(quickstart: Quickstart) -> None:
     """The last line names a page, which holds both models and a question that changed."""
     page = Path(quickstart.printed.strip().splitlines()[-1].rsplit(" ", 1)[-1])
@@ -81,7 +91,8 @@ def test_the_harness_s_own_table_agrees(quickstart: Quickstart, tmp_path: Path) 
     model = quickstart.folder / "models" / "SmolLM2-135M-Instruct-int4"
     command = lm_eval_command(model, tasks, "flips_quickstart_mmlu", tmp_path / "run")
     place = command.index("--model_args") + 1
-    command[place] = f"pretrained={model},dtype=bfloat16,softmax_dtype=float32"
+    dtype = (quickstart.folder / "dtype").read_text().strip()
+    command[place] = f"pretrained={model},dtype={dtype},softmax_dtype=float32"
     baseline = as_metadata(baseline=str(quickstart.folder / "runs" / "baseline"))
     done = run([*command, "--limit", str(LIMIT), *baseline], tmp_path)
     assert done.returncode == 0, done.stdout
