@@ -27,11 +27,13 @@ model=$models/SmolLM2-135M-Instruct
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false
 
-# progress LOG: which model is evaluated, and the last progress bar in a log, in a few words
+# progress LOG: which model is evaluated, and the last progress bar or package of a log, in a few words
 progress() {
   local bar='^(.*): +([0-9]+)%\|[^|]*\| *([0-9]+\/[0-9]+) \[[0-9:]+<([0-9:?]+),.*'
   sed -nE 's/^(.*): evaluating .* (\([0-9]+ of [0-9]+.*\))$/\1 \2/p' "$1" | tail -n 1 | tr '\n' ' '
-  tail -c 4000 "$1" | tr '\r' '\n' | sed -nE "s/$bar/\\1 \\2 %, \\4 left/p" | tail -n 1
+  tail -c 4000 "$1" | tr '\r' '\n' |
+    sed -nE -e "s/$bar/\\1 \\2 %, \\4 left/p" -e 's/^ *((Collecting|Downloading|Installing) [^ ]+).*/\1/p' |
+    tail -n 1
 }
 
 # step NAME COMMAND...: runs a command with its progress in one line, its output in a log, and shows

@@ -38,6 +38,9 @@ lowest() {
 # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
 if [ -n "${LM_EVAL_FLIPS_LOWEST:-}" ]; then
   mapfile -t packages < <(lowest torch 'lm-eval[hf]' transformers scipy msgspec typer)
+  # whatever else is installed must not lift them
+  printf '%s\n' "${packages[@]/\[hf\]/}" >"$venv/lowest.txt"
+  export PIP_CONSTRAINT=$venv/lowest.txt
 elif [ "${LM_EVAL_VERSION:-}" = newest ]; then
   packages=(torch==2.13.0 'lm-eval[hf]' torchao==0.18.0 gguf==0.19.0)
 else

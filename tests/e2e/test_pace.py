@@ -50,9 +50,10 @@ LOG = (
             "runs/int8 (2 of 4, about 3 min left) Running loglikelihood requests 34 %, 01:20 left",
         ),
         (LOG[: LOG.index("2026")], "runs/int8 (2 of 4, about 3 min left)"),
-        ("Collecting torch\n", ""),
+        ("Collecting torch\n  Downloading torch.whl (200 MB)\n", "Downloading torch.whl"),
+        ("nothing of the kind\n", ""),
     ],
-    ids=["a bar", "no bar yet", "neither"],
+    ids=["a bar", "no bar yet", "a package", "neither"],
 )
 def test_a_step_shows_the_last_bar_of_its_log(log: str, shown: str, tmp_path: Path) -> None:
     """Which run it is, what it does, and how long that takes: in one line."""
