@@ -27,8 +27,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_flips.report.columns import COLUMN
-
 import lm_eval_flips
 from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.pairs.sample_values import SAMPLE_VALUES
@@ -70,13 +68,10 @@ def path_of(name: str) -> Path:
 
 def numbers() -> str:
     """A table of every number of a row, by the two lists that hold them."""
-    lines = ["| key | shown as | unit | interval | meaning |", "|---|---|---|---|---|"]
+    lines = ["| key | unit | interval |", "|---|---|---|"]
     for spec in SPECS:
-        column = COLUMN[spec.key]
         interval = spec.no_interval or f"`{spec.key}_low`, `{spec.key}_high`"
-        lines.append(
-            f"| `{spec.key}` | {column.label} | {spec.unit} | {interval} | {column.meaning} |"
-        )
+        lines.append(f"| `{spec.key}` | {spec.unit} | {interval} |")
     return "\n".join(lines)
 
 
