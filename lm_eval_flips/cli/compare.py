@@ -14,11 +14,13 @@ from lm_eval_flips.cli.flipped import print_flip
 from lm_eval_flips.cli.model_card import renew
 from lm_eval_flips.cli.options import (
     Asked,
+    DetailsOption,
     NoColorOption,
     OverwriteOption,
     PlanOption,
     ReportOption,
     SizeOption,
+    WideOption,
     takes_options,
 )
 from lm_eval_flips.cli.output import Outputs, console
@@ -58,6 +60,8 @@ def compare(
         Path | None,
         typer.Option(help="Put a Markdown block into this model card, or renew the one there."),
     ] = None,
+    details: DetailsOption = False,
+    wide: WideOption = False,
     show_flips: Annotated[
         int, typer.Option(min=0, help="Print this many flipped samples of each run.")
     ] = 0,
@@ -80,10 +84,10 @@ def compare(
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [plan])
     result = compared(runs, asked, plan=plan)
-    from lm_eval_flips.report.text.table import tables
+    from lm_eval_flips.report.text.terminal import printed
 
     screen = console()
-    screen.print(tables(result), crop=False)
+    screen.print(printed(result, details=details, fit=not wide), crop=False)
     if show_flips:
         from lm_eval_flips.report.text.flipped import flipped_samples
 

@@ -196,3 +196,12 @@ PlanOption = Annotated[
     Path | None,
     typer.Option(help="The plan by which samples were drawn: weighted estimates of all documents."),
 ]
+DetailsOption = Annotated[
+    bool,
+    typer.Option(
+        "--details", help="Statistics in words, and each model's tasks where models are many."
+    ),
+]
+WideOption = Annotated[
+    bool, typer.Option("--wide", help="All columns of a table, however wide the terminal is.")
+]

@@ -113,9 +113,9 @@ def run(
     runs = load_runs(schedule.baseline.folder, [one.folder for one in schedule.compressed], floor)
     result = compared(runs, asked)
     from lm_eval_flips.report.files.document import to_json
-    from lm_eval_flips.report.text.table import tables
+    from lm_eval_flips.report.text.terminal import printed
 
-    console().print(tables(result), crop=False)
+    console().print(printed(result), crop=False)
     write_whole(json_file, to_json(result))
     if report is not None:
         PageAhead(report).write(result)

@@ -41,7 +41,7 @@ def command(*arguments: str, folder: Path | None = None) -> subprocess.Completed
 
 def test_compare_prints_a_table_for_each_run(folders: list[str]) -> None:
     """Exit 0; counts, shares and directions of both compressed runs."""
-    done = command("compare", *folders)
+    done = command("compare", *folders, "--details")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "16.67 %" in done.stdout
@@ -200,6 +200,9 @@ def test_the_margin_is_an_option_of_compare(folders: list[str]) -> None:
     """The verdict stands below the table."""
     done = command("compare", *folders[:2], "--equivalence-margin", "0.01")
     assert done.returncode == 0
+    assert "nor shown to be within ±0.01" in done.stdout
+    assert "equivalence within ±0.01: Too few" not in done.stdout
+    done = command("compare", *folders[:2], "--equivalence-margin", "0.01", "--details")
     assert "equivalence within ±0.01: Too few samples to tell" in done.stdout
 
 

@@ -123,7 +123,7 @@ def test_compare_prints_estimates_and_the_gate_judges_by_them(runs: Path) -> Non
     done = command("compare", "base", "drawn", "--plan", "samples.json", folder=runs)
     assert done.returncode == 0, done.stderr
     assert "240 of 800" in done.stdout
-    assert "planned samples: estimates of what all documents would show" in done.stdout
+    assert "estimates of all documents, each sample by its weight" in done.stdout
     planned = compare_planned(runs / "samples.json", runs / "base", runs / "drawn").compressed[0]
     assert planned.planned is not None
     high = planned.planned.pooled.estimates["flips"].interval.high

@@ -158,7 +158,7 @@ def test_ranks_and_overlaps_are_shown(tmp_path: Path) -> None:
     comparison = compared(tmp_path, [lost((0, 10)), lost((5, 17)), lost((20, 80))])
     text = printed(comparison, width=10_000)
     line = row_of(text, "score over 200 samples")
-    assert "run1 0.9500 a, run2 0.9400 a, run3 0.7000 b (runs that share a letter are not" in line
+    assert "run1 0.9500 a, run2 0.9400 a, run3 0.7000 b (those that share a letter" in line
     line = row_of(text, "changed by run1 and run2")
     assert "5 of 10 and 12, by chance 0.6; overlap 0.5000, Jaccard 0.2941" in line
     assert row_of(text, "changed by all: 0, by any: 77")

@@ -144,7 +144,8 @@ def verdicts(run: RunComparison) -> Iterator[Verdict]:
         within = [_word(name) for name, own in row.excess.items() if own.within_floor]
         above = [_word(name) for name, own in row.excess.items() if not own.within_floor]
         if within:
-            yield Verdict(text=f"Within the noise floor: {', '.join(within)}.", tone="good")
+            words = f"Not told apart from the noise floor (n = {row.n}): {', '.join(within)}."
+            yield Verdict(text=words, tone="open")
         if above:
             yield Verdict(text=f"Beyond the noise floor: {', '.join(above)}.", tone="bad")
 

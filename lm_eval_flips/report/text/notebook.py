@@ -8,24 +8,23 @@ from html import escape
 
 from rich.console import Console
 
-from lm_eval_flips.comparison.result import Comparison, RunComparison
-from lm_eval_flips.report.text.sentences import (
-    across_lines,
-    distinct_names,
-    floor_line,
-    several_lines,
-)
-from lm_eval_flips.report.text.table import legend, lines_below, run_table, tables
+from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.report.names import run_names
+from lm_eval_flips.report.text.fitted_table import FittedTable
+from lm_eval_flips.report.text.sentences import across_lines, floor_line, several_lines
+from lm_eval_flips.report.text.summary import model_sentence, ranking_line, worst_first
+from lm_eval_flips.report.text.table import legend, run_table
+from lm_eval_flips.report.text.terminal import ESTIMATES, details_of, printed
+from lm_eval_flips.report.text.warned import warned
 
 WIDTH = 160  # characters of the text; notebooks scroll
-LEFT = 2  # columns of words before those of numbers
 
 
 def comparison_text(comparison: Comparison) -> str:
     """The tables as `compare` prints them."""
     console = Console(width=WIDTH, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
-        console.print(tables(comparison), crop=False)
+        console.print(printed(comparison, details=True), crop=False)
     return captured.get()
 
 
@@ -39,32 +38,40 @@ def _parts(comparison: Comparison) -> Iterator[str]:
     yield f"<div><p>baseline <b>{escape(baseline)}</b></p>"
     if comparison.noise_floor is not None:
         yield _paragraphs([floor_line(comparison.noise_floor)])
-    for name, run in zip(distinct_names(comparison), comparison.compressed, strict=True):
-        yield f"<p>compressed <b>{escape(name)}</b></p>"
-        yield _table(run)
-        yield _paragraphs(list(lines_below(run)))
-    yield _paragraphs([*across_lines(comparison), *several_lines(comparison)])
-    yield f"<p><small>{escape(legend(comparison))}</small></p></div>"
+    names, tables = run_names(comparison), []
+    yield _paragraphs([f"warning: {line}" for line in warned(comparison, names)])
+    for place in worst_first(comparison):
+        run = comparison.compressed[place]
+        yield _paragraphs([model_sentence(names[place], run)])
+        tables.append(run_table(run))
+        yield _table(tables[-1])
+        yield _paragraphs(details_of(run))
+    ranking = ranking_line(comparison)
+    yield _paragraphs(
+        [*([ranking] if ranking else []), *across_lines(comparison), *several_lines(comparison)]
+    )
+    labels = [column.label for table in tables for column in table.columns]
+    planned = any(run.planned is not None for run in comparison.compressed)
+    words = "; ".join([*([ESTIMATES] if planned else []), legend(labels)])
+    yield f"<p><small>{escape(words)}</small></p></div>"
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
     return "<p>" + "<br>".join(map(escape, lines)) + "</p>" if lines else ""
 
 
-def _table(run: RunComparison) -> str:
-    table = run_table(run)
-    head = "".join(_cell("th", text, place) for place, text in enumerate(table.columns))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            _cell("td" if style is None else "th", text, place) for place, text in enumerate(cells)
-        )
-        + "</tr>"
-        for cells, style in zip(table.rows, table.styles, strict=True)
+def _table(table: FittedTable) -> str:
+    head = _cell("th", table.label, number=False) + "".join(
+        _cell("th", column.label, number=column.number) for column in table.columns
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    body = []
+    for place, (name, style) in enumerate(zip(table.names, table.styles, strict=True)):
+        tag = "td" if style is None else "th"
+        cells = [_cell(tag, column.cells[place], number=column.number) for column in table.columns]
+        body.append(f"<tr>{_cell(tag, name, number=False)}{''.join(cells)}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def _cell(tag: str, text: str, place: int) -> str:
-    side = "left" if place < LEFT else "right"
+def _cell(tag: str, text: str, *, number: bool) -> str:
+    side = "right" if number else "left"
     return f'<{tag} style="text-align:{side};white-space:nowrap">{escape(text)}</{tag}>'

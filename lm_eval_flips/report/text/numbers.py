@@ -7,6 +7,11 @@ from math import isinf, isnan
 MISSING = "–"
 
 
+def count(value: float) -> str:
+    """A whole number."""
+    return MISSING if isnan(value) else f"{value:.0f}"
+
+
 def number(value: float) -> str:
     """A number with four decimals, or four digits where it is large."""
     if isnan(value):

@@ -9,28 +9,33 @@ from pathlib import Path
 from lm_eval_flips.errors import named
 from lm_eval_flips.logs.runs import IDENTITY_ARGS, Run
 from lm_eval_flips.planning.plan import MarginClass, Plan
+from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
 from lm_eval_flips.report.text.numbers import percent
-from lm_eval_flips.report.text.whole_table import WholeTable
 
 OWN_MODEL = "flips-hf"
-COLUMNS = ("top margin", "documents", "drawn", "expected to change")
 
 
-def plan_table(plan: Plan) -> WholeTable:
+def plan_table(plan: Plan) -> FittedTable:
     """The documents by top margin: how many there are, are drawn, and are expected to change."""
-    rows = [_cells(own) for own in plan.margins]
-    total = ["all", str(plan.documents), str(plan.budget), percent(plan.all_flips)]
-    return WholeTable(
-        columns=COLUMNS,
-        rows=[*rows, total],
-        styles=[*[None] * len(rows), "bold"],
-        numbers=1,
+    classes = plan.margins
+    cells = {
+        "documents": [*(str(own.documents) for own in classes), str(plan.documents)],
+        "drawn": [*(str(own.drawn) for own in classes), str(plan.budget)],
+        "expected to change": [
+            *(percent(own.all_flips) for own in classes),
+            percent(plan.all_flips),
+        ],
+    }
+    return FittedTable(
+        label="top margin",
+        names=[*map(_class_name, classes), "all"],
+        columns=[ShownColumn(label=label, cells=texts) for label, texts in cells.items()],
+        styles=[*[None] * len(classes), "bold"],
     )
 
 
-def _cells(own: MarginClass) -> list[str]:
-    margin = "unknown" if own.low is None else f"{own.low:.1f} to {own.high:.1f}"
-    return [margin, str(own.documents), str(own.drawn), percent(own.all_flips)]
+def _class_name(own: MarginClass) -> str:
+    return "unknown" if own.low is None else f"{own.low:.1f} to {own.high:.1f}"
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:

@@ -7,64 +7,7 @@ from math import isnan
 from typing import Any
 
 from lm_eval_flips.comparison.result import Estimate, Planned, PlannedRow
-from lm_eval_flips.report.text.numbers import MISSING, nats, number, percent, signed
-from lm_eval_flips.report.text.whole_table import WholeTable
-
-COLUMNS = (
-    "task",
-    "metric",
-    "n",
-    "score",
-    "change",
-    "flips",
-    "all flips",
-    "C→I",
-    "I→C",
-    "choice KL",
-)
-LEGEND = (
-    "planned samples: estimates of what all documents would show, each sample by its weight, with "
-    "95 % intervals of what the full run over them would show. C→I correct to incorrect, I→C "
-    "incorrect to correct, of all documents; flips = C→I + I→C, all flips + wrong to another wrong "
-    "answer. choice KL: mean over the choices, token KL over the vocabulary, nats."
-)
-
-
-def planned_table(planned: Planned) -> WholeTable:
-    """The rows of tasks, groups and the pool."""
-    rows = [*planned.tasks, *planned.groups, planned.pooled]
-    styles: list[str | None] = [None] * len(planned.tasks)
-    styles += ["cyan"] * len(planned.groups) + ["bold"]
-    if len(planned.tasks) == 1:
-        rows, styles = rows[:-1], styles[:-1]
-    tokens = any(_token_kl(row) is not None for row in rows)
-    columns = (*COLUMNS, "token KL") if tokens else COLUMNS
-    return WholeTable(
-        columns=columns,
-        rows=[_cells(row)[: len(columns)] for row in rows],
-        styles=styles,
-        numbers=columns.index("n"),
-    )
-
-
-def _cells(row: PlannedRow) -> list[str]:
-    found = row.estimates
-    plain = row.filter in ("none", row.metric)
-    shares = ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_correct_share")
-    return [
-        row.name,
-        row.metric if plain else f"{row.metric},{row.filter}",
-        f"{row.n} of {row.documents}",
-        f"{number(row.baseline_score)} → {number(row.compressed_score)}",
-        _shown(found.get("score_change"), signed),
-        *(_shown(found.get(name), percent) for name in shares),
-        _shown(found.get("choice_kl"), nats),
-        _shown(_token_kl(row), nats),
-    ]
-
-
-def _token_kl(row: PlannedRow) -> Estimate | None:
-    return row.estimates.get("token_kl", row.estimates.get("token_kl_first_position"))
+from lm_eval_flips.report.text.numbers import MISSING, percent, signed
 
 
 def _shown(estimate: Estimate | None, show: Callable[[float], str]) -> str:

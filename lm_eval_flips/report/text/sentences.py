@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison
+from lm_eval_flips.comparison.result import Comparison, PlannedRow, Regime, Row, RunComparison
 from lm_eval_flips.errors import named
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.measures.tokens import TokenDistances
+from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.numbers import (
     nats,
     number,
@@ -110,7 +111,7 @@ def _excess_lines(run: RunComparison) -> Iterator[str]:
     for name, found in run.pooled.excess.items():
         shown = points if name.endswith("flips") else signed_nats
         low, high = map(shown, found.interval)
-        words = ", within the noise floor" if found.within_floor else ""
+        words = f", not told apart from it (n = {found.n})" if found.within_floor else ""
         parts.append(
             f"{name.replace('_', ' ').replace('kl', 'KL')} {shown(found.excess)} "
             f"[{low}, {high}]{words}"
@@ -123,7 +124,7 @@ def _excess_lines(run: RunComparison) -> Iterator[str]:
         if row.excess and all(found.within_floor for found in row.excess.values())
     ]
     if quiet and len(run.tasks) > 1:
-        yield f"  within the noise floor: {named(quiet)}"
+        yield f"  not told apart from the noise floor: {named(quiet)}"
 
 
 def _equivalence_lines(run: RunComparison) -> Iterator[str]:
@@ -185,36 +186,23 @@ def _regime_line(regime: Regime) -> str:
 
 
 def several_lines(comparison: Comparison) -> Iterator[str]:
-    """The compressed runs against each other: who can be told apart, and who changes the same."""
-    names = distinct_names(comparison)
-    ranking, overlap = comparison.ranking, comparison.overlap
-    if ranking is not None:
-        ranked = ", ".join(
-            f"{names[i]} {number(ranking.scores[i])} {ranking.letters[i]}" for i in ranking.order
-        )
-        alike = " (runs that share a letter are not told apart at 5 %, Holm)"
-        yield f"score over {ranking.n} samples: {ranked}{alike}"
-    if overlap is not None:
-        for i, first in enumerate(names if len(names) <= PAIRED else ()):
-            for j in range(i + 1, len(names)):
-                yield (
-                    f"changed by {first} and {names[j]}: {overlap.common[i][j]} of "
-                    f"{overlap.common[i][i]} and {overlap.common[j][j]}, by chance "
-                    f"{overlap.expected(i, j):.1f}; overlap {number(overlap.coefficient(i, j))}, "
-                    f"Jaccard {number(overlap.jaccard(i, j))}"
-                )
-        if len(names) > 2:
-            yield f"changed by all: {overlap.by_all}, by any: {overlap.by_any}"
+    """Which samples the compressed runs changed alike."""
+    names, overlap = run_names(comparison), comparison.overlap
+    if overlap is None:
+        return
+    for i, first in enumerate(names if len(names) <= PAIRED else ()):
+        for j in range(i + 1, len(names)):
+            yield (
+                f"changed by {first} and {names[j]}: {overlap.common[i][j]} of "
+                f"{overlap.common[i][i]} and {overlap.common[j][j]}, by chance "
+                f"{overlap.expected(i, j):.1f}; overlap {number(overlap.coefficient(i, j))}, "
+                f"Jaccard {number(overlap.jaccard(i, j))}"
+            )
+    if len(names) > 2:
+        yield f"changed by all: {overlap.by_all}, by any: {overlap.by_any}"
 
 
-def distinct_names(comparison: Comparison) -> list[str]:
-    """Each run's model by its last name, or its path where models are alike."""
-    names = [run.model.rstrip("/").rsplit("/", 1)[-1] for run in comparison.compressed]
-    paths = [run.path for run in comparison.compressed]
-    return names if len(set(names)) == len(names) else paths
-
-
-def metric_name(row: Row) -> str:
+def metric_name(row: Row | PlannedRow) -> str:
     """A row's metric, with its filter where there is one to tell."""
     plain = row.filter in ("none", row.metric)  # the latter where tasks of several kinds are pooled
     return row.metric if plain else f"{row.metric},{row.filter}"

@@ -1,152 +1,120 @@
-"""Comparison -> the tables that `compare` prints."""
+"""A run's rows -> the table that `compare` prints of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import isnan
+from collections.abc import Sequence
+from math import inf, isfinite
 
-from rich.console import Group, RenderableType
-from rich.text import Text
+from lm_eval_flips.comparison.result import PlannedRow, Row, RunComparison
+from lm_eval_flips.report.column import Column
+from lm_eval_flips.report.columns import COLUMN, columns_at
+from lm_eval_flips.report.text.fitted_table import STAYS, FittedTable, ShownColumn
+from lm_eval_flips.report.text.sentences import metric_name
 
-from lm_eval_flips.comparison.result import (
-    Comparison,
-    Row,
-    RunComparison,
-    RunSummary,
-)
-from lm_eval_flips.errors import named
-from lm_eval_flips.report.text.numbers import MISSING, nats, number, p_value, percent, signed
-from lm_eval_flips.report.text.planned import LEGEND as PLANNED_LEGEND
-from lm_eval_flips.report.text.planned import planned_lines, planned_table
-from lm_eval_flips.report.text.sentences import (
-    across_lines,
-    floor_line,
-    metric_name,
-    run_lines,
-    several_lines,
-)
-from lm_eval_flips.report.text.whole_table import WholeTable
-
-COLUMNS = (
-    "task",
-    "metric",
-    "n",
-    "score",
-    "change",
-    "p",
-    "flips",
-    "all flips",
-    "C→I",
-    "I→C",
-    "W→W",
-    "choice KL",
-)
-LEGEND = (
-    "C→I correct to incorrect, I→C incorrect to correct, W→W wrong to another wrong answer; "
-    "flips = C→I + I→C, all flips + W→W, as shares of n. change: 95 % interval. "
-    "p: exact McNemar, a permutation test or t of the paired change. choice KL: mean over the "
-    "choices, token KL over the vocabulary, nats."
-)
+AnyRow = Row | PlannedRow
+POOLED = "pooled"
+# The mean of a distance is ruled by few samples where it is so many times the median.
+HEAVY = 10
+BESIDE_A_HEAVY_TAIL = 12  # a median then leaves after p and the change's interval
+METRIC = "metric"
+LEAST_METRIC = 14  # cells of a name
 
 
-def tables(comparison: Comparison) -> Group:
-    """Everything `compare` prints, from the settings that differ to the correlation over runs."""
-    models = [comparison.baseline.model, *(run.model for run in comparison.compressed)]
-    alike = len(set(models)) < len(models)
-    parts: list[RenderableType] = [_heading("baseline", comparison.baseline, path=alike)]
-    if comparison.noise_floor is not None:
-        parts.append(Text(floor_line(comparison.noise_floor)))
-    for run in comparison.compressed:
-        parts += [Text(), _heading("compressed", run, path=alike), *_run(comparison, run)]
-    parts += [Text(), Text(legend(comparison), style="dim")]
-    return Group(*parts, *map(Text, (*across_lines(comparison), *several_lines(comparison))))
+def run_table(run: RunComparison, *, fit: bool = True) -> FittedTable:
+    """A run's tasks, groups and pool; a plan's estimates where the run is of its samples.
 
-
-def legend(comparison: Comparison) -> str:
-    """What the columns are."""
-    planned = any(run.planned is not None for run in comparison.compressed)
-    return PLANNED_LEGEND if planned else LEGEND
-
-
-def _heading(role: str, run: RunSummary | RunComparison, *, path: bool) -> Text:
-    # a local model is logged by its whole path
-    name = run.model.rstrip("/").rsplit("/", 1)[-1] if run.model.startswith("/") else run.model
-    return Text.assemble(f"{role:<12}", (name, "bold"), (f"  {run.path}" if path else "", "dim"))
-
-
-def _run(comparison: Comparison, run: RunComparison) -> Iterator[RenderableType]:
-    differing = [d for d in comparison.settings_that_differ if d.run == run.path]
-    if differing:
-        listing = ", ".join(
-            f"{d.setting} {d.baseline!s:.40} → {d.compressed!s:.40}" for d in differing
-        )
-        yield Text(f"settings that differ: {listing}", style="yellow")
-    for dropped in run.dropped:
-        why = "; ".join(
-            f"{reason}: doc {named(list(docs))}" for reason, docs in dropped.reasons.items()
-        )
-        yield Text(
-            f"LEFT OUT {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}",
-            style="bold red",
-        )
-    if run.not_compared:
-        yield Text(f"only in one run: {named(list(run.not_compared), shown=8)}", style="yellow")
-    if run.tokens_left_out is not None:
-        yield Text(f"no token KL: {run.tokens_left_out}", style="yellow")
-    yield run_table(run)
-    yield from map(Text, lines_below(run))
-
-
-def run_table(run: RunComparison) -> WholeTable:
-    """A run's rows, or a plan's estimates where the run is of its samples."""
-    if run.planned is not None:
-        return planned_table(run.planned)
-    columns = (*COLUMNS, *_token_column(run))
-    rows = [*run.tasks, *run.groups, run.pooled]
-    styles: list[str | None] = [None] * len(run.tasks)
-    styles += ["cyan"] * len(run.groups) + ["bold"]
-    if len(run.tasks) == 1:
-        rows, styles = rows[:-1], styles[:-1]  # the pool is the task
-    return WholeTable(
-        columns=columns,
-        rows=[row_cells(row)[: len(columns)] for row in rows],
+    A group, or the pool, that says the same as another row is not there twice.
+    """
+    rows, styles = shown_rows(run)
+    metrics = [metric_name(row) for row in rows]
+    # one metric of all rows is said once: it leaves first
+    metric = ShownColumn(
+        label=METRIC,
+        cells=metrics,
+        number=False,
+        least=LEAST_METRIC,
+        leaves=0 if len(set(metrics)) == 1 else 60,
+    )
+    numbers = [part for column in _columns(rows) for part in shown_column(column, rows)]
+    return FittedTable(
+        label="task",
+        names=[row.name for row in rows],
+        columns=[metric, *numbers],
         styles=styles,
-        numbers=columns.index("n"),
+        fit=fit,
     )
 
 
-def lines_below(run: RunComparison) -> Iterator[str]:
-    """What is said below a run's table."""
-    return run_lines(run) if run.planned is None else planned_lines(run.planned)
+def shown_rows(run: RunComparison) -> tuple[list[AnyRow], list[str | None]]:
+    """The rows of a table, and their styles."""
+    of: tuple[Sequence[AnyRow], Sequence[AnyRow], AnyRow]
+    if run.planned is not None:
+        of = (run.planned.tasks, run.planned.groups, run.planned.pooled)
+    else:
+        of = (run.tasks, run.groups, run.pooled)
+    tasks, groups, pooled = of
+    said = {_said(row) for row in tasks}
+    kept = []
+    for group in groups:
+        if _said(group) not in said and _said(group) != _said(pooled):
+            said.add(_said(group))
+            kept.append(group)
+    last = [] if _said(pooled) in said else [pooled]
+    rows = [*tasks, *kept, *last]
+    return rows, [None] * len(tasks) + ["cyan"] * len(kept) + ["bold"] * len(last)
 
 
-def _token_column(run: RunComparison) -> tuple[str, ...]:
-    """The column of the distance over the vocabulary, where it was measured anywhere."""
-    found = [row.tokens for row in (*run.tasks, *run.groups, run.pooled) if row.tokens is not None]
-    if not found:
-        return ()
-    return ("token KL",) if all(own.top is None for own in found) else ("token KL ≥",)
+def _said(row: AnyRow) -> tuple[str, ...]:
+    """What a row says, without its name."""
+    return (
+        row.metric,
+        row.filter,
+        *(
+            text
+            for column in columns_at("terminal", [row])
+            for text in (column.text(row), column.interval(row))
+        ),
+    )
 
 
-def row_cells(row: Row) -> list[str]:
-    """A row's cells, in the order of the columns; the last of a table without token KL is cut."""
-    flips, distances = row.flips, row.distances
-    interval = row.intervals["score_change"]
-    change = signed(row.score_change)
-    if not isnan(interval.low):
-        change += f" [{signed(interval.low)}, {signed(interval.high)}]"
-    return [
-        row.name,
-        metric_name(row),
-        str(row.n),
-        f"{number(row.baseline_score)} → {number(row.compressed_score)}",
-        change,
-        p_value(row.p_value),
-        percent(flips.flips) if flips else MISSING,
-        percent(flips.all_flips) if flips else MISSING,
-        str(flips.correct_to_incorrect) if flips else MISSING,
-        str(flips.incorrect_to_correct) if flips else MISSING,
-        MISSING if flips is None or flips.wrong_to_wrong is None else str(flips.wrong_to_wrong),
-        nats(distances.choice_kl.mean) if distances else MISSING,
-        MISSING if row.tokens is None else nats(row.tokens.token_kl.typical),
+def _columns(rows: Sequence[AnyRow]) -> list[Column]:
+    return columns_at("terminal", rows)
+
+
+def shown_column(column: Column, rows: Sequence[AnyRow]) -> list[ShownColumn]:
+    """A number's column, and one of its intervals where the table has room for these."""
+    leaves = column.leaves
+    if column.key.endswith("_median"):
+        leaves = max(leaves, *(_needed(row, column) for row in rows))
+    shown = ShownColumn(
+        label=column.title(rows), cells=[column.text(row) for row in rows], leaves=leaves
+    )
+    if column.key != "score_change" and not all(isinstance(row, PlannedRow) for row in rows):
+        return [shown]
+    intervals = [column.interval(row) for row in rows]
+    if not any(intervals):
+        return [shown]
+    of_change = column.key == "score_change"
+    return [shown, ShownColumn(label="[95 %]", cells=intervals, leaves=10 if of_change else 5)]
+
+
+def _needed(row: AnyRow, median: Column) -> int:
+    """How long a median stays: as long as flips beside a mean that is infinite."""
+    mean = row.numbers[median.key.removesuffix("_median")].value
+    if mean == inf:
+        return STAYS
+    heavy = isfinite(mean) and mean > HEAVY * row.numbers[median.key].value
+    return BESIDE_A_HEAVY_TAIL if heavy else 0
+
+
+def legend(columns: Sequence[str]) -> str:
+    """What the columns of these labels are."""
+    meanings = [
+        f"{column.label}: {column.meaning}"
+        for column in COLUMN.values()
+        if column.label in columns and column.label not in PLAIN
     ]
+    return "; ".join(meanings)
+
+
+PLAIN = ("n", "baseline", "score", "change")  # what any reader knows

@@ -71,7 +71,7 @@ def test_an_answer_may_be_empty(tmp_path: Path, said: str) -> None:
     assert sample.said == ("4!", f"{said}!")
 
 
-TURNS = [
+TURNS: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": 'Q: how many "crates" in 2 boats?\nA:', "type": "text"},
     {"role": "assistant", "content": "6"},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lm_eval_flips import compare
 from lm_eval_flips.report.text.notebook import comparison_html
-from lm_eval_flips.report.text.table import row_cells
+from lm_eval_flips.report.text.table import run_table
 from tests.generators import logs
 from tests.generators.many_tasks import write_many
 
@@ -21,10 +21,11 @@ def test_every_cell_of_the_table_is_there(tmp_path: Path) -> None:
     (table,) = page.iter("table")
     rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
     (run,) = comparison.compressed
-    expected = [row_cells(row) for row in (*run.tasks, *run.groups, run.pooled)]
-    width = len(rows[0])
-    assert rows[1:] == [cells[:width] for cells in expected]
-    assert len(rows) > 10
+    expected = run_table(run)
+    assert rows[0] == [expected.label, *(column.label for column in expected.columns)]
+    for place, (name, cells) in enumerate(zip(expected.names, rows[1:], strict=True)):
+        assert cells == [name, *(column.cells[place] for column in expected.columns)]
+    assert [cells[0] for cells in rows[1:]] == [*(row.name for row in run.tasks), "pooled"]
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

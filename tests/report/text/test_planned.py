@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet
@@ -14,7 +15,8 @@ from lm_eval_flips.report.files.document import to_document, to_json
 from lm_eval_flips.report.files.per_sample import to_table
 from lm_eval_flips.report.text.notebook import comparison_html
 from lm_eval_flips.report.text.numbers import nats, percent
-from lm_eval_flips.report.text.planned import LEGEND, planned_lines
+from lm_eval_flips.report.text.planned import planned_lines
+from lm_eval_flips.report.text.terminal import ESTIMATES
 from tests.generators.worlds import Planned as PlannedWorld
 from tests.generators.worlds import planned, world
 from tests.report.text.test_table import printed, row_of
@@ -42,14 +44,18 @@ def of(comparison: Comparison) -> Planned:
 def test_the_table_has_estimates_with_their_intervals(comparison: Comparison) -> None:
     """Each cell of a task's row, and the sizes of the sample and of all."""
     row = next(r for r in of(comparison).tasks if (r.name, r.metric) == ("large", "acc"))
-    line = row_of(printed(comparison, width=300), "large", "acc ", " of 240")
-    assert f"{row.n} of 240" in line
-    assert f"{row.baseline_score:.4f} → {row.compressed_score:.4f}" in line
+    line = row_of(printed(comparison, width=400), "large ", "acc ")
+    assert re.search(rf"\b{row.n} +240\b", line)
+    assert f"{row.baseline_score:.4f}  {row.compressed_score:.4f}" in line
     for name in ("flips", "all_flips", "correct_to_incorrect_share", "incorrect_to_correct_share"):
         low, high = (percent(end).removesuffix(" %") for end in row.estimates[name].interval)
-        assert f"{percent(row.estimates[name].value)} [{low}, {high}]" in line, name
+        assert f"{percent(row.estimates[name].value)}  [{low}, {high}]" in _spaced(line), name
     kl = row.estimates["choice_kl"]
-    assert f"{nats(kl.value)} [{nats(kl.interval.low)}, {nats(kl.interval.high)}]" in line
+    assert f"{nats(kl.value)}  [{nats(kl.interval.low)}, {nats(kl.interval.high)}]" in _spaced(line)
+
+
+def _spaced(line: str) -> str:
+    return re.sub(r" {2,}", "  ", line)
 
 
 def test_unweighted_rows_are_not_shown(comparison: Comparison) -> None:
@@ -62,23 +68,33 @@ def test_unweighted_rows_are_not_shown(comparison: Comparison) -> None:
     assert "Spearman" not in text
     assert "direction" not in text
     assert "worse than the baseline" not in text
-    assert " ".join(LEGEND.split()) in " ".join(text.split())
+    assert ESTIMATES in " ".join(text.split())
+
+
+def test_the_sentence_is_of_all_documents(comparison: Comparison) -> None:
+    """Shares by weight, not counts of drawn samples; and how many were drawn."""
+    text = " ".join(printed(comparison, width=300, details=False).split())
+    row = of(comparison).pooled
+    lost, won = (
+        row.estimates[f"{way}_share"] for way in ("correct_to_incorrect", "incorrect_to_correct")
+    )
+    assert f"{percent(lost.value)} lost and {percent(won.value)} won" in text
+    assert f"estimated from {row.n} of 370 documents." in text
 
 
 def test_the_undefined_is_a_dash(comparison: Comparison) -> None:
     """Texts have no all flips and no KL, nor has the pool that holds them all flips."""
-    text = printed(comparison, width=300)
-    assert row_of(text, "written").rstrip().endswith("–")
-    assert row_of(text, "pooled").count("–") == 1
+    text = printed(comparison, width=400)
+    assert row_of(text, "written ").rstrip().endswith("–")
+    assert row_of(text, "pooled ").count("–") == 1
 
 
-def test_no_number_is_cut_in_a_narrow_terminal(comparison: Comparison) -> None:
-    """Intervals go to lines of their own, whole."""
+def test_a_narrow_terminal_has_whole_numbers(comparison: Comparison) -> None:
+    """Intervals leave with their column."""
     text = printed(comparison, width=110)
-    row = of(comparison).pooled
-    low, high = row.estimates["flips"].interval
-    assert f"[{100 * low:.2f}, {100 * high:.2f}]" in text or f"[{100 * low:.2f}," in text
-    assert "…" not in text
+    row = row_of(text, "pooled ")
+    assert percent(of(comparison).pooled.estimates["flips"].value) in row
+    assert len(row) <= 110
 
 
 def test_below_stand_the_plan_and_what_plain_sampling_would_need(comparison: Comparison) -> None:
@@ -135,9 +151,9 @@ def test_a_notebook_shows_the_same(comparison: Comparison) -> None:
     """As HTML: the estimates, their legend, and no unweighted share."""
     html = comparison_html(comparison)
     row = of(comparison).pooled
-    assert f"{row.n} of 370" in html
+    assert f"{row.n} of 370 documents" in html
     assert percent(row.estimates["flips"].value) in html
-    assert "planned samples" in html
+    assert ESTIMATES in html
     flips = comparison.compressed[0].pooled.flips
     assert flips is not None
     assert percent(flips.flips) not in html

@@ -124,8 +124,8 @@ def test_the_table_has_a_column_and_a_line(tmp_path: Path) -> None:
     """The paper's mean in the column; positions, quantiles and the top token below."""
     text = printed(compared(tmp_path))
     mean = np.mean([np.mean(own) for own in REQUESTS])
-    assert row_of(text, "choice KL", "token KL").rstrip().endswith("token KL")
-    assert row_of(text, "acc", f"{N}").rstrip().endswith(f"{mean:.4f}")
+    assert row_of(text, "task  ", "token KL").rstrip().endswith("token KL")
+    assert row_of(text, "task  ", "acc ").rstrip().endswith(f"{mean:.4f}")
     line = row_of(text, "over the vocabulary")
     assert f"{6 * N} positions of {3 * N} requests" in line
     assert f"max {POSITIONS.max():.4f}" in line
@@ -151,7 +151,7 @@ def test_first_positions_alone_say_nothing_of_the_others(tmp_path: Path) -> None
     for name in ("per_request_mean", "mean", "median", "p99", "max"):
         assert row[name] is None, name
     text = printed(comparison)
-    assert row_of(text, "acc", f"{N}").rstrip().endswith(f"{first:.4f}")
+    assert row_of(text, "task  ", "acc ").rstrip().endswith(f"{first:.4f}")
     assert "others were not recorded" in text
 
 

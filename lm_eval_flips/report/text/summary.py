@@ -1,0 +1,151 @@
+"""Comparison -> what a reader needs first: each compressed model in a sentence, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isnan
+
+from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
+from lm_eval_flips.report.columns import COLUMN, columns_at
+from lm_eval_flips.report.names import run_names
+from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
+from lm_eval_flips.report.text.judgement import judged
+from lm_eval_flips.report.text.numbers import MISSING, number
+from lm_eval_flips.report.text.table import shown_column
+
+MOST_SENTENCES = 3  # models; more have a line each
+VERDICT, GROUP = "score is", "group"  # columns that are words
+AnyRow = Row | PlannedRow
+
+
+def row_of(run: RunComparison) -> AnyRow:
+    """The row that speaks for a run: the pool, or its estimate where the run is of a plan."""
+    return run.pooled if run.planned is None else run.planned.pooled
+
+
+def worst_first(comparison: Comparison) -> list[int]:
+    """The compressed runs' places: those that lost most of the score first, then the furthest."""
+
+    def key(place: int) -> tuple[bool, float, float]:
+        row = row_of(comparison.compressed[place])
+        change = row.numbers["score_change"].value
+        loss = -change if row.higher_is_better else change
+        distance = row.numbers["choice_kl"].value
+        return isnan(loss), -loss, 0.0 if isnan(distance) else -distance
+
+    return sorted(range(len(comparison.compressed)), key=key)
+
+
+def model_sentence(name: str, run: RunComparison) -> str:
+    """What became of a model, in one sentence."""
+    row = row_of(run)
+    parts = [_score(row), *_answers(row), *_distances(row), *floor_words(row)]
+    if run.planned is not None:
+        parts.append(f"estimated from {row.n} of {run.planned.pooled.documents} documents")
+    return f"{name}: {'; '.join(parts)}."
+
+
+def _score(row: AnyRow) -> str:
+    perplexity = isinstance(row, Row) and row.perplexity is not None
+    what = row.metric if perplexity else "the score"
+    column = COLUMN["perplexity_ratio" if perplexity else "score_change"]
+    change = " ".join(part for part in (column.text(row), column.interval(row)) if part)
+    scores = " → ".join(COLUMN[key].text(row) for key in ("baseline_score", "compressed_score"))
+    kind = "times the baseline's" if perplexity else ""
+    return f"{what} {judged(row).words}, {scores} ({' '.join(filter(None, (change, kind)))})"
+
+
+def _answers(row: AnyRow) -> Iterator[str]:
+    flips = COLUMN["flips"]
+    if not flips.number(row).known:
+        return
+    if flips.number(row).value == 0:
+        yield "no answer flipped"
+        return
+    lost, won = (COLUMN[key].text(row) for key in ("correct_to_incorrect", "incorrect_to_correct"))
+    yield f"{flips.text(row)} of the answers flipped, {lost} lost and {won} won"
+
+
+def _distances(row: AnyRow) -> Iterator[str]:
+    for key in ("choice_kl", "token_kl"):
+        column, own = COLUMN[key], COLUMN[key].number(row)
+        if not own.known:
+            continue
+        median = row.numbers[f"{key}_median"]
+        middle = f", median {column.shown(median)}" if median.known else ""
+        yield f"{column.title([row])} {column.text(row)} nats{middle}"
+
+
+def floor_words(row: AnyRow) -> Iterator[str]:
+    """What is beyond the noise floor, and what cannot be told apart from it."""
+    if not isinstance(row, Row) or not row.excess:
+        return
+    beyond = [label_of(key) for key, own in row.excess.items() if not own.within_floor]
+    within = [label_of(key) for key, own in row.excess.items() if own.within_floor]
+    if beyond:
+        yield f"beyond the noise floor in {', '.join(beyond)}"
+    if within:
+        floor = "it" if beyond else "the noise floor"
+        yield f"not told apart from {floor} in {', '.join(within)} (n = {row.n})"
+
+
+def label_of(key: str) -> str:
+    """A number's label."""
+    return COLUMN[key].label
+
+
+def models_table(comparison: Comparison, *, fit: bool = True) -> FittedTable:
+    """A line a model, worst first: its verdict, and the numbers of all its tasks."""
+    order = worst_first(comparison)
+    names = run_names(comparison)
+    rows = [row_of(comparison.compressed[place]) for place in order]
+    verdicts = [judged(row) for row in rows]
+    groups = () if comparison.ranking is None else comparison.ranking.letters
+    columns = [
+        ShownColumn(
+            label=VERDICT,
+            cells=[f"{own.sign} {own.short}" for own in verdicts],
+            styles=[own.style for own in verdicts],
+            number=False,
+        )
+    ]
+    if groups:
+        cells = [groups[place] for place in order]
+        columns.append(ShownColumn(label=GROUP, cells=cells, number=False, leaves=32))
+    for column in columns_at("terminal", rows):
+        columns += shown_column(column, rows)
+    if any(isinstance(row, Row) and row.excess for row in rows):
+        cells = [_floor_cell(row) for row in rows]
+        columns.append(ShownColumn(label="beyond floor", cells=cells, number=False, leaves=22))
+    return FittedTable(
+        label="model",
+        names=[names[place] for place in order],
+        columns=columns,
+        styles=[None] * len(order),
+        fit=fit,
+    )
+
+
+def _floor_cell(row: AnyRow) -> str:
+    if not isinstance(row, Row) or not row.excess:
+        return MISSING
+    beyond = [label_of(key) for key, own in row.excess.items() if not own.within_floor]
+    return ", ".join(beyond) or "not told apart"
+
+
+def ranking_line(comparison: Comparison) -> str:
+    """The runs from the best to the worst; > stands only where every pair across it differs."""
+    ranking = comparison.ranking
+    if ranking is None:
+        return ""
+    names = run_names(comparison)
+    shown = [f"{names[run]} {number(ranking.scores[run])}" for run in ranking.order]
+    over = f"score over {ranking.n} samples: "
+    if len(ranking.groups) == 1:
+        return f"{over}{', '.join(shown)} (not told apart at 5 %, Holm)"
+    if all(len(group) == 1 for group in ranking.groups):
+        return f"{over}{' > '.join(shown)} (each two told apart at 5 %, Holm)"
+    marked = [
+        f"{text} {ranking.letters[run]}" for text, run in zip(shown, ranking.order, strict=True)
+    ]
+    return f"{over}{', '.join(marked)} (those that share a letter are not told apart at 5 %, Holm)"

@@ -1,0 +1,148 @@
+"""Comparison -> what `compare` prints: a sentence a model, then tables, then what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
+
+from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.comparison.row import MIXED
+from lm_eval_flips.report.names import model_name, run_names
+from lm_eval_flips.report.text.fitted_table import FittedTable
+from lm_eval_flips.report.text.judgement import SIGNS, Code, judged
+from lm_eval_flips.report.text.planned import planned_lines
+from lm_eval_flips.report.text.sentences import (
+    across_lines,
+    floor_line,
+    metric_name,
+    run_lines,
+    several_lines,
+)
+from lm_eval_flips.report.text.summary import (
+    GROUP,
+    MOST_SENTENCES,
+    VERDICT,
+    model_sentence,
+    models_table,
+    ranking_line,
+    row_of,
+    worst_first,
+)
+from lm_eval_flips.report.text.table import legend, run_table
+from lm_eval_flips.report.text.warned import warned
+
+SHOWN = 6  # warnings of many models
+
+
+def printed(comparison: Comparison, *, details: bool = False, fit: bool = True) -> Group:
+    """Everything `compare` prints.
+
+    Args:
+        comparison: what ``compare`` returned.
+        details: the statistics in words, and the tables of more than three models.
+        fit: leave out columns that a narrow terminal has no room for.
+    """
+    return Group(*_parts(comparison, details=details, fit=fit))
+
+
+def _parts(comparison: Comparison, *, details: bool, fit: bool) -> Iterator[RenderableType]:
+    few = len(comparison.compressed) <= MOST_SENTENCES
+    order, names = worst_first(comparison), run_names(comparison)
+    yield from _head(comparison)
+    tables = []
+    if few:
+        for place in order:
+            yield _sentence(names[place], comparison.compressed[place])
+    else:
+        tables.append(models_table(comparison, fit=fit))
+        yield tables[0]
+    yield from _warnings(comparison, names, details=details)
+    if few or details:
+        for place in order:
+            run = comparison.compressed[place]
+            yield Text()
+            if len(names) > 1:
+                yield Text(names[place], style="bold")
+            tables.append(run_table(run, fit=fit))
+            yield tables[-1]
+            yield from map(Text, details_of(run) if details else ())
+    yield Text()
+    if few and (line := ranking_line(comparison)):
+        yield Text(line)
+    if details:
+        yield from map(Text, (*across_lines(comparison), *several_lines(comparison)))
+    estimates = any(run.planned is not None for run in comparison.compressed)
+    yield _Legend(tables=tables, estimates=estimates)
+    if not details:
+        rest = "statistics in words" if few else "each model's tasks, and statistics in words"
+        yield Text(f"--details: {rest}", style="dim")
+
+
+def _head(comparison: Comparison) -> Iterator[Text]:
+    """What was compared."""
+    rows = [row_of(run) for run in comparison.compressed]
+    counts = sorted({row.n for row in rows})
+    samples = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    tasks = len({row.name for run in comparison.compressed for row in run.tasks})
+    metrics = dict.fromkeys(metric_name(row) for row in rows if row.metric != MIXED)
+    by = f" by {', '.join(metrics)}" if len(metrics) == 1 else ""
+    over = f"{samples} samples of {tasks} task{'s' * (tasks != 1)}{by}"
+    name = model_name(comparison.baseline.model)
+    yield Text.assemble("baseline ", (name, "bold"), f", {over}")
+    if comparison.noise_floor is not None:
+        yield Text(floor_line(comparison.noise_floor))
+    yield Text()
+
+
+def _sentence(name: str, run: RunComparison) -> Text:
+    verdict = judged(row_of(run))
+    sentence = model_sentence(name, run)
+    return Text.assemble((f"{verdict.sign} ", verdict.style), (name, "bold"), sentence[len(name) :])
+
+
+def _warnings(comparison: Comparison, names: Sequence[str], *, details: bool) -> Iterator[Text]:
+    lines = warned(comparison, names)
+    shown = lines if details or len(names) <= MOST_SENTENCES else lines[:SHOWN]
+    for line in shown:
+        yield Text(f"warning: {line}", style="yellow")
+    if len(shown) < len(lines):
+        yield Text(f"and {len(lines) - len(shown)} more warnings", style="yellow")
+
+
+def details_of(run: RunComparison) -> list[str]:
+    """What is said of a run below its table, where that was asked for."""
+    return list(run_lines(run) if run.planned is None else planned_lines(run.planned))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Legend:
+    """What stands in the tables above, for the columns that there was room for."""
+
+    tables: Sequence[FittedTable]
+    estimates: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield it as one paragraph."""
+        shown = [own for table in self.tables for own in table.fitting(options.max_width)]
+        labels = list(dict.fromkeys(column.label for column in shown))
+        signs = [", ".join(f"{SIGNS[code]} {word}" for code, word in WORDS.items())]
+        groups = ["models that share a letter are not told apart at 5 % (Holm)"]
+        parts = [
+            *(signs if VERDICT in labels else []),
+            *(groups if GROUP in labels else []),
+            *([ESTIMATES] if self.estimates else []),
+            legend(labels),
+        ]
+        yield Text("; ".join(part for part in parts if part), style="dim")
+
+
+ESTIMATES = "estimates of all documents, each sample by its weight"
+WORDS: dict[Code, str] = {
+    "worse": "the score got worse",
+    "better": "better",
+    "same": "the same within the margin",
+    "open": "not told apart from the baseline's",
+}
