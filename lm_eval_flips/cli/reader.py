@@ -19,7 +19,8 @@ LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress
 @contextmanager
 def reader(runs: list[Run], tasks: str) -> Iterator[Callable[[TaskLog], dict[str, Samples]]]:
     """Reads samples: long files in processes of their own, with a progress bar at a terminal."""
-    from lm_eval_flips.logs.reading import SampleReader, read_samples
+    from lm_eval_flips.logs.prefetch import SampleReader
+    from lm_eval_flips.logs.reading import read_samples
 
     chosen = set(runs[0].select(tasks))
     logs = [run.tasks[name] for name in runs[0].tasks for run in runs if name in run.tasks]

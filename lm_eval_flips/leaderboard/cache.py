@@ -95,7 +95,7 @@ def _options(asked: Options) -> dict[str, object]:
 
 def _files(run: Run) -> list[File]:
     """Name, size and time of change of everything that is read of a run."""
-    paths = [run.path, *run.sample_paths.values()]
+    paths = [*run.files]
     if run.distances is not None:
         paths += run.distances.rglob("*")
     return sorted(map(_stamp, paths))

@@ -10,7 +10,8 @@ from pathlib import Path
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
 from lm_eval_flips.evaluation.state import STATE
-from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, RESULTS_NAME, Run, load_run
+from lm_eval_flips.logs.folders import RESULTS_NAME, SAMPLES_NAME
+from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
 BATCHING_ARGS = frozenset({"batch_size", "max_batch_size", "pack_tokens", "device", "logits_cache"})
@@ -56,7 +57,7 @@ def find_runs(folder: Path, baseline: Run) -> tuple[list[Found], list[LeftOut]]:
     found: dict[Path, Found] = {}
     left_out: list[LeftOut] = []
     own = baseline.path.resolve()
-    for place in _run_folders(folder):
+    for place in _run_folders(folder, left_out):
         name = os.path.relpath(place, folder)
         try:
             run = load_run(place)
@@ -78,10 +79,19 @@ def find_runs(folder: Path, baseline: Run) -> tuple[list[Found], list[LeftOut]]:
     return list(found.values()), left_out
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
-    """Folders with results, samples without results, or an evaluation that has not finished."""
+def _run_folders(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
+    """Folders with results, samples without results, or an evaluation that has not finished.
+
+    One that cannot be looked into is left out.
+    """
+
+    def leave_out(error: OSError) -> None:
+        name = os.path.relpath(str(error.filename), folder)
+        why = f"it cannot be looked into: {error.strerror}; check its permissions"
+        left_out.append(LeftOut(folder=name, model="", reason=why))
+
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=leave_out, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:  # a link back up
             folders.clear()
@@ -93,7 +103,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
             if not name.startswith(".") and name not in (REFERENCE, DISTANCES)
         )
         results = any(RESULTS_NAME.fullmatch(name) for name in files)
-        samples = any(name.startswith("samples_") and name.endswith(".jsonl") for name in files)
+        samples = any(SAMPLES_NAME.fullmatch(name) for name in files)
         unfinished = STATE in files and not any(
             RESULTS_NAME.fullmatch(file.name) for file in Path(place).glob("*/*.json")
         )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +18,8 @@ import msgspec
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.cache import Cache
-from lm_eval_flips.logs.reading import SampleReader, read_samples
+from lm_eval_flips.logs.prefetch import SampleReader, TaskKey, key_of
+from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
 
@@ -70,7 +70,8 @@ def gather(
             if entry is None:
                 made = _result(waiting[run.path])
                 entry = from_bytes(made)
-                cache.store(run, made, key=keys[run.path])
+                if entry.reason is None:  # a file may be readable next time
+                    cache.store(run, made, key=keys[run.path])
             found.append(entry)
             if done is not None:
                 done(run, run.path not in keys)
@@ -98,8 +99,8 @@ class _Computing:
 
     def __init__(self, baseline: Run, asked: Options, read: Read = read_samples) -> None:
         self._baseline, self._asked, self._from_file = baseline, asked, read
-        self._paths = {log.path for log in baseline.tasks.values()}
-        self._held: dict[Path, dict[str, Samples]] = {}
+        self._keys = {key_of(log) for log in baseline.tasks.values()}
+        self._held: dict[TaskKey, dict[str, Samples]] = {}
 
     def entry(self, run: Run) -> bytes:
         from lm_eval_flips.leaderboard.entry import entry_of, to_bytes
@@ -107,11 +108,12 @@ class _Computing:
         return to_bytes(entry_of(self._baseline, run, self._asked, self.read))
 
     def read(self, task: TaskLog) -> dict[str, Samples]:
-        if task.path not in self._paths:
+        key = key_of(task)
+        if key not in self._keys:
             return self._from_file(task)
-        if task.path not in self._held:
-            self._held[task.path] = self._from_file(task)
-        return self._held[task.path]
+        if key not in self._held:
+            self._held[key] = self._from_file(task)
+        return self._held[key]
 
 
 @contextmanager

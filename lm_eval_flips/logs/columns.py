@@ -10,23 +10,23 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NoReturn
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.choices import Choices
+from lm_eval_flips.logs.layout import Layout
 from lm_eval_flips.logs.metric_columns import MetricColumn, UnusableValueError
 from lm_eval_flips.logs.records import (
     DIGEST,
     RESERVED,
     Request,
     arguments_digest,
+    attributes,
     even_requests,
     request_digest,
 )
@@ -52,6 +52,7 @@ class Columns:
         self.choices = Choices(task.delimiter)
         self.metrics: dict[str, MetricColumn] = {}
         self.opaque: set[str] = set()
+        self.layout = Layout(task, filter)
 
     def add(self, records: Iterable[Any], *, lines: Sequence[int] | None = None) -> None:
         """Append records, whose metrics are the fields after those of ``Record``.
@@ -72,6 +73,9 @@ class Columns:
             self.line.extend(
                 [-1] * len(alike) if lines is None else lines[done : done + len(alike)]
             )
+            if lines is not None:
+                self.layout.check(alike, layout, lines[done : done + len(alike)])
+                self._refuse_other_answers(alike, lines[done : done + len(alike)])
             done += len(alike)
             self._add_alike(alike, layout, from_file=lines is not None)
 
@@ -79,10 +83,10 @@ class Columns:
         """The finished columns, sorted by doc_id.
 
         Raises:
-            FlipsError: a document appears twice, or samples are missing.
+            FlipsError: a document appears twice.
         """
         doc_id = np.frombuffer(self.doc_id, np.int64)
-        self._check_complete(doc_id)
+        self._refuse_twice(doc_id)
         order = np.argsort(doc_id, kind="stable")
         mask = self.choices.mask()
         loglikelihoods = self.choices.loglikelihoods(mask)[order]
@@ -131,7 +135,7 @@ class Columns:
         keys[mask] = digests(self.request_keys)
         return keys[order]
 
-    def _check_complete(self, doc_id: NDArray[np.int64]) -> None:
+    def _refuse_twice(self, doc_id: NDArray[np.int64]) -> None:
         unique, counts = np.unique(doc_id, return_counts=True)
         twice = unique[counts > 1].tolist()
         if twice:
@@ -139,12 +143,6 @@ class Columns:
                 f"task '{self.task.name}', filter '{self.filter}': {len(twice)} documents appear "
                 f"more than once in '{self.task.path}' (doc {named(twice)}); on a CPU torchrun "
                 "scores everything twice: rerun in one process"
-            )
-        if self.task.expected is not None and len(doc_id) < self.task.expected:
-            raise FlipsError(
-                f"task '{self.task.name}': '{self.task.path}' holds {len(doc_id)} samples under "
-                f"filter '{self.filter}' but the results say {self.task.expected}; the file was "
-                "cut off: rerun this task"
             )
 
     def _unusable(
@@ -177,12 +175,12 @@ class Columns:
             hashes = [getattr(record, _HASH_FIELDS[name]) for record in records]
             self.hashes[name] += _digests_of(hashes)
         kind: Any = type(records[0])
-        attributes = _attributes(kind)
+        fields = attributes(kind)
         for name in layout:
             if name in RESERVED:
                 self.opaque.add(name)
                 continue
-            column = [getattr(record, attributes[name]) for record in records]
+            column = [getattr(record, fields[name]) for record in records]
             self._add_metric(name, column, start, from_file=from_file)
         self._add_requests(records, mutual="acc_mutual_info" in layout)
 
@@ -199,6 +197,33 @@ class Columns:
                 f"{self._place(row)}, doc {self.doc_id[row]}: {error.why}; the file was edited or "
                 "damaged: rerun this task"
             ) from None
+
+    def _refuse_other_answers(self, records: list[Any], lines: Sequence[int]) -> None:
+        """Refuse filtered answers that are not the first responses, if the filter takes those."""
+        if not self.task.first_filter or self.filter != "none":
+            return
+        if None in [record.resps for record in records]:
+            return
+        try:
+            first = [own[0] for record in records for own in record.resps]
+            if first == [own for record in records for own in record.filtered_resps]:
+                return
+        except IndexError:
+            pass
+        other = [
+            (record, line)
+            for record, line in zip(records, lines, strict=True)
+            # by their text, so that nan is nan
+            if repr([own[:1] for own in record.resps]) != repr([[a] for a in record.filtered_resps])
+        ]
+        scored = self.task.output_type in ("multiple_choice", "loglikelihood")
+        # a filter of generated text that goes by the usual name changes most answers, not one
+        if other and (scored or 2 * len(other) < len(records)):
+            record, line = other[0]
+            raise FlipsError(
+                f"'{self.task.path}' line {line + 1}, doc {record.doc_id}: its filtered_resps are "
+                "not its resps; the file was edited or damaged: rerun this task"
+            )
 
     def _place(self, row: int) -> str:
         line = self.line[row]
@@ -267,11 +292,6 @@ class Columns:
             f"task '{self.task.name}', doc {record.doc_id}: the logged responses "
             f"{responses!r:.80} are not log-likelihoods of its {len(asked)} requests"
         )
-
-
-@lru_cache
-def _attributes(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
 def _kind(task: TaskLog, requests: list[Request]) -> str:

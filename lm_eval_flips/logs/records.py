@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,10 +28,16 @@ class Request(msgspec.Struct, gc=False):
     arg_2: Any = None
 
 
+class Continuation(Request, gc=False):
+    """A request whose continuation is scored: it has one, and it is text."""
+
+    arg_1: str = ""
+
+
 class Record(msgspec.Struct, gc=False, kw_only=True):
     """One line of a samples file; the task's metrics are added as further fields."""
 
-    doc_id: int
+    doc_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     filter: str
     metrics: list[str]
     doc_hash: str
@@ -47,19 +53,35 @@ RESERVED = frozenset(Record.__struct_encode_fields__) | {"doc", "resps"}
 
 
 @lru_cache
-def record_type(metrics: tuple[str, ...], responses: Any = list[Any]) -> type[Record]:
-    """``Record`` with the metrics of a task as further fields, `metric_0`, `metric_1` and so on."""
-    fields: list[Any] = [("filtered_resps", responses)]
-    if responses == list[Any]:  # what a model wrote; that of log-likelihoods repeats the filtered
-        fields.append(("resps", Any, None))
+def record_type(
+    metrics: tuple[str, ...], response: Any = Any, request: type[Request] = Request
+) -> type[Record]:
+    """``Record`` with the metrics of a task as further fields, `metric_0`, `metric_1` and so on.
+
+    Args:
+        metrics: names of the metrics; one that a line lacks is UNSET there.
+        response: type of what a model answers to one request.
+        request: type of a request.
+    """
+    fields: list[Any] = [
+        ("arguments", dict[str, request]),  # type: ignore[valid-type]
+        ("filtered_resps", list[response]),
+        ("resps", list[list[response]] | None, None),
+    ]
     fields += [
-        (f"metric_{i}", Any, msgspec.field(name=name, default=None))
+        (f"metric_{i}", Any, msgspec.field(name=name, default=msgspec.UNSET))
         for i, name in enumerate(metrics)
         if name not in RESERVED
     ]
     made: Any = msgspec.defstruct("TaskRecord", fields, bases=(Record,), gc=False, kw_only=True)
     kind: type[Record] = made
     return kind
+
+
+@lru_cache
+def attributes(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The name of each field in Python, by its name in the log."""
+    return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
 def arguments_digest(requests: Sequence[Request]) -> bytes:

@@ -1,61 +1,35 @@
-"""A run on disk: finds an lm_eval output folder's files and reads its results JSON.
+"""A run on disk: its model, its settings, its tasks and where each one's samples lie.
 
-This room is all that knows the file format
-(lm_eval 0.4.7 and newer). A run is one `results_<date>.json` with the
-`samples_<task>_<date>.jsonl` of the same date beside it.
+A run is a results JSON with the samples files of the same date beside it (lm_eval 0.4.7 and
+newer), several such pairs that were written task by task, or what ``simple_evaluate`` returned.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from math import nan
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.logs.secrets import is_secret, masked, masked_text
+from lm_eval_flips.logs.faults import RunFault
+from lm_eval_flips.logs.files import unreadable
+from lm_eval_flips.logs.folders import find_files
+from lm_eval_flips.logs.groups import leaves_of
+from lm_eval_flips.logs.results import (
+    AGGREGATIONS,
+    KNOWN_AGGREGATIONS,
+    Results,
+    TaskConfig,
+    settings_of,
+)
+from lm_eval_flips.logs.secrets import is_secret
 
-T = TypeVar("T")
-
-OLDEST = (0, 4, 7)
 # Folders of ours in a run's folder: the baseline's states, and a compressed run's distances.
 REFERENCE, DISTANCES = "reference", "token_distances"
-DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)"
-RESULTS_NAME = re.compile(rf".+_{DATE}\.json")
-SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_{DATE}\.jsonl")
-
-# What changes scores without changing a prompt, under the names of the results JSON.
-SETTINGS = (
-    "max_length",
-    "batch_size",
-    "limit",
-    "gen_kwargs",
-    "model_dtype",
-    "random_seed",
-    "numpy_seed",
-    "torch_seed",
-    "fewshot_seed",
-    "lm_eval_version",
-    "transformers_version",
-    "chat_template_sha",
-    "system_instruction_sha",
-    "fewshot_as_multiturn",
-)
-# The harness's aggregation of its own metrics (lm_eval 0.4.13, api/metrics.py).
-AGGREGATIONS = {
-    **dict.fromkeys(("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"), "mean"),
-    **dict.fromkeys(("word_perplexity", "byte_perplexity"), "weighted_perplexity"),
-    **{name: name for name in ("bits_per_byte", "perplexity", "f1", "bleu", "chrf", "ter")},
-    **{name: name for name in ("chrf++", "brier_score", "bypass")},
-    "mcc": "matthews_corrcoef",
-}
-KNOWN_AGGREGATIONS = frozenset({*AGGREGATIONS.values(), "mean", "nanmean", "median"})
 # Model arguments that say which model it is, not how it is scored.
 IDENTITY_ARGS = frozenset(
     {
@@ -68,26 +42,6 @@ IDENTITY_ARGS = frozenset(
 SERVING_ARGS = frozenset({"base_url", "url", "api_base", "endpoint", "host", "port"})
 
 
-class Results(msgspec.Struct, gc=False):
-    """The parts of a results JSON that are read."""
-
-    results: dict[str, dict[str, Any]]
-    configs: dict[str, dict[str, Any]]
-    config: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
-    group_subtasks: dict[str, list[str]] = {}
-    n_shot: dict[str, Any] = msgspec.field(name="n-shot", default_factory=dict)
-    higher_is_better: dict[str, dict[str, Any]] = {}
-    model_name: str | None = None
-    lm_eval_version: str | None = None
-    transformers_version: str | None = None
-    max_length: Any = None
-    chat_template: str | None = None
-    chat_template_sha: str | None = None
-    system_instruction_sha: str | None = None
-    fewshot_as_multiturn: Any = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLog:
     """One task of a run: its samples file and how the harness scored it.
@@ -95,6 +49,8 @@ class TaskLog:
     ``aggregations`` are the configuration's, by metric: a name, or a function's source.
     ``higher_is_better`` holds the metrics of which that is known. ``scores`` are the results',
     under "metric,filter" as the harness writes them.
+    ``expected`` is the number of samples that the results say at least, ``counted`` the number of
+    documents that were asked for. ``first_filter``: the filtered answer is the first response.
     ``keep_requests``: each request's key is wanted, to find its distances.
     """
 
@@ -108,6 +64,8 @@ class TaskLog:
     expected: int | None
     lower_is_better: frozenset[str]
     aggregations: Mapping[str, str]
+    counted: int | None = None
+    first_filter: bool = False
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     keep_requests: bool = False
@@ -128,17 +86,25 @@ class TaskLog:
 
 @dataclass(frozen=True)
 class Run:
-    """One lm_eval run: the model, its settings, and the samples file of each task."""
+    """One lm_eval run: the model, its settings, and the samples file of each task.
+
+    ``results_paths`` are all results files that were read, none where samples lie alone.
+    ``faults`` are what its files say against it, without a look at the samples.
+    """
 
     path: Path
     date: str
     results: Results
     sample_paths: Mapping[str, Path] = field(repr=False)
+    results_paths: tuple[Path, ...] = field(default=(), repr=False)
+    faults: tuple[RunFault, ...] = field(default=(), repr=False)
 
     @property
     def model(self) -> str:
         """The model's name as the harness logged it."""
-        return self.results.model_name or self.path.parent.name
+        args = self.model_args
+        given = next((args[key] for key in ("pretrained", "model", "path") if args.get(key)), None)
+        return str(self.results.model_name or given or self.path.parent.name)
 
     @cached_property
     def tasks(self) -> dict[str, TaskLog]:
@@ -148,12 +114,16 @@ class Run:
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The leaf tasks of every group of which each leaf's samples were logged."""
-        found = {name: self._leaves(name) for name in self._group_names()}
         return {
             name: leaves
-            for name, leaves in found.items()
+            for name, leaves in self._leaves.items()
             if leaves and set(leaves) <= set(self.sample_paths)
         }
+
+    @cached_property
+    def _leaves(self) -> dict[str, tuple[str, ...]]:
+        below = self.results.group_subtasks
+        return {name: leaves_of(name, below) for name, children in below.items() if children}
 
     @cached_property
     def distances(self) -> Path | None:
@@ -164,8 +134,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What changes scores without changing a prompt: run settings, task versions, shots."""
-        config = self.results.config
-        found = {name: config.get(name, getattr(self.results, name, None)) for name in SETTINGS}
+        found = settings_of(self.results)
         found |= {
             f"model_args.{name}": value
             for name, value in self.model_args.items()
@@ -179,11 +148,8 @@ class Run:
 
     @property
     def model_args(self) -> dict[str, Any]:
-        """The model arguments, which some versions log as one string."""
-        args = self.results.config.get("model_args") or {}
-        if isinstance(args, dict):
-            return args
-        return dict(pair.split("=", 1) for pair in str(args).split(",") if "=" in pair)
+        """The model arguments."""
+        return self.results.model_args
 
     @property
     def parameters(self) -> int | None:
@@ -207,7 +173,7 @@ class Run:
         Each document's then depend on how many came before it: a run of other documents, as of
         --samples, or on several ranks, has other examples (lm_eval 0.4.13, api/samplers.py).
         """
-        config = self.results.configs.get(task, {}).get("fewshot_config") or {}
+        config = self._config(task).fewshot_config or {}
         return bool(self.results.n_shot.get(task)) and config.get("sampler") != "first_n"
 
     def select(self, glob: str) -> list[str]:
@@ -216,7 +182,7 @@ class Run:
         Raises:
             FlipsError: there is none.
         """
-        leaves = self._leaves(glob) if glob in self._group_names() else ()
+        leaves = self._leaves.get(glob, ())
         names = [name for name in self.tasks if name in leaves or fnmatchcase(name, glob)]
         if not names:
             raise FlipsError(
@@ -225,64 +191,62 @@ class Run:
             )
         return names
 
-    def _group_names(self) -> list[str]:
-        return [name for name, children in self.results.group_subtasks.items() if children]
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the harness that is read of this run."""
+        return tuple(dict.fromkeys((self.path, *self.results_paths, *self.sample_paths.values())))
 
-    def _leaves(self, name: str, above: frozenset[str] = frozenset()) -> tuple[str, ...]:
-        children = self.results.group_subtasks.get(name) or []
-        if name in above:  # a circle
-            return ()
-        if not children:
-            return (name,)
-        leaves = (leaf for child in children for leaf in self._leaves(child, above | {name}))
-        return tuple(dict.fromkeys(leaves))
+    def _config(self, task: str) -> TaskConfig:
+        return self.results.configs.get(task) or TaskConfig()
 
     def _task(self, name: str, path: Path) -> TaskLog:
-        config = self.results.configs.get(name, {})
-        metrics = [m for m in config.get("metric_list") or [] if isinstance(m, dict)]
+        config = self._config(name)
+        metrics = config.metric_list or []
         better = self.results.higher_is_better.get(name, {})
+        scores = self.results.results.get(name, {})
         return TaskLog(
             name=name,
             path=path,
-            output_type=config.get("output_type"),
-            standard_scoring=not config.get("process_results"),
+            output_type=config.output_type,
+            standard_scoring=not config.process_results,
             delimiter=_target_delimiter(config, chat=bool(self.results.chat_template)),
-            fewshot_delimiter=config.get("fewshot_delimiter") or "\n\n",
+            fewshot_delimiter=config.fewshot_delimiter or "\n\n",
             num_fewshot=int(self.results.n_shot.get(name) or 0),
             # n-samples counts the whole data set under --samples up to lm_eval 0.4.11
-            expected=self.results.results.get(name, {}).get("sample_len"),
+            expected=self.results.sample_len(name),
+            counted=self.results.n_samples.get(name, {}).get("effective"),
             lower_is_better=frozenset(m for m, up in better.items() if up is False),
             aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
-            higher_is_better={m: up for m, up in better.items() if isinstance(up, bool)},
+            higher_is_better={m: up for m, up in better.items() if up is not None},
+            first_filter=not config.filter_list,
             scores={
-                key: float(score)
-                for key, score in self.results.results.get(name, {}).items()
-                if "," in key and isinstance(score, (int, float))
+                key: float(score) if isinstance(score, (int, float)) else nan
+                for key, score in scores.items()
+                if "," in key and "_stderr," not in key
             },
             keep_requests=self.distances is not None,
         )
 
 
-def _target_delimiter(config: Mapping[str, Any], *, chat: bool) -> str:
+def _target_delimiter(config: TaskConfig, *, chat: bool) -> str:
     # The harness's rule: a chat template brings its own space, unless the answer goes on from a
     # gen_prefix that does not end in one (lm_eval 0.4.13, api/task.py:1376).
-    delimiter = str(config.get("target_delimiter", " "))
-    prefix = config.get("gen_prefix")
-    if chat and (not prefix or str(prefix)[-1:].isspace()):
+    if chat and (not config.gen_prefix or config.gen_prefix[-1:].isspace()):
         return ""
-    return delimiter
+    return config.target_delimiter
 
 
 def load_run(path: str | Path) -> Run:
     """Find the run at ``path``.
 
     Args:
-        path: an output folder of lm_eval (with one run, or several of one model: the newest), or
-            one `results_*.json` or `samples_*.jsonl` in it.
+        path: an output folder of lm_eval, with one run, or several results of one model: of each
+            task the newest that has samples, which ``Run.faults`` says; or one `results_*.json` or
+            `samples_*.jsonl` (also .gz and .zst) in it; or a dump of what simple_evaluate returned.
 
     Raises:
-        FlipsError: nothing there, not an lm_eval run, runs of several models, logged by lm_eval
-            before 0.4.7, or logged without --log_samples.
+        FlipsError: nothing there, not an lm_eval run, runs of several models or settings, logged
+            by lm_eval before 0.4.7, logged without --log_samples, or not to be read.
 
     Example:
         >>> load_run("runs/none")
@@ -291,127 +255,20 @@ def load_run(path: str | Path) -> Run:
         lm_eval_flips.errors.FlipsError: 'runs/none' does not exist; give an lm_eval output fol...
     """
     path = Path(path)
-    if not path.exists():
-        raise FlipsError(
-            f"'{path}' does not exist; give an lm_eval output folder, or a results_*.json or "
-            "samples_*.jsonl in it"
-        )
-    if path.is_dir():
-        return _require_samples(_newest(path))
-    if match := SAMPLES_NAME.fullmatch(path.name):
-        return _run_of_samples(path, task=match["task"], date=match["date"])
-    if path.suffix == ".json":
-        return _require_samples(_run_of_results(path))
-    raise FlipsError(
-        f"'{path}' is not a file that lm_eval wrote; give an output folder, or a results_*.json or "
-        "samples_*.jsonl in it"
-    )
-
-
-def _newest(folder: Path) -> Run:
-    files = [
-        file
-        for pattern in ("*.json", "*/*.json")
-        for file in sorted(folder.glob(pattern))
-        if RESULTS_NAME.fullmatch(file.name)
-    ]
-    if not files:
-        loose = sorted(folder.glob("samples_*.jsonl"))
-        if loose:
+    try:
+        if not path.exists() and not path.is_symlink():
             raise FlipsError(
-                f"'{folder}' has samples but no results_*.json; give one samples file instead, "
-                f"such as '{loose[0]}'"
+                f"'{path}' does not exist; give an lm_eval output folder, or a results_*.json or "
+                "samples_*.jsonl in it"
             )
-        deeper = sorted({str(file.parent.parent) for file in folder.glob("*/*/results_*.json")})
-        if deeper:
-            raise FlipsError(f"'{folder}' holds several runs; give one of them: {named(deeper)}")
-        raise FlipsError(
-            f"'{folder}' holds no results_*.json of lm_eval; run lm_eval with --log_samples "
-            "--output_path and give that folder"
-        )
-    runs = sorted((_run_of_results(file) for file in files), key=lambda run: run.date)
-    newest = runs[-1]
-    others = [run for run in runs if not _same_work(run, newest)]
-    if others:
-        listing = "\n".join(
-            f"  {run.path}  {run.model}  {run.results.config.get('model_args')}  "
-            f"({named(list(run.sample_paths) or ['no samples'], shown=3)})"
-            for run in runs
-        )
-        raise FlipsError(
-            f"'{folder}' holds {len(runs)} runs of different models or tasks; name the results "
-            f"file of one of them:\n{listing}"
-        )
-    return newest
-
-
-def _same_work(run: Run, newest: Run) -> bool:
-    """Whether the newest run repeats this one: the same model, and nothing left out."""
-    return (
-        run.model == newest.model
-        and run.model_args == newest.model_args
-        and run.sample_paths.keys() <= newest.sample_paths.keys()
+        files = find_files(path)
+    except (OSError, UnicodeEncodeError) as error:  # a name too long, a folder not to be read
+        raise unreadable(path, error) from None
+    return Run(
+        path=files.path,
+        date=files.date,
+        results=files.results,
+        sample_paths=files.samples,
+        results_paths=files.results_paths,
+        faults=files.faults,
     )
-
-
-def _run_of_results(path: Path) -> Run:
-    match = RESULTS_NAME.fullmatch(path.name)
-    date = match["date"] if match else ""
-    samples = {
-        found["task"]: file
-        for file in path.parent.glob(f"samples_*_{date}.jsonl")
-        if (found := SAMPLES_NAME.fullmatch(file.name))
-    }
-    return Run(path=path, date=date, results=_read_results(path), sample_paths=samples)
-
-
-def _run_of_samples(path: Path, *, task: str, date: str) -> Run:
-    beside = [
-        file for file in path.parent.glob(f"*_{date}.json") if RESULTS_NAME.fullmatch(file.name)
-    ]
-    results = _read_results(beside[0]) if beside else Results(results={}, configs={})
-    return Run(path=path, date=date, results=results, sample_paths={task: path})
-
-
-def _read_results(path: Path) -> Results:
-    content = path.read_bytes()
-    try:
-        results = decode_json(content, Results)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FlipsError(f"'{path}' is not a results file of lm_eval: {error}") from None
-    version = results.lm_eval_version or ""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    keys = [key for scores in results.results.values() for key in scores]
-    if (numbers and numbers < OLDEST) or not any("," in key for key in keys):
-        raise FlipsError(
-            f"'{path}' was written by lm_eval {version or '< 0.4.7'}, which does not log what "
-            "pairing needs; rerun with lm_eval >= 0.4.7"
-        )
-    # here, so that what anyone makes of a run holds no secret
-    results.config = masked(results.config)
-    if results.model_name is not None:
-        results.model_name = masked_text(results.model_name)
-    return results
-
-
-def decode_json(content: bytes, kind: type[T]) -> T:
-    """Decode JSON as the harness writes it: strict first, else with Python's NaN and Infinity."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError as error:
-        try:
-            loose = json.loads(content)
-        except ValueError:
-            raise error from None
-        return msgspec.convert(loose, kind)
-
-
-def _require_samples(run: Run) -> Run:
-    if not run.sample_paths:
-        raise FlipsError(
-            f"'{run.path}' has no samples_*.jsonl of the same date beside it; rerun lm_eval with "
-            "--log_samples"
-        )
-    return run

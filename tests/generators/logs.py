@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -287,10 +288,28 @@ def _scores(name: str, records: Sequence[Record]) -> dict[str, Any]:
         "alias": name,
         "sample_len": len({found["doc_id"] for found in records}),
     }
+    values: dict[tuple[str, str], list[Any]] = {}
     for found in records:
         for metric in found["metrics"]:
-            scores[f"{metric},{found['filter']}"] = 0.5
+            values.setdefault((metric, found["filter"]), []).append(found.get(metric))
+    for (metric, label), logged in values.items():
+        scores[f"{metric},{label}"] = _score(metric, logged)
     return scores
+
+
+def _score(metric: str, logged: Sequence[Any]) -> Any:
+    """A metric's score by the harness's own aggregation of it; "N/A" where that is no number."""
+    try:
+        if metric in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+            nats = -math.fsum(value for value, _ in logged) / math.fsum(size for _, size in logged)
+            score = nats / math.log(2) if metric == "bits_per_byte" else math.exp(nats)
+        else:
+            truth = {"True": 1, "False": 0}
+            mean = math.fsum(float(truth.get(str(value), value)) for value in logged) / len(logged)
+            score = math.exp(-mean) if metric == "perplexity" else mean
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return "N/A"
+    return score if math.isfinite(score) else "N/A"
 
 
 def _config(name: str, records: Sequence[Record]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.conftest import LEAVES, LocalRuns
 from tests.generators import logs
 
 RECORDS = [logs.choice(i, [-1.0, -2.0]) for i in range(3)]
+ARGS = {"pretrained": "org/model", "dtype": "float32"}
 REPEATED = {"repeated": RECORDS}
 
 
@@ -106,15 +107,62 @@ def test_a_newer_run_with_more_tasks_replaces_an_older_one(tmp_path: Path) -> No
     assert list(load_run(tmp_path).tasks) == ["more", "repeated"]
 
 
-def test_a_newer_run_of_other_tasks_is_an_error(tmp_path: Path) -> None:
-    """Taking the newest would silently drop the older one's tasks."""
+def test_results_of_one_task_a_call_are_one_run(tmp_path: Path) -> None:
+    """A loop over the tasks leaves a results file of each; the newest of each task counts."""
+    first = logs.write_run(tmp_path, {"a": RECORDS, "b": RECORDS}, date=logs.DATE)
+    second = logs.write_run(tmp_path, {"b": RECORDS[:2], "c": RECORDS}, date=logs.LATER)
+    run = load_run(tmp_path)
+    assert run.path == second
+    assert run.results_paths == (first, second)
+    assert {name: logs.LATER in path.name for name, path in run.sample_paths.items()} == {
+        "a": False,
+        "b": True,
+        "c": True,
+    }
+    assert {name: task.expected for name, task in run.tasks.items()} == {"a": 3, "b": 2, "c": 3}
+    (note,) = run.faults
+    assert (note.code, note.severity) == ("several_results", "note")
+    assert f"{logs.DATE} (a, b), {logs.LATER} (b, c)" in note.text
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"lm_eval_version": "0.4.12"}, "lm_eval_version"),
+        ({"chat_template_sha": "abc"}, "chat_template_sha"),
+        ({"config": {"model_args": ARGS, "limit": 3}}, "limit"),
+    ],
+)
+def test_results_under_other_settings_are_not_one_run(
+    tmp_path: Path, change: dict[str, Any], name: str
+) -> None:
+    """Half of a run in another chat format is no run; the message names what differs."""
     older = logs.write_run(tmp_path, {"old": RECORDS}, date=logs.DATE)
-    newer = logs.write_run(tmp_path, {"new": RECORDS}, date=logs.LATER)
-    args = "{'pretrained': 'org/model', 'dtype': 'float32'}"
-    assert _message(tmp_path) == (
-        f"'{tmp_path}' holds 2 runs of different models or tasks; name the results file of one of "
-        f"them:\n  {older}  org/model  {args}  (old)\n  {newer}  org/model  {args}  (new)"
-    )
+    newer = logs.write_run(tmp_path, {"new": RECORDS}, date=logs.LATER, **change)
+    message = _message(tmp_path)
+    assert "holds 2 runs of different models or settings, and they differ in " in message
+    assert name in message.split(";")[0]
+    assert f"  {older}  org/model" in message
+    assert f"  {newer}  org/model" in message
+
+
+def test_the_newest_that_has_its_samples_is_taken(tmp_path: Path) -> None:
+    """A rerun without --log_samples, or one that was killed, does not hide the run before it."""
+    older = logs.write_run(tmp_path, REPEATED, date=logs.DATE)
+    newer = logs.write_run(tmp_path, REPEATED, date=logs.LATER)
+    newer.with_name(f"samples_repeated_{logs.LATER}.jsonl").unlink()
+    run = load_run(tmp_path)
+    assert run.path == older
+    assert f"the newest that has all its samples is read: {logs.DATE}" in run.faults[0].text
+
+
+def test_a_task_whose_samples_are_gone_is_a_fault(tmp_path: Path) -> None:
+    """It has a score, and would be missing from the comparison without a word."""
+    results = logs.write_run(tmp_path, {"here": RECORDS, "gone": RECORDS})
+    assert load_run(tmp_path).faults == ()
+    results.with_name(f"samples_gone_{logs.DATE}.jsonl").unlink()
+    (fault,) = load_run(tmp_path).faults
+    assert (fault.code, fault.task, fault.severity) == ("samples_missing", "gone", "fault")
 
 
 def test_several_models_in_one_folder_are_an_error_that_lists_them(tmp_path: Path) -> None:
@@ -122,8 +170,8 @@ def test_several_models_in_one_folder_are_an_error_that_lists_them(tmp_path: Pat
     base = logs.write_run(tmp_path, REPEATED, model="org/base", date=logs.DATE)
     tuned = logs.write_run(tmp_path, REPEATED, model="org/int4", date=logs.LATER)
     assert _message(tmp_path) == (
-        f"'{tmp_path}' holds 2 runs of different models or tasks; name the results file of one of "
-        "them:\n"
+        f"'{tmp_path}' holds 2 runs of different models or settings; name the results file of one "
+        "of them:\n"
         f"  {base}  org/base  {{'pretrained': 'org/base', 'dtype': 'float32'}}  (repeated)\n"
         f"  {tuned}  org/int4  {{'pretrained': 'org/int4', 'dtype': 'float32'}}  (repeated)"
     )
@@ -136,7 +184,7 @@ def test_one_model_with_other_arguments_is_another_run(tmp_path: Path) -> None:
     for date, found in zip((logs.DATE, logs.LATER), args, strict=True):
         logs.write_run(tmp_path, REPEATED, model="m", date=date, config={"model_args": found})
     message = _message(tmp_path)
-    assert "holds 2 runs of different models or tasks" in message
+    assert "holds 2 runs of different models or settings" in message
     assert "{'pretrained': 'm', 'load_in_4bit': True}" in message
 
 

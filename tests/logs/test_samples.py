@@ -18,12 +18,15 @@ import numpy as np
 import pytest
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.logs.reading import SampleReader, read_documents, read_lines, read_samples
+from lm_eval_flips.logs.prefetch import SampleReader
+from lm_eval_flips.logs.reading import read_documents, read_lines, read_samples
 from lm_eval_flips.logs.records import Request, arguments_digest
 from lm_eval_flips.logs.runs import TaskLog, load_run
 from lm_eval_flips.logs.samples import Samples
 from tests.conftest import LEAVES, LocalRuns
 from tests.generators import logs
+
+OWN_RULE = {"process_results": "def process_results(doc, results): ..."}
 
 
 def _task(folder: Path, records: Sequence[logs.Record], **more: Any) -> TaskLog:
@@ -274,8 +277,7 @@ def test_a_task_s_own_rule_may_log_sentinels(tmp_path: Path) -> None:
     records = [
         {**logs.text(i, "a"), "metrics": ["4096"], "4096": -1.0 if i % 2 else 1.0} for i in range(4)
     ]
-    configs = {"task": {"process_results": "def process_results(doc, results): ..."}}
-    found = _read(tmp_path, records, configs=configs)
+    found = _read(tmp_path, records, configs={"task": OWN_RULE})
     assert found.metrics["4096"].tolist() == [1.0, -1.0, 1.0, -1.0]
 
 
@@ -287,7 +289,7 @@ def test_a_metric_that_some_samples_lack_is_nan_there_and_no_fault(tmp_path: Pat
         logs.text(2, "c", exact_match=1.0),
         logs.text(3, "d", extra=0.25),
     ]
-    found = _read(tmp_path, records)
+    found = _read(tmp_path, records, configs={"task": OWN_RULE})
     np.testing.assert_array_equal(found.metrics["exact_match"], [1.0, 0.0, 1.0, nan])
     np.testing.assert_array_equal(found.metrics["extra"], [nan, 0.5, nan, 0.25])
     assert not found.unusable
@@ -792,11 +794,10 @@ def test_a_cut_off_line_is_named(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "invalid character"),
         (b"\x80\x04K*.", "invalid character"),
         (b"{'doc_id': 0}", "invalid character|object keys must be strings"),
-        (b"", "truncated"),
     ],
 )
 def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: bytes, why: str) -> None:
-    """Text, other encodings, a pickle, a Python dict and an empty line between two samples."""
+    """Text, other encodings, a pickle, a Python dict between two samples."""
     task = _task(tmp_path, [logs.choice(i, [-1.0, -2.0]) for i in range(2)])
     first, last = task.path.read_bytes().splitlines()
     task.path.write_bytes(b"\n".join([first, line, last]) + b"\n")
@@ -873,6 +874,43 @@ def test_fewer_samples_than_the_results_say_is_an_error(tmp_path: Path) -> None:
     assert _broken(task) == (
         f"task 'task': '{task.path}' holds 3 samples under filter 'none' but the results say 5; the "
         "file was cut off: rerun this task"
+    )
+
+
+@pytest.mark.parametrize("version", ["0.4.9.1", "0.4.13"])
+def test_a_cut_log_is_told_by_its_score_where_the_results_name_no_length(
+    tmp_path: Path, version: str
+) -> None:
+    """Before sample_len was logged, 3 samples of 100 passed for the run."""
+    records = [logs.text(i, "4" if i else "5") for i in range(3)]
+    scores = {"task": {"alias": "task", "exact_match,none": 0.77}}
+    counts = {"task": {"original": 1319, "effective": 100}}
+    task = _task(tmp_path, records, results=scores, n_samples=counts, lm_eval_version=version)
+    assert _broken(task) == (
+        f"task 'task': '{task.path}' holds 3 samples under filter 'none' but the results say 100 "
+        "(the samples give exact_match 0.666667 under filter 'none', the results say 0.77 (3 of 100 "
+        "samples)); the file was cut off: rerun this task"
+    )
+
+
+def test_more_samples_than_the_results_say_are_those_of_another_run(tmp_path: Path) -> None:
+    """Two files that were put together, or a score that lies beside other samples."""
+    task = _task(tmp_path, [logs.choice(i, [-1.0, -2.0]) for i in range(3)])
+    extra = json.dumps(logs.choice(3, [-1.0, -2.0])) + "\n"
+    task.path.write_text(task.path.read_text() + extra)
+    assert "holds 4 samples under filter 'none' but the results say 3; it holds" in _broken(task)
+
+
+def test_a_score_that_the_samples_do_not_give_is_a_fault(tmp_path: Path) -> None:
+    """As many samples as were counted, and others: the run is read, and is not to be believed."""
+    records = [logs.choice(i, [-1.0, -2.0], gold=i % 2) for i in range(4)]
+    right = _read(tmp_path / "1", records)
+    assert right.faults == ()
+    scores = {"task": {"sample_len": 4, "acc,none": 0.75, "acc_norm,none": 0.5}}
+    (fault,) = _read(tmp_path / "2", records, results=scores).faults
+    assert (fault.code, fault.task, fault.severity) == ("score_differs", "task", "fault")
+    assert fault.text == (
+        "the samples give acc 0.5 under filter 'none', the results say 0.75 (4 of 4 samples)"
     )
 
 
@@ -1009,7 +1047,7 @@ def test_more_samples_than_are_converted_at_once_are_read(tmp_path: Path) -> Non
         logs.choice(i, [-1.0 - i, -2.0], metrics=("acc",) if i < 1500 else ("acc", "acc_norm"))
         for i in range(2500)
     ]
-    found = _read(tmp_path, records)
+    found = _read(tmp_path, records, configs={"task": OWN_RULE})
     assert found.loglikelihoods[:, 0].tolist() == [-1.0 - i for i in range(2500)]
     assert np.isnan(found.metrics["acc_norm"]).tolist() == [i < 1500 for i in range(2500)]
     assert found.metrics["acc"].tolist() == [record["acc"] for record in records]
@@ -1086,8 +1124,8 @@ def test_the_decoder_is_msgspec_s_and_knows_no_code() -> None:
 def test_greedy_flags_are_kept_choice_by_choice(tmp_path: Path) -> None:
     """1 and 0 as logged, -1 beyond a sample's own choices and where the log does not tell."""
     first, second = logs.choice(0, [-1.0, -2.0, -3.0]), logs.choice(1, [-2.0, -1.0])
-    first["filtered_resps"][1][1] = "True"
-    second["filtered_resps"][0][1] = None
+    first["filtered_resps"][1][1] = first["resps"][1][0][1] = "True"
+    second["filtered_resps"][0][1] = second["resps"][0][0][1] = None
     run = load_run(logs.write_run(tmp_path, {"task": [first, second]}))
     (found,) = read_samples(run.tasks["task"]).values()
     assert found.greedy.tolist() == [[0, 1, 0], [-1, 0, -1]]
