@@ -21,6 +21,7 @@ from lm_eval_flips.logs.samples import Samples, Values
 
 # Relative; scores were computed from the logged values in float64, some of them from float32.
 AGREES = 1e-5
+MEANS = ("mean", "nanmean", "median")
 
 
 def checked(samples: Mapping[str, Samples], task: TaskLog) -> dict[str, Samples]:
@@ -41,10 +42,24 @@ def checked(samples: Mapping[str, Samples], task: TaskLog) -> dict[str, Samples]
 
 def _checked(samples: Samples) -> Samples:
     _refuse_contradictions(samples)
+    _refuse_rare(samples)
     scores = {name: recomputed(samples, name) for name in (*samples.metrics, *samples.values)}
     faults = tuple(_score_faults(samples, scores))
     _refuse_count(samples, scores, faults)
     return replace(samples, faults=faults)
+
+
+def _refuse_rare(samples: Samples) -> None:
+    """Refuse a metric that some samples log and that no score was made of."""
+    task = samples.task
+    for name, logged in samples.logged.items():
+        if task.scores and f"{name},{samples.filter}" not in task.scores and not logged.all():
+            place = int(np.flatnonzero(logged)[0])
+            raise FlipsError(
+                f"'{task.path}' line {samples.line[place] + 1}, filter '{samples.filter}': it logs "
+                f"the metric {name!r:.40}, which other samples lack and the results do not score; "
+                "the file was edited or damaged: rerun this task"
+            )
 
 
 def _refuse_contradictions(samples: Samples) -> None:
@@ -124,7 +139,8 @@ def _score_faults(samples: Samples, scores: Mapping[str, float | None]) -> Itera
     task = samples.task
     for metric, score in scores.items():
         logged = task.score(metric, samples.filter)
-        if score is None or logged is None or _agree(score, logged):
+        mean = metric not in samples.values and task.aggregation(metric) in MEANS
+        if score is None or logged is None or _agree(score, logged, mean=mean):
             continue
         yield RunFault(
             code="score_differs",
@@ -137,9 +153,11 @@ def _score_faults(samples: Samples, scores: Mapping[str, float | None]) -> Itera
         )
 
 
-def _agree(score: float, logged: float) -> bool:
+def _agree(score: float, logged: float, *, mean: bool) -> bool:
     if math.isnan(logged) or math.isnan(score):
         return True  # nan, or "N/A", says nothing
+    if not mean and round(score, len(repr(logged).partition(".")[2])) == logged:
+        return True  # a rounded one: what is no mean has all its digits otherwise
     return math.isclose(score, logged, rel_tol=AGREES, abs_tol=AGREES * 1e-2)
 
 

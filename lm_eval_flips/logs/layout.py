@@ -40,7 +40,8 @@ class Layout:
             raise self._error(lines[0], "is of a filter that the run's results do not score")
         if not names:
             raise self._error(lines[0], "logs no metric")
-        if unknown := sorted(names - self._named):
+        # a metric that no score was made of is no fault, but one in another's place is
+        if (unknown := sorted(names - self._named)) and not self._named <= names:
             raise self._error(
                 lines[0], f"logs the metric {unknown[0]!r:.40}, which the results do not score"
             )
