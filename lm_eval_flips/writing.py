@@ -7,8 +7,6 @@ A kill that nothing can catch leaves a hidden file beside it, `.lm-eval-flips-â€
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,11 +48,11 @@ def replacing(file: Path, *, way_out: str = "") -> Iterator[Path]:
             yield target
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".lm-eval-flips-{secrets.token_hex(8)}.new")
+        beside = target.with_name(f".lm-eval-flips-{os.urandom(8).hex()}.new")
         try:
             yield beside
             if target.exists():
-                shutil.copymode(target, beside)
+                beside.chmod(target.stat().st_mode & 0o7777)
             _flush(beside)
             os.replace(beside, target)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lm_eval_flips import __version__
 from lm_eval_flips.cli.options import NoColorOption
@@ -40,20 +40,44 @@ class Verbs(TyperGroup):
         """Names in the order in which --help shows them."""
         return sorted(super().list_commands(ctx), key=VERBS.index)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each does, whole."""
+        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(
+                [(name, verb.get_short_help_str(limit=200)) for name, verb in verbs if verb]
+            )
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; without any there is something to say."""
-        if not args:
+        if not args and not ctx.resilient_parsing:  # which completion parses with
             typer.echo(WAYS_IN)
             raise typer.Exit
         return super().parse_args(ctx, args)
 
 
+class Verb(TyperCommand):
+    """A verb whose --help shows the options of a comparison apart from its own."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each panel as a section of its own, in plain text: rich takes longer to load."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            kind = "Arguments" if param.param_type_name == "argument" else "Options"
+            panel = getattr(param, "rich_help_panel", None) or kind
+            panels.setdefault(panel, []).extend(filter(None, [param.get_help_record(ctx)]))
+        for panel, records in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)
+
+
 app = typer.Typer(
     cls=Verbs,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
     help="Which answers did compression change? Flips and KL-divergence of paired lm_eval runs.",
-    epilog="[bold]Example:[/bold] lm-eval-flips compare runs/baseline runs/int8 runs/int4",
+    epilog="Example: lm-eval-flips compare runs/baseline runs/int8 runs/int4",
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.flipped import print_flip
 from lm_eval_flips.cli.model_card import renew
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
 
 
-@app.command(
-    epilog="[bold]Example:[/bold] lm-eval-flips compare runs/base runs/int4 --show-flips 3"
-)
+@app.command(cls=Verb, epilog="Example: lm-eval-flips compare runs/base runs/int4 --show-flips 3")
 @takes_options()
 def compare(
     baseline: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import (
     Asked,
@@ -35,7 +35,7 @@ class JudgeBy(str, Enum):
     point = "point"
 
 
-@app.command(epilog="[bold]Example:[/bold] lm-eval-flips gate runs/base runs/int8 --max-flips 0.03")
+@app.command(cls=Verb, epilog="Example: lm-eval-flips gate runs/base runs/int8 --max-flips 0.03")
 @takes_options()
 def gate(
     baseline: Annotated[Path, typer.Argument(help="The baseline's run.")],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.board_files import Files, board_outputs, write_board
 from lm_eval_flips.cli.options import Asked, NoColorOption, OverwriteOption, takes_options
 from lm_eval_flips.cli.output import Outputs, say
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="[bold]Example:[/bold] lm-eval-flips leaderboard runs --baseline runs/baseline "
-    "--output board.html"
+    cls=Verb,
+    epilog="Example: lm-eval-flips leaderboard runs --baseline runs/baseline --output board.html",
 )
 @takes_options()
 def leaderboard(

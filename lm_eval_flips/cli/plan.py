@@ -21,9 +21,7 @@ class Prior(str, Enum):
     eight = "8bit"
 
 
-@app.command(
-    epilog="[bold]Example:[/bold] lm-eval-flips plan runs/base --budget 600 --output samples.json"
-)
+@app.command(epilog="Example: lm-eval-flips plan runs/base --budget 600 --output samples.json")
 def plan(
     baseline: Annotated[Path, typer.Argument(help="The baseline's run over all documents.")],
     output: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import (
     Asked,
@@ -60,8 +60,8 @@ class PageAhead:
 
 
 @app.command(
-    epilog="[bold]Example:[/bold] lm-eval-flips report runs/base runs/int8 runs/int4 "
-    "--output report.html"
+    cls=Verb,
+    epilog="Example: lm-eval-flips report runs/base runs/int8 runs/int4 --output report.html",
 )
 @takes_options()
 def report(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import app
+from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
@@ -36,8 +36,9 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(
+    cls=Verb,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    epilog="[bold]Example:[/bold] lm-eval-flips run --baseline pretrained=B --compressed "
+    epilog="Example: lm-eval-flips run --baseline pretrained=B --compressed "
     "pretrained=Q --tasks mmlu --output_path runs --limit 100",
 )
 # the harness has its own --tasks and --device, and a second run of the baseline is made here

@@ -15,9 +15,9 @@ from lm_eval_flips.writing import write_whole
 tasks_app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Print the folder of flip tasks, for lm_eval's --include_path.",
-    epilog='[bold]Example:[/bold] lm_eval run --include_path "$(lm-eval-flips tasks)" '
+    epilog='Example: lm_eval run --include_path "$(lm-eval-flips tasks)" '
     "--tasks flips_mmlu --metadata baseline=runs/baseline ...",
 )
 app.add_typer(tasks_app, name="tasks")
@@ -32,9 +32,7 @@ def tasks(context: typer.Context) -> None:
         say(str(task_folder()))
 
 
-@tasks_app.command(
-    epilog="[bold]Example:[/bold] lm-eval-flips tasks make boolq 'blimp_*' --output my_tasks"
-)
+@tasks_app.command(epilog="Example: lm-eval-flips tasks make boolq 'blimp_*' --output my_tasks")
 def make(
     names: Annotated[
         list[str], typer.Argument(help="Tasks, groups, tags or globs of the catalogue.")
