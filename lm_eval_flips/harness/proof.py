@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_flips.errors import HarnessError, named
+from lm_eval_flips.errors import FlipsError, HarnessError, named
+from lm_eval_flips.harness.sample_values import deciding, sample_values
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.pairs.logged_metrics import paired_metrics
 from lm_eval_flips.pairs.mismatch import differences, mismatch
-from lm_eval_flips.pairs.sample_values import MARKS
+from lm_eval_flips.pairs.pairing import pair
+from lm_eval_flips.pairs.sample_values import AGGREGATED, MARKS
 
 
 def refuse_config(config: Mapping[str, Any]) -> None:
@@ -67,3 +70,22 @@ def refuse_other_samples(baseline: Samples, ours: Samples, asked: NDArray[np.int
     different |= differences(baseline.only(ours.doc_id), ours)
     if different:
         raise HarnessError(mismatch(baseline, ours, different))
+
+
+def refuse_no_answers(baseline: Samples) -> None:
+    """Refuse generated text that no metric calls right or wrong: nothing of it could flip.
+
+    Raises:
+        HarnessError: naming what the task logs instead.
+    """
+    try:
+        metrics = paired_metrics(pair(baseline, baseline, on_nan="exclude"))
+    except FlipsError as error:
+        raise HarnessError(str(error)) from None
+    if not any(True for _ in sample_values(deciding(metrics), metrics)):
+        logged = named(sorted({*baseline.metrics, *baseline.values} - set(AGGREGATED)))
+        raise HarnessError(
+            f"task '{baseline.task.name}' has no metric of right or wrong but {logged or 'none'}, "
+            "so no answer of it can flip; run it as it is in both runs and use lm-eval-flips "
+            "compare"
+        )

@@ -6,17 +6,37 @@ rank can send and any log can hold, for the aggregations in ``aggregations.py``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lm_eval_flips.errors import named
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation, Column
 
+logger = logging.getLogger(__name__)
+
 # A text's perplexity may be given by words, bytes or bits; its ratio is that of the words.
 PREFERRED = ("word_perplexity", "perplexity")
+
+
+def deciding(metrics: Sequence[PairedMetric], asked: str | None = None) -> PairedMetric | None:
+    """The binary metric that decides what is correct: the one asked for, else the first."""
+    binary = [metric for metric in metrics if metric.baseline_correct is not None]
+    if asked is None or not metrics:
+        return next(iter(binary), None)
+    chosen = [metric for metric in binary if metric.metric == asked]
+    if not chosen:
+        logger.warning(
+            "task '%s': no flips, as it has no binary metric '%s' but %s",
+            metrics[0].pairs.task,
+            asked,
+            named([metric.metric for metric in binary]) or "none",
+        )
+    return next(iter(chosen), None)
 
 
 def sample_values(

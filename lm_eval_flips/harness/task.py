@@ -28,15 +28,19 @@ from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.logged_line import logged_line
 from lm_eval_flips.harness.measured_answer import MeanOfRequests, mean_token_kl
 from lm_eval_flips.harness.plugin import AGGREGATIONS, LESS_IS_BETTER
-from lm_eval_flips.harness.proof import refuse_config, refuse_other_filters, refuse_other_samples
+from lm_eval_flips.harness.proof import (
+    refuse_config,
+    refuse_no_answers,
+    refuse_other_filters,
+    refuse_other_samples,
+)
 from lm_eval_flips.harness.sample_columns import held_by_all, held_by_all_ranks, with_columns
-from lm_eval_flips.harness.sample_values import sample_values
+from lm_eval_flips.harness.sample_values import deciding, sample_values
 from lm_eval_flips.logs.columns import Columns
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.logged_metrics import paired_metrics
-from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import pair
 
 logger = logging.getLogger(__name__)
@@ -150,6 +154,8 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         total = len(self.eval_docs)
         asked = np.array(sorted(self._listed or range(min(limit or total, total))), np.int64)
         refuse_other_samples(first, self._samples(first, first.filter, stand_in=True), asked)
+        if self.OUTPUT_TYPE == "generate_until":
+            refuse_no_answers(first)
 
     def _compare(self, key: str, baseline: Samples) -> None:
         """Compare this rank's samples under one filter, and keep each document's values.
@@ -178,24 +184,9 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
                 "or a compression that never engaged",
                 self.config.task,
             )
-        for doc_id, name, value in sample_values(self._deciding(metrics), metrics):
+        for doc_id, name, value in sample_values(deciding(metrics, self._flips_metric), metrics):
             if not self._named or name in self._named:
                 self._values[key, doc_id][name] = value
-
-    def _deciding(self, metrics: list[PairedMetric]) -> PairedMetric | None:
-        """The binary metric that decides what is correct."""
-        binary = [m for m in metrics if m.baseline_correct is not None]
-        if self._flips_metric is None:
-            return binary[0] if binary else None
-        chosen = [m for m in binary if m.metric == self._flips_metric]
-        if not chosen:
-            logger.warning(
-                "task '%s': no flips, as it has no binary metric '%s' but %s",
-                self.config.task,
-                self._flips_metric,
-                named([m.metric for m in binary]) or "none",
-            )
-        return chosen[0] if chosen else None
 
     def _samples(self, baseline: Samples, key: str, *, stand_in: bool = False) -> Samples:
         """This rank's samples as their log would read, with their own metrics.

@@ -1,20 +1,52 @@
-"""Pairs -> every metric that both runs logged, but those that FlipsTask adds."""
+"""Pairs -> every metric that both runs logged, but those that FlipsTask adds.
+
+A task may score its choices by pairs alone: mcc and f1 log ``[gold, predicted]``, brier_score
+``[gold, probabilities]``, and the harness makes one number of all of them. Which answer each model
+gave, and which is right, is known there all the same: by the harness's own rule for ``acc``, the
+choice of the largest log-likelihood, the first of equals, against the target.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric, shared_samples
-from lm_eval_flips.pairs.pairing import Pairs
+from lm_eval_flips.pairs.pairing import Pairs, Side
 from lm_eval_flips.pairs.sample_values import AGGREGATED, MARKS
+
+ANSWERED = "acc"
 
 
 def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
     """Every metric that both runs logged for these samples as a number, in logged order.
 
-    What FlipsTask logs itself is a result, not a metric to compare.
+    What FlipsTask logs itself is a result, not a metric to compare. Where no metric of a choice
+    task is a number, there is ``acc``, which the log-likelihoods and the target tell.
 
     Raises:
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
     both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
     names = [name for name in both if name not in AGGREGATED and name not in MARKS]
-    return [paired_metric(pairs, name) for name in names if shared_samples(pairs, name).any()]
+    names = [name for name in names if shared_samples(pairs, name).any()]
+    if names or not _tells_answers(pairs):
+        return [paired_metric(pairs, name) for name in names]
+    answered = replace(
+        pairs,
+        baseline=_with_answers(pairs, pairs.baseline),
+        compressed=_with_answers(pairs, pairs.compressed),
+    )
+    return [paired_metric(answered, ANSWERED)]
+
+
+def _tells_answers(pairs: Pairs) -> bool:
+    """Whether choices were scored, and it is known of each sample which of them are right."""
+    return pairs.kind == "choices" and bool(pairs.gold.any(-1).all())
+
+
+def _with_answers(pairs: Pairs, side: Side) -> Side:
+    best = side.loglikelihoods.argmax(-1, keepdim=True)
+    correct = pairs.gold.gather(-1, best)[:, 0].to(torch.float64)
+    return replace(side, metrics={**side.metrics, ANSWERED: correct})
