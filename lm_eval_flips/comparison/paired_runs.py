@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.comparison.run_findings import run_findings
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
@@ -35,17 +36,19 @@ class RunPairs:
     """A run's pairs with the baseline, task by task.
 
     ``tokens_left_out`` says why the distances over the vocabulary that the run holds are not among
-    them; None if they are, or there are none.
+    them; None if they are, or there are none. ``of_files`` are findings about either run's files.
     """
 
     run: Run
     pairs: Sequence[Pairs]
     tokens_left_out: str | None
+    of_files: tuple[Finding, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is doubtful or impossible in either run, or between the two."""
-        return tuple(finding for of_task in self.pairs for finding in of_task.findings)
+        of_pairs = (finding for of_task in self.pairs for finding in of_task.findings)
+        return (*self.of_files, *of_pairs)
 
 
 def pair_runs(
@@ -77,7 +80,12 @@ def pair_runs(
                 of_run.append(of_task if clusters is None else clusters.of(of_task))
     if clusters is not None:
         clusters.refuse_one()
-    return [_with_tokens(run, of_run) for run, of_run in zip(runs, pairs, strict=True)]
+    return [
+        replace(
+            _with_tokens(run, of_run), of_files=run_findings(base, run, tasks, glob=asked.tasks)
+        )
+        for run, of_run in zip(runs, pairs, strict=True)
+    ]
 
 
 def _pair(ours: Samples, theirs: Samples, asked: Options) -> Pairs:

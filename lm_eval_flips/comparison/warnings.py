@@ -206,6 +206,17 @@ def _findings(facts: RunFacts) -> Iterator[Warning]:
             yield doubtful(facts.path, finding)
 
 
+def _files(facts: RunFacts) -> Iterator[Warning]:
+    for run in (facts.base, facts.run):
+        for fault in run.faults:
+            yield Warning(
+                code=fault.code,
+                place=Place(run=str(run.path), task=fault.task),
+                text=fault.text if fault.task is None else f"{fault.task}: {fault.text}",
+                way_out=fault.way_out,
+            )
+
+
 def _settings(facts: RunFacts) -> Iterator[Warning]:
     yield from map(setting_differs, facts.differences)
 
@@ -258,6 +269,7 @@ def _positions(row: Row, run: str) -> Iterator[Warning]:
 
 
 RUN_RULES: tuple[RunRule, ...] = (
+    _files,
     _findings,
     _settings,
     _tasks,

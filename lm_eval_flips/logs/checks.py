@@ -143,7 +143,7 @@ def _score_faults(samples: Samples, scores: Mapping[str, float | None]) -> Itera
         if score is None or logged is None or _agree(score, logged, mean=mean):
             continue
         yield RunFault(
-            code="score_differs",
+            code="score-differs",
             task=task.name,
             text=(
                 f"the samples give {metric} {score:.6g} under filter '{samples.filter}', the "

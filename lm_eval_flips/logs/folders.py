@@ -130,7 +130,7 @@ def _chosen(folder: Path, runs: list[RunFiles], merged: RunFiles) -> RunFault:
     else:
         text += f"; the newest that has all its samples is read: {dates[merged.path]}"
     return RunFault(
-        code="several_results",
+        code="several-results",
         task=None,
         text=text,
         way_out="name one results file to read that alone",
@@ -219,7 +219,7 @@ def _missing(path: Path, results: Results, samples: Mapping[str, Path]) -> tuple
     """Tasks that were scored, and whose samples are not there."""
     return tuple(
         RunFault(
-            code="samples_missing",
+            code="samples-missing",
             task=task,
             text=f"'{path}' has its score, but its samples lie nowhere beside it",
             way_out="put its samples file back, or rerun the task with --log_samples",

@@ -77,16 +77,29 @@ def run_findings(samples: Samples, run: str) -> tuple[Finding, ...]:
     if not len(samples):
         return ()
     checked = Checked(samples=samples, run=run)
+    of_log = _of_log(checked)
     if samples.kind == "text":
-        return (*_texts(checked), *_sampling(checked))
+        return (*of_log, *_texts(checked), *_sampling(checked))
     scores = torch.from_numpy(samples.loglikelihoods)
     choices = torch.from_numpy(samples.choices)
     own = scores[own_choices(choices, scores.shape[1])]
-    found = [*_constant(checked, scores), *_positive(checked, scores)]
+    found = [*of_log, *_constant(checked, scores), *_positive(checked, scores)]
     if samples.kind == "choices":
         found += [*_all_tied(checked, scores, choices), *_overfull(checked, scores, choices)]
         found += _same_answer(checked, scores)
     return (*found, *_greedy(checked, scores), *_grid(checked, own))
+
+
+def _of_log(checked: Checked) -> Iterator[Finding]:
+    """What the samples contradict in their own run's results."""
+    for fault in checked.samples.faults:
+        yield checked.finding(
+            fault.code,
+            f"{checked.run}: {fault.text}",
+            fault.way_out,
+            impossible=False,
+            blocks=fault.severity == "fault",
+        )
 
 
 def _all_tied(checked: Checked, scores: Tensor, choices: Tensor) -> Iterator[Finding]:

@@ -121,7 +121,7 @@ def test_results_of_one_task_a_call_are_one_run(tmp_path: Path) -> None:
     }
     assert {name: task.expected for name, task in run.tasks.items()} == {"a": 3, "b": 2, "c": 3}
     (note,) = run.faults
-    assert (note.code, note.severity) == ("several_results", "note")
+    assert (note.code, note.severity) == ("several-results", "note")
     assert f"{logs.DATE} (a, b), {logs.LATER} (b, c)" in note.text
 
 
@@ -162,7 +162,7 @@ def test_a_task_whose_samples_are_gone_is_a_fault(tmp_path: Path) -> None:
     assert load_run(tmp_path).faults == ()
     results.with_name(f"samples_gone_{logs.DATE}.jsonl").unlink()
     (fault,) = load_run(tmp_path).faults
-    assert (fault.code, fault.task, fault.severity) == ("samples_missing", "gone", "fault")
+    assert (fault.code, fault.task, fault.severity) == ("samples-missing", "gone", "fault")
 
 
 def test_several_models_in_one_folder_are_an_error_that_lists_them(tmp_path: Path) -> None:

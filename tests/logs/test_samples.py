@@ -908,7 +908,7 @@ def test_a_score_that_the_samples_do_not_give_is_a_fault(tmp_path: Path) -> None
     assert right.faults == ()
     scores = {"task": {"sample_len": 4, "acc,none": 0.75, "acc_norm,none": 0.5}}
     (fault,) = _read(tmp_path / "2", records, results=scores).faults
-    assert (fault.code, fault.task, fault.severity) == ("score_differs", "task", "fault")
+    assert (fault.code, fault.task, fault.severity) == ("score-differs", "task", "fault")
     assert fault.text == (
         "the samples give acc 0.5 under filter 'none', the results say 0.75 (4 of 4 samples)"
     )
