@@ -68,6 +68,9 @@ class Asked:
         PairBy | None,
         _option(help="Pair samples that differ in form by less; the result says by what."),
     ] = None
+    right_from: Annotated[
+        float | None, _option(help="Grades from this on are right, such as 60 of 100.")
+    ] = None
     allow_identical: Annotated[
         bool, _option("--allow-identical", help="Accept two runs that agree in everything.")
     ] = False
@@ -113,6 +116,7 @@ class Asked:
             "on_mismatch": self.on_mismatch.value,
             "on_nan": self.on_nan.value,
             "pair_by": None if self.pair_by is None else self.pair_by.value,
+            "right_from": self.right_from,
             "allow_identical": self.allow_identical,
             "allow_implausible": self.allow_implausible,
             "noise_floor": noise_floor,

@@ -28,6 +28,7 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.pairs.findings import refuse_impossible
+from lm_eval_flips.pairs.logged_metrics import graded_metrics
 
 
 def compare(
@@ -91,11 +92,12 @@ def _compared(
     base: Run, paired: Sequence[RunPairs], tasks: Sequence[str], *, asked: Options, has_floor: bool
 ) -> tuple[RunComparison | None, list[RunComparison]]:
     """The noise floor, whose pairs stand last, and the compressed runs beside it."""
+    graded = graded_metrics(pairs for of_run in paired for pairs in of_run.pairs)
     rows = Rows(margin=asked.equivalence_margin, bootstrap=asked.bootstrap, floor={})
     second = None
     if has_floor:
         *paired, of_floor = paired
-        second = compare_run(base, of_floor, tasks, asked=asked, rows=rows)
+        second = compare_run(base, of_floor, tasks, asked=asked, rows=rows, graded=graded)
         rows = replace(rows, floor={metric_key(metric): metric for metric in second.metrics})
     results = []
     for of_run in paired:
@@ -103,7 +105,7 @@ def _compared(
             of_run.findings, path=str(of_run.run.path), allowed=asked.allow_implausible
         )
         refuse_identical(base, of_run.run, of_run.pairs, allowed=asked.allow_identical)
-        results.append(compare_run(base, of_run, tasks, asked=asked, rows=rows))
+        results.append(compare_run(base, of_run, tasks, asked=asked, rows=rows, graded=graded))
     return second, results
 
 

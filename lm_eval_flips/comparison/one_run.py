@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lm_eval_flips.comparison.compatibility import setting_differences
@@ -20,12 +20,20 @@ from lm_eval_flips.comparison.result import RunComparison
 from lm_eval_flips.comparison.warnings import RunFacts, row_warnings, run_warnings
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
-from lm_eval_flips.pairs.logged_metrics import paired_metrics
+from lm_eval_flips.pairs.logged_metrics import Key, paired_metrics
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.readings import CORRECT
+from lm_eval_flips.pairs.unused import UNUSED
 
 
 def compare_run(
-    base: Run, paired: RunPairs, tasks: Sequence[str], *, asked: Options, rows: Rows
+    base: Run,
+    paired: RunPairs,
+    tasks: Sequence[str],
+    *,
+    asked: Options,
+    rows: Rows,
+    graded: Collection[Key] = frozenset(),
 ) -> RunComparison:
     """Measure everything of one run.
 
@@ -35,12 +43,17 @@ def compare_run(
         tasks: the baseline's tasks that are compared.
         asked: what was asked for.
         rows: measures rows.
+        graded: metrics that grade in any of the runs that are compared.
 
     Raises:
         FlipsError: the run shares no task with the baseline, or none has what was asked for.
     """
     run = paired.run
-    logged = [metric for pairs in paired.pairs for metric in paired_metrics(pairs)]
+    logged = [
+        metric
+        for pairs in paired.pairs
+        for metric in paired_metrics(pairs, graded=graded, right_from=asked.right_from)
+    ]
     metrics = _chosen(paired, tasks, logged, wanted=asked.metric)
     measured = tuple(rows.row([metric], name=metric.pairs.task) for metric in metrics)
     chosen = [metrics.index(metric) for metric in primaries(metrics)]
@@ -97,8 +110,12 @@ def _chosen(
         )
     if not paired.pairs:
         raise FlipsError("no task logged the filter asked for; drop --filter to see them all")
-    metrics = [metric for metric in logged if wanted in (None, metric.metric)]
-    if not metrics:
-        have = named(sorted({metric.metric for metric in logged}), shown=20)
-        raise FlipsError(f"no task logged the metric '{wanted}'; there are {have}")
-    return metrics
+    names = {wanted, f"{wanted}{CORRECT}"}
+    metrics = [metric for metric in logged if wanted is None or metric.metric in names]
+    if metrics:
+        return metrics
+    unused = [own.sentence for own in paired.findings if own.code == UNUSED]
+    why = f" ({'; '.join(dict.fromkeys(unused))})" if unused else ""
+    have = named(sorted({metric.metric for metric in logged}), shown=20) or "none"
+    asked = "a metric that can be compared" if wanted is None else f"the metric '{wanted}'"
+    raise FlipsError(f"no task logged {asked}; there are {have}{why}")

@@ -32,6 +32,7 @@ class CompareOptions(TypedDict, total=False):
     on_mismatch: OnMismatch
     on_nan: OnNan
     pair_by: PairBy | None
+    right_from: float | None
     allow_identical: bool
     allow_implausible: bool
     noise_floor: str | Path | Run | None
@@ -56,6 +57,8 @@ class Options:
             records: "fields" (prompt, target, arguments, and the fields that both documents have),
             "options" (the question and its options' texts, in any order) or "document" (document
             and target, whatever the prompt).
+        right_from: the value from which an answer with a grade counts as right (up to which, where
+            less is better), such as 60 of 100; None for no flips of grades.
         allow_identical: accept two runs that agree in every log-likelihood or generated text.
         allow_implausible: accept runs that cannot be right; a gate passes none of them.
         noise_floor: a second run of the baseline, with another batch size, device, kernel or dtype;
@@ -86,6 +89,7 @@ class Options:
     on_mismatch: OnMismatch = "error"
     on_nan: OnNan = "error"
     pair_by: PairBy | None = None
+    right_from: float | None = None
     allow_identical: bool = False
     allow_implausible: bool = False
     noise_floor: str | Path | Run | None = None

@@ -94,7 +94,7 @@ def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> It
             STEP,
             impossible=True,
         )
-    elif int(mixed.sum()) >= SOME and float(mixed.double().mean()) > ENOUGH:
+    elif int(mixed.sum()) >= SOME and float(mixed.double().mean()) > 0.5:
         yield whose.finding(
             "reordered",
             f"{int(mixed.sum())} of {len(mixed)} samples of {whose.run} hold the baseline's own "

@@ -8,31 +8,77 @@ choice of the largest log-likelihood, the first of equals, against the target.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import torch
 
-from lm_eval_flips.pairs.metric import PairedMetric, paired_metric, shared_samples
+from lm_eval_flips.pairs.metric import (
+    PairedMetric,
+    only_zeros_and_ones,
+    paired_metric,
+    shared_samples,
+)
 from lm_eval_flips.pairs.pairing import Pairs, Side
+from lm_eval_flips.pairs.readings import ANSWERED
 from lm_eval_flips.pairs.sample_values import AGGREGATED, MARKS
 
-ANSWERED = "acc"
+Key = tuple[str, str, str]  # task, filter, metric
 
 
-def paired_metrics(pairs: Pairs) -> list[PairedMetric]:
+def shared_metrics(pairs: Pairs) -> list[str]:
+    """The metrics that both runs logged for some sample as a number, in logged order.
+
+    What FlipsTask logs itself is a result, not a metric to compare.
+    """
+    both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
+    names = [name for name in both if name not in AGGREGATED and name not in MARKS]
+    return [name for name in names if shared_samples(pairs, name).any()]
+
+
+def graded_metrics(pairs: Iterable[Pairs]) -> frozenset[Key]:
+    """The metrics that grade in any of these runs, so that they do in all of them.
+
+    All grades of one run may happen to be 0 or 1; what the metric is does not change with that.
+    """
+    return frozenset(
+        (own.task, own.filter, name)
+        for own in pairs
+        for name in shared_metrics(own)
+        if not only_zeros_and_ones(own, name)
+    )
+
+
+def paired_metrics(
+    pairs: Pairs,
+    *,
+    graded: Collection[Key] = frozenset(),
+    right_from: float | None = None,
+) -> list[PairedMetric]:
     """Every metric that both runs logged for these samples as a number, in logged order.
 
-    What FlipsTask logs itself is a result, not a metric to compare. Where no metric of a choice
-    task is a number, there is ``acc``, which the log-likelihoods and the target tell.
+    Where no metric of a choice task is a number, there is ``acc``, which the log-likelihoods and
+    the target tell.
+
+    Args:
+        pairs: the samples of one task and filter.
+        graded: metrics that grade in other runs, and so in these.
+        right_from: the value from which a graded answer counts as right.
 
     Raises:
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
-    both = [name for name in pairs.baseline.metrics if name in pairs.compressed.metrics]
-    names = [name for name in both if name not in AGGREGATED and name not in MARKS]
-    names = [name for name in names if shared_samples(pairs, name).any()]
+    names = shared_metrics(pairs)
     if names or not _tells_answers(pairs):
-        return [paired_metric(pairs, name) for name in names]
+        return [
+            paired_metric(
+                pairs,
+                name,
+                graded=(pairs.task, pairs.filter, name) in graded,
+                right_from=right_from,
+            )
+            for name in names
+        ]
     answered = replace(
         pairs,
         baseline=_with_answers(pairs, pairs.baseline),

@@ -22,6 +22,7 @@ from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.tokens import request_means, sample_means
 from lm_eval_flips.pairs.pairing import Pairs, Side
+from lm_eval_flips.pairs.readings import CORRECT, is_graded
 from lm_eval_flips.pairs.tokens import TokenValues
 
 Pick = Callable[[Tensor], Tensor]
@@ -40,6 +41,7 @@ class PairedMetric:
     metric is not a perplexity. ``answer`` is the place of the choice, where there are choices;
     ``tokens`` the distances over the vocabulary, None where none were measured. ``margin_change``
     is the change of the signed margin of the baseline's answer, None where there is none.
+    ``as_correctness`` says that the values are not the metric's, but whether each is right.
     """
 
     pairs: Pairs
@@ -58,6 +60,7 @@ class PairedMetric:
     units: Tensor | None
     clusters: Tensor
     tokens: TokenValues | None
+    as_correctness: bool = False
 
     @property
     def token_kl(self) -> Tensor | None:
@@ -76,6 +79,8 @@ class PairedMetric:
     @property
     def higher_is_better(self) -> bool:
         """Whether a higher score is a better one; not so for perplexities and rates of errors."""
+        if self.as_correctness:
+            return True
         lower = self.metric in self.pairs.baseline.task.lower_is_better
         return not lower and self.units is None
 
@@ -96,6 +101,21 @@ class PairedMetric:
         """What was asked to make samples dependent; None where nothing was."""
         return self.pairs.cluster_field
 
+    def correctness(self) -> PairedMetric:
+        """The same with what is right as its values, 1 or 0: of what metrics' values mean nothing.
+
+        As is where answers are not right or wrong.
+        """
+        before, after = self.baseline_correct, self.compressed_correct
+        if before is None or after is None:
+            return self
+        return replace(
+            self,
+            baseline_value=before.double(),
+            compressed_value=after.double(),
+            as_correctness=True,
+        )
+
     def at(self, rows: Tensor) -> PairedMetric:
         """The same with only these rows' documents and clusters, for errors of their values."""
         return replace(self, rows=self.rows[rows.cpu().numpy()], clusters=self.clusters[rows])
@@ -114,8 +134,26 @@ def shared_samples(pairs: Pairs, metric: str) -> Tensor:
     return ~(left.isnan() | right.isnan())
 
 
-def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
+def only_zeros_and_ones(pairs: Pairs, metric: str) -> bool:
+    """Whether a metric that does not grade by its name is 0 or 1 in all samples of both runs."""
+    if metric in PERPLEXITIES or is_graded(metric):
+        return False
+    kept = shared_samples(pairs, metric)
+    sides = (side.metrics[metric][kept] for side in (pairs.baseline, pairs.compressed))
+    return all(bool(((values == 0) | (values == 1)).all()) for values in sides)
+
+
+def paired_metric(
+    pairs: Pairs, metric: str, *, graded: bool = False, right_from: float | None = None
+) -> PairedMetric:
     """One metric of the pairs, over the samples for which both runs logged it.
+
+    Args:
+        pairs: the samples of both runs.
+        metric: the metric's name.
+        graded: whether it grades although these two runs hold but 0 and 1.
+        right_from: the value from which a graded answer counts as right (up to which, where less
+            is better); None for graded answers that are neither right nor wrong.
 
     Raises:
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
@@ -129,12 +167,16 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
 
     left, right = (pick(side.metrics[metric]) for side in (pairs.baseline, pairs.compressed))
     lower = metric in pairs.baseline.task.lower_is_better
-    binary = bool(((left == 0) | (left == 1)).all() and ((right == 0) | (right == 1)).all())
-    binary = binary and metric not in PERPLEXITIES
+    binary = not graded and only_zeros_and_ones(pairs, metric)
+    units = _units(pairs, metric, pick)
+    right_values = None if not binary else 0.0 if lower else 1.0
+    if not binary and units is None:
+        right_values = right_from
+    binary = right_values is not None
     compared = [as_compared(pairs, side, metric) for side in (pairs.baseline, pairs.compressed)]
     ours, theirs = (None if scores is None else pick(scores) for scores in compared)
     answers = [answer(scores, metric) for scores in (ours, theirs)]
-    if binary:
+    if binary and right_from is None:
         check_correctness(pairs, metric)
     return PairedMetric(
         pairs=pairs,
@@ -142,8 +184,8 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         rows=rows.cpu().numpy(),
         baseline_value=left,
         compressed_value=right,
-        baseline_correct=left == (0 if lower else 1) if binary else None,
-        compressed_correct=right == (0 if lower else 1) if binary else None,
+        baseline_correct=_right(left, right_values, lower=lower),
+        compressed_correct=_right(right, right_values, lower=lower),
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=_changed(pairs, pick, answers, binary=binary, values=(left, right)),
@@ -152,12 +194,18 @@ def paired_metric(pairs: Pairs, metric: str) -> PairedMetric:
         else choice_divergence(baseline=ours, compressed=theirs),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
-        units=_units(pairs, metric, pick),
+        units=units,
         clusters=pick(pairs.clusters),
         tokens=pairs.tokens
         if pairs.tokens is None or everything
         else pairs.tokens.of_samples(rows),
     )
+
+
+def _right(values: Tensor, from_: float | None, *, lower: bool) -> Tensor | None:
+    if from_ is None:
+        return None
+    return values <= from_ if lower else values >= from_
 
 
 def _margin_change(
@@ -200,7 +248,8 @@ def as_compared(pairs: Pairs, side: Side, metric: str) -> Tensor | None:
 
 def answer(scores: Tensor | None, metric: str) -> Tensor | None:
     """Place of the best choice, the first of equals; None where the metric names no answer."""
-    return scores.argmax(-1) if scores is not None and metric in ANSWERING else None
+    names_one = metric in ANSWERING or metric.endswith(CORRECT)
+    return scores.argmax(-1) if scores is not None and names_one else None
 
 
 def check_correctness(pairs: Pairs, metric: str) -> None:

@@ -22,7 +22,9 @@ from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.agreement import findings, same_texts
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
+from lm_eval_flips.pairs.readings import read_values
 from lm_eval_flips.pairs.tokens import TokenValues
+from lm_eval_flips.pairs.unused import not_compared, without_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,12 +120,15 @@ def pair(
             f"{compressed.kind}; rerun both with the same version of the task"
         )
     compressed, narrower = proven(baseline, compressed, pair_by)
+    readings = read_values(baseline), read_values(compressed)
+    baseline, compressed = (reading.samples for reading in readings)
     found = differences(baseline, compressed)
     if found and on_mismatch == "error":
         raise FlipsError(mismatch(baseline, compressed, found))
     reasons = {reason: tuple(docs.tolist()) for reason, docs in found.items()}
     reasons |= _unusable(baseline, compressed, where, on_nan, paired_elsewhere=reasons)
     out = {doc for docs in reasons.values() for doc in docs}
+    baseline, compressed, infinite = without_values(baseline, compressed, where, on_nan, gone=out)
     common, left, right = np.intersect1d(
         baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
     )
@@ -149,8 +154,17 @@ def pair(
         bytes=_tensor(baseline.bytes[left], device),
         gold=_tensor(baseline.gold[left], device),
         clusters=_tensor(np.unique(documents, return_inverse=True)[1].astype(np.int64), device),
-        dropped=Dropped(task=baseline.task.name, filter=baseline.filter, reasons=reasons),
-        findings=(*narrower, *findings(baseline, compressed)),
+        dropped=Dropped(
+            task=baseline.task.name,
+            filter=baseline.filter,
+            reasons={**reasons, **infinite.left_out},
+        ),
+        findings=(
+            *narrower,
+            *infinite.findings,
+            *not_compared(*readings),
+            *findings(baseline, compressed),
+        ),
         identical=same_texts(baseline, compressed)
         if baseline.kind == "text"
         else torch.equal(ours.loglikelihoods, theirs.loglikelihoods),
@@ -168,7 +182,7 @@ def _unusable(
     gone = {doc for docs in paired_elsewhere.values() for doc in docs}
     reasons: dict[str, list[int]] = {}
     for side, samples in (("baseline", baseline), ("compressed run", compressed)):
-        for doc, reason in sorted({**samples.unusable, **samples.nan_metrics()}.items()):
+        for doc, reason in sorted(samples.unusable.items()):
             if doc not in gone:
                 gone.add(doc)
                 reasons.setdefault(f"{reason} in the {side}", []).append(doc)
