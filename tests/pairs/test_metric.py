@@ -64,10 +64,9 @@ def test_a_tie_goes_to_the_first_choice_as_in_the_harness(tmp_path: Path) -> Non
 def test_a_metric_of_which_less_is_better_counts_zero_as_correct(tmp_path: Path) -> None:
     """higher_is_better: false turns correct and incorrect around."""
     before, after = (
-        [logs.choice(0, [-1.0, -2.0], metrics=("acc",)) | {"metrics": ["toxic"], "toxic": value}]
-        for value in (0.0, 1.0)
+        [logs.choice(0, row, metrics=("acc",)) | {"metrics": ["toxic"], "toxic": value}]
+        for value, row in ((0.0, [-1.0, -2.0]), (1.0, [-1.5, -2.0]))
     )
-    after[0]["filtered_resps"][0][0] = "-1.5"
     found = metrics_of(tmp_path, before, after, higher_is_better={"task": {"toxic": False}})[
         "toxic"
     ]
