@@ -85,7 +85,7 @@ def pace(models: Path, dtype: torch.dtype) -> Pace:
 
 def _reading_and_writing(model: Any) -> tuple[float, float]:
     pack = torch.arange(PACK).unsqueeze(0) + 100
-    past = model(pack[:, :64].repeat(BATCH, 1), use_cache=True).past_key_values
+    past = model(pack[:, :16].repeat(BATCH, 1), use_cache=True).past_key_values
     last = pack[:, :1].repeat(BATCH, 1)
     reading = shortest(lambda: model(pack), times=2) / PACK
     return reading, shortest(lambda: model(last, past_key_values=past, use_cache=True), times=2)

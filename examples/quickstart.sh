@@ -32,7 +32,7 @@ progress() {
   local bar='^(.*): +([0-9]+)%\|[^|]*\| *([0-9]+\/[0-9]+) \[[0-9:]+<([0-9:?]+),.*'
   sed -nE 's/^(.*): evaluating .* (\([0-9]+ of [0-9]+.*\))$/\1 \2/p' "$1" | tail -n 1 | tr '\n' ' '
   tail -c 4000 "$1" | tr '\r' '\n' |
-    sed -nE -e "s/$bar/\\1 \\2 %, \\4 left/p" -e 's/^ *((Collecting|Downloading|Installing) [^ ]+).*/\1/p' |
+    sed -nE -e '/: 100%/d' -e "s/$bar/\\1 \\2 %, \\4 left/p" -e 's/^ *((Collecting|Downloading|Installing) [^ ]+).*/\1/p' |
     tail -n 1
 }
 

@@ -42,6 +42,9 @@ LOG = (
 )
 
 
+LOG_SHOWN = "runs/int8 (2 of 4, about 3 min left) Running loglikelihood requests 34 %, 01:20 left"
+
+
 @pytest.mark.parametrize(
     ("log", "shown"),
     [
@@ -49,11 +52,12 @@ LOG = (
             LOG,
             "runs/int8 (2 of 4, about 3 min left) Running loglikelihood requests 34 %, 01:20 left",
         ),
+        (LOG + "\rLoading: 100%|█| 2/2 [00:01<00:00,  1.2it/s]", LOG_SHOWN),
         (LOG[: LOG.index("2026")], "runs/int8 (2 of 4, about 3 min left)"),
         ("Collecting torch\n  Downloading torch.whl (200 MB)\n", "Downloading torch.whl"),
         ("nothing of the kind\n", ""),
     ],
-    ids=["a bar", "no bar yet", "a package", "neither"],
+    ids=["a bar", "a bar at its end", "no bar yet", "a package", "neither"],
 )
 def test_a_step_shows_the_last_bar_of_its_log(log: str, shown: str, tmp_path: Path) -> None:
     """Which run it is, what it does, and how long that takes: in one line."""
