@@ -30,6 +30,7 @@ from pathlib import Path
 import lm_eval_flips
 from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.pairs.sample_values import SAMPLE_VALUES
+from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.files.leaderboard_table import columns as leaderboard_columns
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,10 +69,13 @@ def path_of(name: str) -> Path:
 
 def numbers() -> str:
     """A table of every number of a row, by the two lists that hold them."""
-    lines = ["| key | unit | interval |", "|---|---|---|"]
+    lines = ["| key | shown as | unit | interval | meaning |", "|---|---|---|---|---|"]
     for spec in SPECS:
         interval = spec.no_interval or f"`{spec.key}_low`, `{spec.key}_high`"
-        lines.append(f"| `{spec.key}` | {spec.unit} | {interval} |")
+        column = COLUMN[spec.key]
+        lines.append(
+            f"| `{spec.key}` | {column.label} | {spec.unit} | {interval} | {column.meaning} |"
+        )
     return "\n".join(lines)
 
 
