@@ -97,6 +97,9 @@ def _compared(
     second = None
     if has_floor:
         *paired, of_floor = paired
+        refuse_impossible(
+            of_floor.findings, path=str(of_floor.run.path), allowed=asked.allow_implausible
+        )
         second = compare_run(base, of_floor, tasks, asked=asked, rows=rows, graded=graded)
         rows = replace(rows, floor={metric_key(metric): metric for metric in second.metrics})
     results = []

@@ -287,3 +287,12 @@ def test_labels_that_change_are_no_shift(tmp_path: Path) -> None:
     base = [logs.text(i, "yes" if i % 2 else "no", target="yes") for i in range(40)]
     other = [logs.text(i, "yes" if i % 3 else "no", target="yes") for i in range(40)]
     assert not found_in(tmp_path, base, other)
+
+
+def test_a_noise_floor_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
+    """A floor of zeros would make every run look like noise."""
+    base, comp = (backends.as_choices(backends.letters(noise=own)) for own in (0.0, 0.05))
+    paths = runs(tmp_path, base, comp)
+    floor = logs.write_run(tmp_path / "c", {"task": backends.as_choices(np.zeros((60, 4)))})
+    with pytest.raises(FlipsError, match="all choices of 60 of 60 samples have the same"):
+        compare(*paths, noise_floor=floor)
