@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def board_columns() -> str:
         for name in leaderboard_columns()
         if name.removesuffix("_low").removesuffix("_high") not in known
     ]
-    return ", ".join(f"`{name}`" for name in own) + "."
+    return textwrap.fill(", ".join(f"`{name}`" for name in own) + ".", width=118)
 
 
 LISTS: Mapping[str, Callable[[], str]] = {
