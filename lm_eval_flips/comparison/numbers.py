@@ -43,7 +43,7 @@ from lm_eval_flips.comparison.spec import (
     Spec,
     Unit,
 )
-from lm_eval_flips.pairs.indicators import indicators
+from lm_eval_flips.pairs.sample_values import COLUMN
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import PlannedRow, Row
@@ -58,10 +58,6 @@ def _of(record: str, name: str) -> Read:
         return None if measured is None else read(measured)
 
     return entry
-
-
-def _marks(name: str) -> Column:
-    return lambda metric: indicators(metric).get(name)
 
 
 def _counted(key: str) -> tuple[Spec, ...]:
@@ -135,8 +131,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("compressed_score", "score", attrgetter("compressed_score"), no_interval=PAIRED),
     Spec("score_change", "score", attrgetter("score_change")),
     # how many answers moved
-    Spec("flips", "share", _of("flips", "flips"), column=_marks("flips"), floor=True),
-    Spec("all_flips", "share", _of("flips", "all_flips"), column=_marks("all_flips"), floor=True),
+    Spec("flips", "share", _of("flips", "flips"), column=COLUMN["flips"], floor=True),
+    Spec("all_flips", "share", _of("flips", "all_flips"), column=COLUMN["all_flips"], floor=True),
     *_counted("correct_to_incorrect"),
     *_counted("incorrect_to_correct"),
     *_counted("wrong_to_wrong"),
@@ -153,11 +149,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec("margin_change", "share", _of("direction", "margin_change"), detail=True),
     # how far the probabilities moved: over the choices, over the vocabulary
-    *_distance("choice_kl", column=lambda m: None if m.divergence is None else m.divergence.kl),
+    *_distance("choice_kl", column=COLUMN["choice_kl"]),
     *_distance("choice_kl_reverse"),
     *_distance("jensen_shannon"),
     *_distance("total_variation", "share"),
-    *_token("token_kl", column=attrgetter("token_kl")),
+    *_token("token_kl", column=COLUMN["token_kl"]),
     *_token("token_kl_reverse"),
     *_token("token_jensen_shannon"),
     *_token("token_total_variation", "share"),

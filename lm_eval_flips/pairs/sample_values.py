@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from lm_eval_flips.pairs.indicators import indicators
-from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.metric import PairedMetric, as_compared
 
 Column = Callable[[PairedMetric], Tensor | None]
 
@@ -65,6 +66,29 @@ class SampleValue:
 
 def _mark(name: str) -> Column:
     return lambda metric: indicators(metric).get(name)
+
+
+@runtime_checkable
+class OverChoices(Protocol):
+    """A measure of the log-likelihoods of each sample's choices in both runs."""
+
+    def __call__(self, *, baseline: Tensor, compressed: Tensor) -> Tensor:
+        """``[samples, choices]`` of both runs -> ``[samples]``."""
+
+
+def over_choices(measure: OverChoices) -> Column:
+    """The column of a measure of the choices' log-likelihoods, as the metric compares them."""
+
+    def column(metric: PairedMetric) -> Tensor | None:
+        pairs = metric.pairs
+        baseline = as_compared(pairs, pairs.baseline, metric.metric)
+        compressed = as_compared(pairs, pairs.compressed, metric.metric)
+        if baseline is None or compressed is None:
+            return None
+        rows = torch.from_numpy(metric.rows).to(baseline.device)
+        return measure(baseline=baseline[rows], compressed=compressed[rows])
+
+    return column
 
 
 def _kl_and_flips(metric: PairedMetric) -> Tensor | None:
@@ -149,3 +173,5 @@ AGGREGATED: dict[str, SampleValue] = {
 }
 # Marks of a sample, of which the harness shows the share under another key.
 MARKS: dict[str, str] = {value.key: key for key, value in AGGREGATED.items() if key != value.key}
+# How each is read, for what is built on them.
+COLUMN: dict[str, Column] = {value.key: value.of for value in SAMPLE_VALUES}

@@ -24,8 +24,12 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both tasks."""
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
+
+
+def write_tasks(folder: Path) -> Path:
     """A task of choices with a score of pairs, one of text with a score of texts, and their groups."""
-    folder = tmp_path_factory.mktemp("tasks")
     file = folder / "sentences.jsonl"
     file.write_text("".join(json.dumps(own) + "\n" for own in SENTENCES))
     shared = {

@@ -1,0 +1,136 @@
+"""The recipe for a measure, followed in a copy of the package: its number is then everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy.special import softmax
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("lm_eval_flips", "tasks", "tests", "examples/runs", "pyproject.toml")
+STEP = re.compile(
+    r"^<!-- (?:new|above `(?P<anchor>[^`]+)` in) (?P<path>\S+) -->\n```(?:python|diff)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+RUNS = ("examples/runs/baseline", "examples/runs/int4")
+HARNESS = """
+import sys
+from pathlib import Path
+from tests.e2e import test_native_pairs as native
+folder = Path(sys.argv[1])
+native.write_tasks(folder)
+native.evaluated(folder, "said_well", folder / "base", seed=1)
+native.evaluated(folder, "flips_said_well", folder / "other", seed=2, baseline=str(folder / "base"))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package with the measure that the document adds, as it prints it."""
+    folder = tmp_path_factory.mktemp("recipe")
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    steps = list(STEP.finditer((ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    changed = {step["path"] for step in steps if step["anchor"]}
+    assert len(changed) == 3
+    assert sum(not step["anchor"] for step in steps) == 2
+    for step in steps:
+        _follow(folder / step["path"], step["anchor"], step["code"])
+    return folder
+
+
+def _follow(file: Path, anchor: str | None, code: str) -> None:
+    if anchor is None:
+        assert not file.exists()
+        file.write_text(code, encoding="utf-8")
+        return
+    code = re.sub(r"^\+", "", code, flags=re.MULTILINE)
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    (place,) = (i for i, line in enumerate(lines) if line.startswith(anchor))
+    file.write_text("".join([*lines[:place], code, *lines[place:]]), encoding="utf-8")
+
+
+def run(copy: Path, *command: object, code: int = 0) -> str:
+    """Run a module of the copy; what it prints."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1", "COLUMNS": "500"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def compared(copy: Path) -> str:
+    """What compare prints; the files that it writes lie in the copy."""
+    files = ("--json", "out.json", "--per-sample", "out.parquet", "--report", "report.html")
+    floor = ("--noise-floor", "examples/runs/noise-floor")
+    return run(copy, "-m", "lm_eval_flips", "compare", *RUNS, *files, *floor, "--wide")
+
+
+def expected(copy: Path) -> list[float]:
+    """Each sample's distance by numpy, from the log-likelihoods of the Parquet file."""
+    distances = []
+    for row in pq.read_table(copy / "out.parquet").to_pylist():
+        if row["acc.choice_kl"] is not None:
+            sides = (row["baseline_loglikelihoods"], row["compressed_loglikelihoods"])
+            p, q = (np.sqrt(softmax(side)) for side in sides)
+            distances.append(float(np.linalg.norm(p - q) / np.sqrt(2)))
+    assert distances
+    return distances
+
+
+def test_the_measure_s_own_test_passes(copy: Path) -> None:
+    """As the document prints it."""
+    printed = run(
+        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/measures/test_hellinger.py"
+    )
+    assert "2 passed" in printed
+
+
+def test_the_copy_alone_has_it(copy: Path) -> None:
+    """Control: what is tested here is the copy, and the package has no such measure."""
+    code = "import lm_eval_flips; print(lm_eval_flips.__file__)"
+    assert str(copy) in run(copy, "-c", code)
+    assert not (ROOT / "lm_eval_flips" / "measures" / "hellinger.py").exists()
+
+
+def test_parquet_holds_it(copy: Path, compared: str) -> None:
+    """A column of the samples, as numpy computes it."""
+    column = pq.read_table(copy / "out.parquet").column("acc.hellinger").drop_null().to_pylist()
+    assert column == pytest.approx(expected(copy), abs=1e-9)
+
+
+def test_the_table_shows_it(copy: Path, compared: str) -> None:
+    """Under the label of the list of columns."""
+    assert "Hellinger" in compared
+
+
+def test_the_harness_s_own_table_has_it(copy: Path, tmp_path: Path) -> None:
+    """Of a task that FlipsTask is put over, by the harness's own evaluation."""
+    run(copy, "-c", HARNESS, tmp_path)
+    (file,) = (tmp_path / "other").rglob("results_*.json")
+    found = json.loads(file.read_text())["results"]["said_well"]
+    assert 0 < found["hellinger,none"] < 1
