@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, log
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.comparison.result import Ranking
+from lm_eval_flips.comparison.row import MIXED
 from lm_eval_flips.measures.letters import alike, letters
 from lm_eval_flips.measures.overlap import Overlap, overlap
 from lm_eval_flips.measures.significance import holm, mcnemar, t_test
@@ -27,7 +28,8 @@ Key = tuple[str, str, str]
 class TaskScores:
     """What is held against other runs of one metric of one task: as much as a cache must keep.
 
-    A row a sample, in no particular order; ``changed`` None where no answers are known.
+    A row a sample, in no particular order; ``changed`` None where no answers are known, ``units``
+    (words or bytes) None but for a perplexity, whose ``scores`` are log-likelihoods.
     """
 
     task: str
@@ -35,6 +37,7 @@ class TaskScores:
     metric: str
     doc_ids: NDArray[np.int64]
     scores: Tensor
+    units: Tensor | None
     changed: Tensor | None
     clusters: Tensor
     cluster_field: str | None
@@ -51,6 +54,7 @@ class _Task:
 
     first: TaskScores
     scores: Tensor
+    units: Tensor | None
     changed: Tensor | None
     clusters: Tensor
     cluster_field: str | None
@@ -69,6 +73,7 @@ def task_scores(metrics: Sequence[PairedMetric]) -> list[TaskScores]:
             scores=(
                 m.compressed_value if m.compressed_correct is None else m.compressed_correct
             ).double(),
+            units=m.units,
             changed=m.changed,
             clusters=m.clusters,
             cluster_field=m.cluster_field,
@@ -106,12 +111,31 @@ def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
     marks = letters(order, different)
     return Ranking(
         n=whole.shape[1],
-        scores=tuple(scores),
+        scores=_as_shown(tasks, whole) or tuple(scores),
+        metric=_metric(tasks),
         order=tuple(order),
         groups=tuple(alike(order, different)),
         letters=tuple(marks[run] for run in range(len(runs))),
         p_values={(min(pair), max(pair)): p for pair, p in p_values.items()},
     )
+
+
+def _metric(tasks: Sequence[_Task]) -> str:
+    metrics = {task.first.metric for task in tasks}
+    return metrics.pop() if len(metrics) == 1 else MIXED
+
+
+def _as_shown(tasks: Sequence[_Task], whole: Tensor) -> tuple[float, ...]:
+    """The runs' perplexities, or bits per byte, from their log-likelihoods; none of other scores.
+
+    The same figure as in a row: of all samples together, weighted by their units.
+    """
+    units = [task.units for task in tasks if task.units is not None]
+    if len(units) < len(tasks):
+        return ()
+    losses = -whole.sum(1) / float(torch.cat(units).sum())
+    bits = tasks[0].first.metric == "bits_per_byte"
+    return tuple((losses / log(2) if bits else losses.exp()).tolist())
 
 
 def overlap_of(runs: Sequence[Sequence[TaskScores]]) -> Overlap | None:
@@ -150,6 +174,7 @@ def _task(runs: Sequence[TaskScores]) -> _Task:
     return _Task(
         first=first,
         scores=torch.stack([own.scores[row] for own, row in zip(runs, rows, strict=True)]),
+        units=None if first.units is None else first.units[rows[0]],
         changed=torch.stack(changed) if len(changed) == len(runs) else None,
         clusters=first.clusters[rows[0]],
         cluster_field=first.cluster_field,

@@ -67,6 +67,7 @@ class _Scores(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     doc_ids: bytes
     scores: bytes
+    units: bytes | None
     clusters: bytes
     cluster_field: str | None
     binary: bool
@@ -148,6 +149,7 @@ def _stored(own: TaskScores) -> _Scores:
         metric=own.metric,
         doc_ids=own.doc_ids.astype("<i8").tobytes(),
         scores=own.scores.cpu().numpy().astype("<f8").tobytes(),
+        units=None if own.units is None else own.units.cpu().numpy().astype("<f8").tobytes(),
         clusters=own.clusters.cpu().numpy().astype("<i8").tobytes(),
         cluster_field=own.cluster_field,
         binary=own.binary,
@@ -162,6 +164,9 @@ def _scores(found: _Scores) -> TaskScores:
         metric=found.metric,
         doc_ids=np.frombuffer(found.doc_ids, "<i8"),
         scores=torch.from_numpy(np.frombuffer(found.scores, "<f8").copy()),
+        units=None
+        if found.units is None
+        else torch.from_numpy(np.frombuffer(found.units, "<f8").copy()),
         changed=None,
         clusters=torch.from_numpy(np.frombuffer(found.clusters, "<i8").copy()),
         cluster_field=found.cluster_field,

@@ -143,6 +143,11 @@ def test_perplexities_are_ranked_the_smallest_first() -> None:
     ranking = rank_runs([task_scores([texts(0, worse=by).paired()]) for by in worse])
     assert ranking is not None
     assert ranking.order == (1, 2, 0)
+    assert ranking.metric == "word_perplexity"
+    for score, by in zip(ranking.scores, worse, strict=True):
+        asked = texts(0, worse=by)
+        by_hand = np.exp(-asked.compressed.sum() / asked.words.sum())
+        assert score == pytest.approx(by_hand, rel=1e-12)
     assert ranking.groups == ((1,), (2,), (0,))
 
 

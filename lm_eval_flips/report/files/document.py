@@ -107,6 +107,7 @@ def _rows(run: RunComparison) -> dict[str, Any]:
 def _ranking(found: Ranking) -> dict[str, Any]:
     return {
         "n": found.n,
+        "metric": found.metric,
         "scores": list(found.scores),
         "order": list(found.order),
         "groups": [list(group) for group in found.groups],

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from math import isnan
+from collections.abc import Iterator
 
 from lm_eval_flips.comparison.pooling import one_row_each
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.report.column import Column
+from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.files.markdown import cell, table
 from lm_eval_flips.report.names import model_name
-from lm_eval_flips.report.text.numbers import MISSING, nats, number, percent, signed
 from lm_eval_flips.report.text.sentences import metric_name
+from lm_eval_flips.report.text.warned import warning_lines
 
 BEGIN = "<!-- lm-eval-flips begin: what stands from here to the end mark is replaced -->"
 END = "<!-- lm-eval-flips end -->"
 SHOWN = 12  # tasks; more are folded below their groups and the pool
-HEADER = (
-    *("task", "metric", "n", "score", "change [95 %]", "flips [95 %]"),
-    *("C→I", "I→C", "all flips", "choice KL", "token KL"),
-)
+WITH_INTERVAL = ("score_change", "flips")
 
 
 def model_card(comparison: Comparison, *, harness: str | None = None) -> str:
@@ -35,7 +32,7 @@ def model_card(comparison: Comparison, *, harness: str | None = None) -> str:
     for run in comparison.compressed:
         if len(comparison.compressed) > 1:
             parts.append(f"### {cell(model_name(run.model))}")
-        parts += [_sentence(run), *_tables(run), *_remarks(comparison, run)]
+        parts += [_sentence(run), *_tables(run), *_remarks(run)]
     parts += [_how(comparison, harness), END]
     return "\n\n".join(parts) + "\n"
 
@@ -72,10 +69,10 @@ def _sentence(run: RunComparison) -> str:
     row, flips = run.pooled, run.pooled.flips
     tasks = len({own.name for own in run.tasks})
     over = f"{row.n} samples of {tasks} task{'s' * (tasks != 1)}"
-    change = f"{signed(row.score_change)}{_ends(row.intervals['score_change'], signed)}"
+    change = f"{COLUMN['score_change'].text(row)} {COLUMN['score_change'].interval(row)}".rstrip()
     if flips is None:
         return f"Over {over} the score changed by {change}."
-    share = f"{percent(flips.flips)}{_ends(row.intervals['flips'], _hundredths)}"
+    share = f"{COLUMN['flips'].text(row)} {COLUMN['flips'].interval(row)}".rstrip()
     lost, won = flips.correct_to_incorrect, flips.incorrect_to_correct
     return (
         f"Over {over}, {share} of the answers flipped: {lost} became incorrect, {won} correct. "
@@ -97,36 +94,26 @@ def _tables(run: RunComparison) -> Iterator[str]:
 
 
 def _table(rows: list[Row]) -> str:
-    cells = [_cells(row) for row in rows]
-    kept = [i for i in range(len(HEADER)) if any(own[i] != MISSING for own in cells)]
-    header = [cell(HEADER[i]) for i in kept]
-    return table(header, [[cell(own[i]) for i in kept] for own in cells], left=2).rstrip()
-
-
-def _cells(row: Row) -> list[str]:
-    flips, distances = row.flips, row.distances
-    counts = (
-        (MISSING, MISSING)
-        if flips is None
-        else (str(flips.correct_to_incorrect), str(flips.incorrect_to_correct))
-    )
-    return [
-        row.name,
-        metric_name(row),
-        str(row.n),
-        f"{number(row.baseline_score)} → {number(row.compressed_score)}",
-        f"{signed(row.score_change)}{_ends(row.intervals['score_change'], signed)}",
-        MISSING
-        if flips is None
-        else f"{percent(flips.flips)}{_ends(row.intervals['flips'], _hundredths)}",
-        *counts,
-        MISSING if flips is None else percent(flips.all_flips),
-        MISSING if distances is None else nats(distances.choice_kl.mean),
-        MISSING if row.tokens is None else nats(row.tokens.token_kl.typical),
+    columns = columns_at("card", rows)
+    header = ["task", "metric", *(_label(column, rows) for column in columns)]
+    lines = [
+        [row.name, metric_name(row), *(_number(column, row) for column in columns)] for row in rows
     ]
+    cells = [[cell(text) for text in line] for line in lines]
+    return table([cell(text) for text in header], cells, left=2).rstrip()
 
 
-def _remarks(comparison: Comparison, run: RunComparison) -> Iterator[str]:
+def _label(column: Column, rows: list[Row]) -> str:
+    title = column.title(rows)
+    return f"{title} [95 %]" if column.key in WITH_INTERVAL else title
+
+
+def _number(column: Column, row: Row) -> str:
+    interval = column.interval(row) if column.key in WITH_INTERVAL else ""
+    return f"{column.text(row)} {interval}".rstrip()
+
+
+def _remarks(run: RunComparison) -> Iterator[str]:
     """What a reader must know beside the table: the verdict, the floor, what differs or lacks."""
     found = run.pooled.equivalence
     if found is not None:
@@ -135,15 +122,8 @@ def _remarks(comparison: Comparison, run: RunComparison) -> Iterator[str]:
     if quiet:
         names = ", ".join(name.replace("_", " ").replace("kl", "KL") for name in quiet)
         yield f"Not told apart from a second run of the baseline itself: {names}."
-    differing = [own for own in comparison.settings_that_differ if own.run == run.path]
-    if differing:
-        listing = "; ".join(
-            f"{d.setting} {d.baseline!s:.40} → {d.compressed!s:.40}" for d in differing
-        )
-        yield f"Settings that differ: {cell(listing)}."
-    left_out = sum(own.count for own in run.dropped)
-    if left_out:
-        yield f"Left out: {left_out} samples that could not be compared."
+    for line in warning_lines(run.warnings):
+        yield f"Warning: {cell(line)}."
 
 
 def _how(comparison: Comparison, harness: str | None) -> str:
@@ -159,11 +139,3 @@ def _how(comparison: Comparison, harness: str | None) -> str:
         parts.append("Token KL is the same over the vocabulary.")
     parts.append("Brackets are 95 % intervals.")
     return " ".join(parts)
-
-
-def _ends(interval: Interval, show: Callable[[float], str]) -> str:
-    return "" if isnan(interval.low) else f" [{', '.join(map(show, interval))}]"
-
-
-def _hundredths(share: float) -> str:
-    return f"{100 * share:.2f}"

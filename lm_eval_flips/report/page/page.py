@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lm_eval_flips import __version__
 from lm_eval_flips.comparison.result import Comparison
-from lm_eval_flips.errors import named
+from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
@@ -27,6 +27,8 @@ from lm_eval_flips.report.page.task_table import table_data
 from lm_eval_flips.report.text.headline import figures, sentence, verdicts
 from lm_eval_flips.report.text.numbers import number
 from lm_eval_flips.report.text.sentences import across_lines, floor_line, run_lines, several_lines
+from lm_eval_flips.report.text.table import legend
+from lm_eval_flips.report.text.warned import warning_lines
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 SETTING = 60  # characters of a setting's value
@@ -62,13 +64,15 @@ def page(
         FlipsError: a run's files are gone or have changed since they were compared.
     """
     found = find_changed(comparison)
+    table = table_data(comparison)
     charts = list(charts_of(comparison, sizes=sizes).values())
     scripts = _scripts(libraries or bundles())
     html = _template().render(
         **_overview(comparison),
         charts=charts,
         drawings=json_text(_drawings(charts)),
-        table=json_text(table_data(comparison)),
+        table=json_text(table),
+        legend=legend([column["label"] for column in table["columns"]]),
         changed=len(found),
         shown=min(len(found), most),
         parquet=parquet,
@@ -122,15 +126,6 @@ def _overview(comparison: Comparison) -> dict[str, Any]:
 def _run(place: int, run: ShownRun) -> dict[str, Any]:
     """What the top of the page says of a compressed run."""
     own, row = run.run, run.run.pooled
-    warnings = [
-        f"left out {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}"
-        for dropped in own.dropped
-        for why in [", ".join(dropped.reasons)]
-    ]
-    if own.not_compared:
-        warnings.append(f"only in one run: {named(list(own.not_compared), shown=8)}")
-    if own.tokens_left_out is not None:
-        warnings.append(f"no token KL: {own.tokens_left_out}")
     return {
         "name": run.name,
         "model": last_name(own.model),
@@ -139,7 +134,7 @@ def _run(place: int, run: ShownRun) -> dict[str, Any]:
         "figures": list(figures(row)),
         "flips": row.flips,
         "verdicts": list(verdicts(own)),
-        "warnings": warnings,
+        "warnings": warning_lines(own.warnings),
         "lines": [line.strip() for line in run_lines(own)],
         "place": place,
     }
@@ -170,7 +165,9 @@ def _ranking(comparison: Comparison, names: Sequence[str]) -> dict[str, Any] | N
     if found is None:
         return None
     groups = [[(names[i], number(found.scores[i])) for i in group] for group in found.groups]
-    return {"n": found.n, "groups": groups}
+    lower = found.metric in PERPLEXITIES
+    what = f"{found.metric} (lower is better)" if lower else "Score"
+    return {"n": found.n, "groups": groups, "what": what}
 
 
 def _drawings(charts: Sequence[NamedChart]) -> dict[str, Any]:

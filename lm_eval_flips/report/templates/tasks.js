@@ -30,9 +30,12 @@
   }
 
   const missing = Number.NEGATIVE_INFINITY; // sorts below everything
-  function number(key, title, more) {
-    const render = (_, type, row) => (type === "display" ? shown(row[key]) : infinite(row[key][0]) ?? missing);
-    return { title, data: null, render, type: "num", className: "num", ...more };
+  const samples = ["correct_to_incorrect", "incorrect_to_correct", "wrong_to_wrong"]; // a click shows them
+  function number({ key, label, meaning }, place) {
+    const show = samples.includes(key) ? counted(place, label, key) : (row) => shown(row.cells[place]);
+    const render = (_, type, row) => (type === "display" ? show(row) : infinite(row.cells[place][0]) ?? missing);
+    const title = element("span", { text: label, title: meaning }).outerHTML;
+    return { title, data: null, render, type: "num", className: "num" };
   }
 
   function text(key, title, className) {
@@ -40,20 +43,17 @@
     return { title, data: null, render, type: "string", className };
   }
 
-  function counted(key, title, direction) {
-    return number(key, title, {
-      render: (_, type, row) => {
-        if (type !== "display") return row[key][0] ?? missing;
-        if (!row[key][0] || row.kind !== "task") return shown(row[key]);
-        const label = `${row[key][1]} samples of ${row.name}, ${title}`;
-        const button = element("button", { type: "button", class: "link", text: row[key][1], "aria-label": label });
-        button.addEventListener("click", () => showSamples({ run: row.run, task: row.name, direction }));
-        return button;
-      },
-    });
+  function counted(place, label, direction) {
+    return (row) => {
+      const [value, words] = row.cells[place];
+      if (!value || row.kind !== "task") return shown(row.cells[place]);
+      const name = `${words} samples of ${row.name}, ${label}`;
+      const button = element("button", { type: "button", class: "link", text: words, "aria-label": name });
+      button.addEventListener("click", () => showSamples({ run: row.run, task: row.name, direction }));
+      return button;
+    };
   }
 
-  const has = (key) => data.rows.some((row) => row[key][0] !== null);
   const kinds = { task: 0, group: 1, pooled: 2 };
   const columns = [
     { title: "kind", data: (row) => kinds[row.kind], visible: false, type: "num" },
@@ -61,20 +61,10 @@
     text("name", "task", "name"),
     several && { ...text("run", "model", "c-run"), render: (_, type, row) => (type === "display" ? element("bdi", { text: data.runs[row.run] }) : row.run), type: "num" },
     text("metric", "metric", ""),
-    { title: "n", data: null, type: "num", className: "num", render: (_, type, row) => (type === "display" ? grouped(row.n) : row.n) },
-    number("before", "score", {
-      render: (_, type, row) => (type === "display" ? element("span", { text: `${row.before[1]} → ${row.after[1]}` }) : infinite(row.before[0]) ?? missing),
-    }),
-    number("change", "change"),
-    { title: "95 % interval", data: null, className: "c-drawn", orderable: false, render: (_, type, row) => (type === "display" ? drawnChange(row) : "") },
-    number("p", "p"),
-    number("flips", "flips"),
-    has("all_flips") && number("all_flips", "all flips"),
-    counted("lost", "C→I", "correct_to_incorrect"),
-    counted("won", "I→C", "incorrect_to_correct"),
-    has("wrong") && counted("wrong", "W→W", "wrong_to_wrong"),
-    has("choice_kl") && number("choice_kl", "choice KL"),
-    has("token_kl") && number("token_kl", data.token_kl_is_bound ? "token KL ≥" : "token KL"),
+    ...data.columns.flatMap((column, place) => [
+      number(column, place),
+      column.key === "score_change" && { title: "95 % interval", data: null, className: "c-drawn", orderable: false, render: (_, type, row) => (type === "display" ? drawnChange(row) : "") },
+    ]),
   ].filter(Boolean);
 
   whenNear(document.getElementById("tasks"), () => {

@@ -10,7 +10,8 @@ from typing import Literal
 
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.report.text.numbers import nats, number, p_value, percent, signed
+from lm_eval_flips.report.columns import COLUMN
+from lm_eval_flips.report.text.numbers import nats, number, p_value, signed
 from lm_eval_flips.report.text.sentences import LEVEL
 
 Tone = Literal["good", "bad", "open"]
@@ -65,57 +66,47 @@ def _are(count: int) -> str:
 
 def figures(row: Row) -> Iterator[Figure]:
     """Score change, flips and distances of a row, each with its 95 % interval."""
-    if row.perplexity is not None:
-        yield Figure(
-            label="Perplexity ratio",
-            value=number(row.perplexity.ratio),
-            interval=ends(row, "perplexity_ratio", number),
-        )
-    yield Figure(
-        label="Score change",
-        value=typeset(signed(row.score_change)),
-        interval=ends(row, "score_change", signed),
-        note=f"{number(row.baseline_score)} → {number(row.compressed_score)}",
-    )
-    if row.flips is not None:
-        yield Figure(
-            label="Flips", value=percent(row.flips.flips), interval=ends(row, "flips", percent)
-        )
-        if not isnan(row.flips.all_flips):
+    notes = {
+        "score_change": f"{number(row.baseline_score)} → {number(row.compressed_score)}",
+        "choice_kl": _spread(row, "choice_kl"),
+        "token_kl": _spread(row, "token_kl"),
+    }
+    if row.flips is not None and row.flips.wrong_to_wrong is not None:
+        notes["all_flips"] = f"{row.flips.wrong_to_wrong:,} wrong in a new way"
+    for key, label in FIGURES.items():
+        column = COLUMN[key]
+        if column.number(row).known:
             yield Figure(
-                label="All flips",
-                value=percent(row.flips.all_flips),
-                interval=ends(row, "all_flips", percent),
-                note=f"{row.flips.wrong_to_wrong:,} wrong in a new way",
+                label=label,
+                value=typeset(column.text(row)),
+                interval=typeset(column.interval(row)),
+                note=notes.get(key, ""),
             )
-    if row.distances is not None:
-        yield Figure(
-            label="Choice KL",
-            value=nats(row.distances.choice_kl.mean),
-            interval=ends(row, "choice_kl", nats),
-            note="nats, mean",
-        )
-    if row.tokens is not None:
-        bound = "" if row.tokens.top is None else "at least; "
-        name = "token_kl" if "token_kl" in row.intervals else "token_kl_first_position"
-        yield Figure(
-            label="Token KL",
-            value=nats(row.tokens.token_kl.typical),
-            interval=ends(row, name, nats),
-            note=f"{bound}nats, mean",
-        )
 
 
-def ends(row: Row, name: str, shown: Callable[[float], str]) -> str:
-    """A number's interval as it is shown; empty where there is none."""
-    return interval_text(row.intervals.get(name), shown)
+FIGURES = {
+    "perplexity_ratio": "Perplexity ratio",
+    "score_change": "Score change",
+    "flips": "Flips",
+    "all_flips": "All flips",
+    "choice_kl": "Choice KL",
+    "token_kl": "Token KL",
+}
+
+
+def _spread(row: Row, key: str) -> str:
+    """What a mean is of, and the median beside it: a few samples can rule the mean."""
+    bound = "at least; " if COLUMN[key].title([row]).endswith("≥") else ""
+    median = row.numbers[f"{key}_median"]
+    middle = f", median {nats(median.value)}" if median.known else ""
+    return f"{bound}nats, mean{middle}"
 
 
 def interval_text(interval: Interval | None, shown: Callable[[float], str]) -> str:
     """Both ends in brackets, one of them – where the samples do not reach so far."""
     if interval is None or (isnan(interval.low) and isnan(interval.high)):
         return ""
-    return typeset(f"[{shown(interval.low)}, {shown(interval.high)}]".replace(" %,", ","))
+    return typeset(f"[{shown(interval.low)}, {shown(interval.high)}]")
 
 
 def typeset(number: str) -> str:

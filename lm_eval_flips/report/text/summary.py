@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import isnan
 
 from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
+from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
@@ -140,11 +141,13 @@ def ranking_line(comparison: Comparison) -> str:
         return ""
     names = run_names(comparison)
     shown = [f"{names[run]} {number(ranking.scores[run])}" for run in ranking.order]
-    over = f"score over {ranking.n} samples: "
+    lower = ranking.metric in PERPLEXITIES
+    what = f"{ranking.metric} (lower is better)" if lower else "score"
+    over = f"{what} over {ranking.n} samples: "
     if len(ranking.groups) == 1:
         return f"{over}{', '.join(shown)} (not told apart at 5 %, Holm)"
     if all(len(group) == 1 for group in ranking.groups):
-        return f"{over}{' > '.join(shown)} (each two told apart at 5 %, Holm)"
+        return f"{over}{(' < ' if lower else ' > ').join(shown)} (each two told apart at 5 %, Holm)"
     marked = [
         f"{text} {ranking.letters[run]}" for text, run in zip(shown, ranking.order, strict=True)
     ]

@@ -32,7 +32,7 @@ from lm_eval_flips.report.text.summary import (
     worst_first,
 )
 from lm_eval_flips.report.text.table import legend, run_table
-from lm_eval_flips.report.text.warned import warned
+from lm_eval_flips.report.text.warned import MOST, warned
 
 SHOWN = 6  # warnings of many models
 
@@ -104,7 +104,7 @@ def _sentence(name: str, run: RunComparison) -> Text:
 
 
 def _warnings(comparison: Comparison, names: Sequence[str], *, details: bool) -> Iterator[Text]:
-    lines = warned(comparison, names)
+    lines = warned(comparison, names, most=len(comparison.warnings) if details else MOST)
     shown = lines if details or len(names) <= MOST_SENTENCES else lines[:SHOWN]
     for line in shown:
         yield Text(f"warning: {line}", style="yellow")

@@ -1,39 +1,59 @@
-"""What a reader must know of the runs beside their numbers, a sentence each."""
+"""Warnings as they are shown, the same everywhere: one line each, many of a kind counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.errors import named
 
+MOST = 3  # of one kind that are shown; the JSON has all
 
-def warned(comparison: Comparison, names: Sequence[str]) -> list[str]:
-    """Every warning once, with the models it is about; those of all models without their names."""
+
+def warning_lines(warnings: Iterable[Warning], *, most: int = MOST) -> list[str]:
+    """Each warning with its way out; beyond ``most`` of a kind the rest is counted.
+
+    Settings that differ are one line.
+    """
+    by_kind: dict[str, list[Warning]] = {}
+    for warning in warnings:
+        by_kind.setdefault(warning.code, []).append(warning)
+    lines: list[str] = []
+    for kind, found in by_kind.items():
+        texts = list(dict.fromkeys(_line(warning) for warning in found))
+        if kind == SETTINGS:
+            texts = [f"settings that differ: {', '.join(str(warning) for warning in found)}"]
+        rest = len(texts) - most
+        lines += texts[:most] + ([f"and {rest} more like this ({kind})"] if rest > 0 else [])
+    return lines
+
+
+SETTINGS = "setting-differs"
+
+
+def _line(warning: Warning) -> str:
+    if not warning.way_out:
+        return warning.text
+    return f"{warning.text}. {warning.way_out[0].upper()}{warning.way_out[1:]}"
+
+
+def warned(comparison: Comparison, names: Sequence[str], *, most: int = MOST) -> list[str]:
+    """Every warning of a comparison once, before it the models that it is about.
+
+    Those of all models stand without names; the noise floor is called so.
+    """
     about: dict[str, list[str]] = {}
-    for name, run in zip(names, comparison.compressed, strict=True):
-        for line in _of_run(comparison, run):
+    floor = comparison.noise_floor
+    runs = [*zip(names, comparison.compressed, strict=True)]
+    for name, run in [*([] if floor is None else [(FLOOR, floor)]), *runs]:
+        for line in warning_lines(run.warnings, most=most):
             about.setdefault(line, []).append(name)
-    several = len(names) > 1
+    alone = len(names) == 1 and floor is None
     return [
-        line if not several or len(models) == len(names) else f"{named(models, shown=3)}: {line}"
+        line if alone or models == list(names) else f"{named(models, shown=3)}: {line}"
         for line, models in about.items()
     ]
 
 
-def _of_run(comparison: Comparison, run: RunComparison) -> Iterator[str]:
-    differing = [d for d in comparison.settings_that_differ if d.run == run.path]
-    if differing:
-        listing = ", ".join(
-            f"{d.setting} {d.baseline!s:.40} → {d.compressed!s:.40}" for d in differing
-        )
-        yield f"settings that differ: {listing}"
-    for dropped in run.dropped:
-        why = "; ".join(
-            f"{reason}: doc {named(list(docs))}" for reason, docs in dropped.reasons.items()
-        )
-        yield f"LEFT OUT {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}"
-    if run.not_compared:
-        yield f"only in one run: {named(list(run.not_compared), shown=8)}"
-    if run.tokens_left_out is not None:
-        yield f"no token KL: {run.tokens_left_out}"
+FLOOR = "noise floor"

@@ -20,21 +20,21 @@ def test_every_row_is_there_with_the_numbers_of_the_comparison(tmp_path: Path) -
     (run,) = comparison.compressed
     data = table_data(comparison)
     rows = [*run.tasks, *run.groups, run.pooled]
+    keys = [column["key"] for column in data["columns"]]
     assert len(data["rows"]) == len(rows)
     for shown, row in zip(data["rows"], rows, strict=True):
-        assert (shown["name"], shown["n"]) == (row.name, row.n)
-        assert shown["change"][0] == pytest.approx(row.score_change, rel=1e-5, nan_ok=True)
+        cells = dict(zip(keys, shown["cells"], strict=True))
+        assert shown["name"] == row.name
+        assert cells["n"][0] == row.n
+        assert cells["score_change"][0] == pytest.approx(row.score_change, rel=1e-5, nan_ok=True)
         if row.flips is None:
-            assert shown["flips"] == (None, "–", "")
+            assert cells["flips"] == (None, "–", "")
             continue
-        assert shown["flips"][0] == pytest.approx(row.flips.flips, rel=1e-5)
-        assert shown["flips"][1] == f"{100 * row.flips.flips:.2f} %"
-        assert (shown["lost"][0], shown["won"][0]) == (
-            row.flips.correct_to_incorrect,
-            row.flips.incorrect_to_correct,
-        )
-        assert shown["wrong"][0] == row.flips.wrong_to_wrong
-        assert (shown["all_flips"][1] == "–") == isnan(row.flips.all_flips)
+        assert cells["flips"][0] == pytest.approx(row.flips.flips, rel=1e-5)
+        assert cells["flips"][1] == f"{100 * row.flips.flips:.2f} %"
+        for key in ("correct_to_incorrect", "incorrect_to_correct", "wrong_to_wrong"):
+            assert cells[key][0] == getattr(row.flips, key), key
+        assert (cells["all_flips"][1] == "–") == isnan(row.flips.all_flips)
     json.loads(json_text(data))
 
 

@@ -54,7 +54,7 @@ def test_every_figure_is_the_row_s_with_its_interval(tmp_path: Path) -> None:
     assert row.distances is not None
     low, high = row.intervals["flips"]
     assert found["Flips"].value == f"{100 * row.flips.flips:.2f} %"
-    assert found["Flips"].interval == f"[{100 * low:.2f}, {100 * high:.2f} %]"
+    assert found["Flips"].interval == f"[{100 * low:.2f}, {100 * high:.2f}]"
     low, high = row.intervals["score_change"]
     assert found["Score change"].value == f"{row.score_change:+.4f}".replace("-", "−")
     assert found["Score change"].interval == f"[{low:+.4f}, {high:+.4f}]".replace("-", "−")
