@@ -44,13 +44,17 @@ def refuse_device(device: str | torch.device) -> None:
 
 def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifference]:
     """Settings that change scores without changing prompts, and differ between the two runs."""
-    ours, theirs = baseline.settings, compressed.settings
+    ours, theirs = dict(baseline.settings), dict(compressed.settings)
     shared = set(baseline.tasks) & set(compressed.tasks)
     names = [
         name
         for name in {**ours, **theirs}
         if not name.startswith(("version.", "num_fewshot.")) or name.split(".", 1)[1] in shared
     ]
+    if None not in (baseline.tokenizer, compressed.tokenizer):
+        ours |= {"tokenizer": baseline.tokenizer}
+        theirs |= {"tokenizer": compressed.tokenizer}
+        names.append("tokenizer")
     return [
         SettingDifference(
             setting=name,

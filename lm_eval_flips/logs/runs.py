@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from math import nan
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lm_eval_flips.errors import FlipsError, named
@@ -156,6 +156,12 @@ class Run:
         """Number of the model's parameters, as it was loaded; None if it was not logged."""
         count = self.results.config.get("model_num_parameters")
         return count if isinstance(count, int) and count > 0 else None
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The tokenizer that was named, without its folder; None where it is the model's own."""
+        named = self.model_args.get("tokenizer")
+        return None if named is None else PurePath(str(named)).name
 
     @property
     def dtype(self) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lm_eval_flips import FlipsError
+from lm_eval_flips.comparison.compatibility import setting_differences
 from lm_eval_flips.leaderboard.discovery import find_runs
 from lm_eval_flips.logs.runs import load_run
 from tests.generators import logs
@@ -84,3 +85,31 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         find_runs(tmp_path / "elsewhere", load_run(base))
     with pytest.raises(FlipsError, match="is no folder"):
         find_runs(base, load_run(base))
+
+
+def test_a_run_of_another_family_is_no_compression(tmp_path: Path) -> None:
+    """More parameters than the baseline: left out, with both counts. Control: packed ones are not."""
+
+    def written(name: str, parameters: int, tokenizer: str) -> Path:
+        config = {
+            "model": "hf",
+            "model_args": {"pretrained": f"org/{name}", "tokenizer": tokenizer},
+            "model_num_parameters": parameters,
+        }
+        return write_one(tmp_path, name, 0.1 * len(name), model=f"org/{name}", config=config)
+
+    base = load_run(written("alpha", 1_200_000_000, "org/alpha"))
+    written("alpha-packed", 400_000_000, "/models/alpha")
+    written("alpha-grown", 1_210_000_000, "org/alpha")
+    written("beta", 16_400_000_000, "org/beta")
+    copied = load_run(written("alpha-copy", 1_200_000_000, "org/other"))
+    found, left_out = find_runs(tmp_path, base)
+    assert {own.name for own in found} == {"alpha-packed", "alpha-grown", "alpha-copy"}
+    (other,) = left_out
+    assert other.reason == (
+        "it is no compression of org/alpha: it has 16,400,000,000 parameters, the baseline "
+        "1,200,000,000 and its tokenizer is beta, not alpha; give its family a board of its own, "
+        "with its own --baseline"
+    )
+    told = {d.setting: (d.baseline, d.compressed) for d in setting_differences(base, copied)}
+    assert told["tokenizer"] == ("alpha", "other")

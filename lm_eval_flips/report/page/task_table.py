@@ -60,5 +60,7 @@ def _cell(column: Column, row: Row) -> Cell:
     own = column.number(row)
     if not own.known:
         return None, column.text(row), ""
-    shown = f"{own.value:,.0f}" if own.unit == "count" else typeset(column.shown(own))
-    return plain_number(own.value), shown, typeset(column.shown_interval(own))
+    if own.unit == "count":
+        return int(own.value), f"{own.value:,.0f}", ""
+    shown, interval = (typeset(text) for text in (column.shown(own), column.shown_interval(own)))
+    return plain_number(float(own.value)), shown, interval

@@ -49,8 +49,8 @@ def test_the_block_has_a_sentence_a_table_and_how_it_was_measured(tmp_path: Path
         assert row.distances is not None
         shown = [own.strip() for own in line.strip("| ").split(" | ")]
         cells = dict(zip(labels, shown, strict=True))
-        assert cells["change [95 %]"].startswith(f"{signed(row.score_change)} [")
-        assert cells["flips [95 %]"].startswith(f"{percent(row.flips.flips)} [")
+        assert cells[r"change \[95 %\]"].startswith(f"{signed(row.score_change)} ")
+        assert cells[r"flips \[95 %\]"].startswith(f"{percent(row.flips.flips)} ")
         assert int(cells["C→I"]) == row.flips.correct_to_incorrect
         assert cells["choice KL"] == nats(row.distances.choice_kl.mean)
     assert rendered(text).count("<tr>") == 6

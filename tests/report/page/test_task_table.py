@@ -51,7 +51,7 @@ def test_what_cannot_be_drawn_is_not(tmp_path: Path) -> None:
             tmp_path / name,
             {
                 "one": [logs.choice(0, row, metrics=("acc",))],
-                "page": [logs.rolling(i, -sum(row) - i, "a b") for i in range(3)],
+                "page": [logs.rolling(i, sum(row) - i, "a b") for i in range(3)],
             },
         )
         for name, row in (("a", [-1.0, -2.0]), ("b", [-2.0, -1.5]))
