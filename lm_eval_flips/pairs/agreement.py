@@ -70,6 +70,7 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
     choices = torch.from_numpy(ours.choices)
     if ours.kind == "choices":
         yield from _ties(whose, ours, before, after, choices)
+        yield from _infinite(whose, before, after)
     # what is broken by itself was told of it already
     broken = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
     if any(broken) or torch.equal(before, after):
@@ -129,6 +130,20 @@ def _scale(whose: Checked, found: Relation) -> Iterator[Finding]:
             STEP,
             impossible=False,
             blocks=True,
+        )
+
+
+def _infinite(whose: Checked, before: Tensor, after: Tensor) -> Iterator[Finding]:
+    ruled_out = (after.isneginf() & before.isfinite()).any(-1)
+    if ruled_out.any():
+        yield whose.finding(
+            "infinite",
+            f"choice KL is infinite for {int(ruled_out.sum())} of {len(ruled_out)} samples "
+            f"({whose.docs(ruled_out)}): {whose.run} holds a choice for impossible that the "
+            "baseline does not; their mean is infinite, medians, Jensen-Shannon and total "
+            "variation count all samples",
+            "Rerun in a wider dtype, or with a backend that returns every log-likelihood",
+            impossible=False,
         )
 
 

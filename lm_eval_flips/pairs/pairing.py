@@ -136,7 +136,10 @@ def pair(
         kept = ~np.isin(common, list(out))
         left, right = left[kept], right[kept]
     if not len(left):
-        raise FlipsError(f"{where}: the runs have no sample in common; nothing can be compared")
+        why = f". {mismatch(baseline, compressed, found)}" if found else ""
+        raise FlipsError(
+            f"{where}: the runs have no sample in common; nothing can be compared{why}"
+        )
     # a run's table is as wide as its own widest sample, which the other may not hold
     width = max(baseline.loglikelihoods.shape[1], compressed.loglikelihoods.shape[1])
     baseline, compressed = _widened(baseline, width), _widened(compressed, width)

@@ -126,7 +126,7 @@ def test_nan_and_infinite_numbers_are_refused_or_left_out(tmp_path: Path, bad: f
     """The sample, the run and the flag are named; with the flag it is counted and left out."""
     base = [logs.choice(i, PLAIN) for i in range(3)]
     comp = [logs.choice(i, MOVED) for i in range(3)]
-    comp[1]["filtered_resps"][2][0] = str(bad)
+    comp[1]["filtered_resps"][2][0] = comp[1]["resps"][2][0][0] = str(bad)
     paths = [
         logs.write_run(tmp_path / name, {"task": records})
         for name, records in (("a", base), ("b", comp))

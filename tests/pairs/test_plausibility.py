@@ -180,7 +180,7 @@ def test_flags_that_contradict_are_told(tmp_path: Path) -> None:
     sure = backends.as_choices(backends.letters(strength=9.0))
     base = backends.as_choices(backends.letters(strength=9.0, noise=0.1))
     for record in sure[:7]:
-        for response in record["filtered_resps"]:
+        for response in (*record["filtered_resps"], *(own[0] for own in record["resps"])):
             response[1] = "False"
     found = found_in(tmp_path, base, sure)
     assert codes(found) == {"greedy"}
@@ -296,3 +296,26 @@ def test_a_noise_floor_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
     floor = logs.write_run(tmp_path / "c", {"task": backends.as_choices(np.zeros((60, 4)))})
     with pytest.raises(FlipsError, match="all choices of 60 of 60 samples have the same"):
         compare(*paths, noise_floor=floor)
+
+
+def test_a_choice_ruled_out_is_named_with_its_sample(tmp_path: Path) -> None:
+    """One -inf in the compressed run of 20: doc 4 is named, the median and the others count."""
+    scores = backends.letters(20)
+    moved = backends.letters(20, noise=0.05)
+    moved[4, 2] = -np.inf
+    result = compare(*runs(tmp_path, backends.as_choices(scores), backends.as_choices(moved)))
+    (told,) = [own.text for own in result.compressed[0].findings if own.code == "infinite"]
+    assert told.startswith("choice KL is infinite for 1 of 20 samples (doc 4)")
+    distances = result.compressed[0].pooled.distances
+    assert distances is not None
+    p, q = (np.exp(own) / np.exp(own).sum(1, keepdims=True) for own in (scores, moved))
+    others = [i for i in range(20) if i != 4]
+    kl = (p[others] * np.log(p[others] / q[others])).sum(1)
+    assert distances.choice_kl.mean == np.inf
+    ranked = np.sort([*kl, np.inf])
+    assert ranked[9] - 1e-9 <= distances.choice_kl.median <= ranked[10] + 1e-9
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        halves = [np.nan_to_num(own * np.log(own / middle)).sum(1) for own in (p, q)]
+    assert distances.jensen_shannon.mean == pytest.approx(np.mean(halves))
+    assert distances.total_variation.mean == pytest.approx(np.abs(p - q).sum(1).mean() / 2)

@@ -59,8 +59,8 @@ def labelled(given: Sequence[int], gold: Sequence[int], name: str) -> list[logs.
             [-1.0 - i / 97, -2.0] if said == 0 else [-2.0, -1.0 - i / 97],
             gold=right,
             metrics=(name,),
-            **{name: [right, said]},
         )
+        | {name: [right, said]}
         for i, (said, right) in enumerate(zip(given, gold, strict=True))
     ]
 
