@@ -72,6 +72,10 @@ def _counted(key: str) -> tuple[Spec, ...]:
     )
 
 
+def _given(key: str, read: Read) -> Spec:
+    return Spec(key, "count", read, detail=True, no_interval=GIVEN)
+
+
 def _distance(key: str, unit: Unit = "nats", column: Column | None = None) -> tuple[Spec, ...]:
     """A distance over the choices: its mean first, for which alone there is a noise floor."""
 
@@ -126,7 +130,7 @@ def _token_correlation(name: str) -> Read:
 SPECS: tuple[Spec, ...] = (
     # what was compared
     Spec("n", "count", attrgetter("n"), no_interval=GIVEN),
-    Spec("documents", "count", attrgetter("n"), detail=True, no_interval=GIVEN),
+    _given("documents", attrgetter("n")),
     Spec("baseline_score", "score", attrgetter("baseline_score"), no_interval=PAIRED),
     Spec("compressed_score", "score", attrgetter("compressed_score"), no_interval=PAIRED),
     Spec("score_change", "score", attrgetter("score_change")),
@@ -149,10 +153,13 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec("margin_change", "share", _of("direction", "margin_change"), detail=True),
     # how far the probabilities moved: over the choices, over the vocabulary
+    _given("choice_samples", _of("distances", "n")),
     *_distance("choice_kl", column=COLUMN["choice_kl"]),
     *_distance("choice_kl_reverse"),
     *_distance("jensen_shannon"),
     *_distance("total_variation", "share"),
+    _given("token_requests", _of("tokens", "token_kl.requests")),
+    _given("token_positions", _of("tokens", "token_kl.positions")),
     *_token("token_kl", column=COLUMN["token_kl"]),
     *_token("token_kl_reverse"),
     *_token("token_jensen_shannon"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 from lm_eval_flips.comparison.numbers import numbers_of, planned_numbers
@@ -81,6 +81,11 @@ class Row:
     def binary(self) -> bool:
         """Whether the samples are right or wrong."""
         return self.flips is not None
+
+    @property
+    def first_positions_only(self) -> bool:
+        """Whether token_kl is that of first positions, which alone are known."""
+        return self.tokens is not None and isnan(self.tokens.token_kl.per_request_mean)
 
     @property
     def numbers(self) -> Mapping[str, Number]:

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import TYPE_CHECKING
 
 from lm_eval_flips.comparison.options import Options
@@ -264,7 +263,7 @@ def _tokens(facts: RunFacts) -> Iterator[Warning]:
 
 
 def _positions(row: Row, run: str) -> Iterator[Warning]:
-    if row.tokens is not None and isnan(row.tokens.token_kl.per_request_mean):
+    if row.first_positions_only:
         yield first_positions_only(run, row)
 
 

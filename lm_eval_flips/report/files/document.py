@@ -1,36 +1,35 @@
-"""Comparison -> the JSON document of `--json`, version 1.
+"""Comparison -> the JSON document of `--json`, version 2.
 
-The fields are those of the records in ``result.py``. Undefined and infinite numbers are null, for
-JSON has neither nan nor inf.
+A row is flat: every number of ``comparison/numbers.py`` under its key, which means the same in
+Python, CSV and Parquet, and under ``intervals`` the 95 % interval of those that have one.
+Undefined and infinite numbers are null, for JSON has neither nan nor inf.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import isfinite, nan
+from math import isfinite, isnan
 from typing import Any
 
 import msgspec
 
 from lm_eval_flips.comparison.result import (
     Comparison,
+    Planned,
+    PlannedRow,
     Ranking,
     Regime,
     Row,
     RunComparison,
 )
-from lm_eval_flips.measures.correlation import Auroc, SampleCorrelation, Spearman
-from lm_eval_flips.measures.direction import Direction
-from lm_eval_flips.measures.divergence import Distances, Summary
+from lm_eval_flips.comparison.spec import Number
+from lm_eval_flips.measures.correlation import Spearman
 from lm_eval_flips.measures.equivalence import Equivalence
-from lm_eval_flips.measures.margin import Margins, Rate
+from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.measures.overlap import Overlap
-from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.tokens import TokenDistances
-from lm_eval_flips.report.text.planned import planned_document
 
-VERSION = 1
+VERSION = 2
 
 
 def to_document(comparison: Comparison) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
 
     Example:
         >>> to_document(comparison)["version"]  # doctest: +SKIP
-        1
+        2
     """
     document: dict[str, Any] = _plain(
         {
@@ -54,11 +53,6 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
             "ranking": comparison.ranking and _ranking(comparison.ranking),
             "overlap": comparison.overlap and _overlap(comparison.overlap),
             "correlation": {
-                "per_sample": {
-                    run.path: _correlation(run.pooled.correlation)
-                    for run in comparison.compressed
-                    if run.planned is None
-                },
                 "across_runs": {
                     name: _spearman(found) for name, found in comparison.across_runs.items()
                 },
@@ -85,7 +79,7 @@ def _run(run: RunComparison) -> dict[str, Any]:
         "path": run.path,
         "model": run.model,
         **rows,
-        "planned": run.planned and planned_document(run.planned),
+        "planned": run.planned and _planned(run.planned),
         "decisions": run.decisions and asdict(run.decisions),
         "dropped": [
             {"task": d.task, "filter": d.filter, "count": d.count, "reasons": dict(d.reasons)}
@@ -138,27 +132,15 @@ def _overlap(found: Overlap) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    flips, distances = row.flips, row.distances
+    numbers = row.numbers
     return {
         "filter": row.filter,
         "metric": row.metric,
-        "n": row.n,
-        "baseline_score": row.baseline_score,
-        "compressed_score": row.compressed_score,
-        "score_change": row.score_change,
         "higher_is_better": row.higher_is_better,
-        "correct_to_incorrect": flips and flips.correct_to_incorrect,
-        "incorrect_to_correct": flips and flips.incorrect_to_correct,
-        "wrong_to_wrong": flips and flips.wrong_to_wrong,
-        "flips": flips.flips if flips else nan,
-        "all_flips": flips.all_flips if flips else nan,
-        "answers_changed": flips.share(flips.answers_changed) if flips else nan,
-        "direction": row.direction and _direction(row, row.direction),
-        **_distances(distances),
-        **_tokens(row.tokens),
-        "top_margin": row.margins and _margins(row.margins),
-        "correlation": _correlation(row.correlation),
-        "perplexity": row.perplexity and _perplexity(row.perplexity),
+        **{key: number.value for key, number in numbers.items()},
+        "token_lower_bound_top": row.tokens and row.tokens.top,
+        "token_kl_first_position_only": None if row.tokens is None else row.first_positions_only,
+        "equivalence": row.equivalence and _equivalence(row.equivalence),
         "excess": {
             name: {
                 "value": found.value,
@@ -170,105 +152,64 @@ def _row(row: Row) -> dict[str, Any]:
             }
             for name, found in row.excess.items()
         },
-        "equivalence": row.equivalence and _equivalence(row.equivalence),
-        "intervals": {name: list(interval) for name, interval in row.intervals.items()},
+        "margin_bins": row.margins and _bins(row.margins),
+        "intervals": _intervals(numbers),
         "error_method": row.error_method,
         "test": row.test,
-        "p_value": row.p_value,
-        "p_loss": row.p_loss,
-        "p_holm": row.p_holm,
-        "minimal_detectable_change": row.minimal_detectable_change(),
+        "warnings": [warning.code for warning in row.warnings],
     }
 
 
-def _direction(row: Row, found: Direction) -> dict[str, Any]:
+def _intervals(numbers: Mapping[str, Number]) -> dict[str, list[float]]:
+    """Those of which an end is known."""
     return {
-        "loss_share": found.loss_share,
-        "random_loss_share": found.random_loss_share,
-        "p_no_preference": row.p_no_preference,
-        "p_random": row.p_random,
-        "negative_flip_rate": found.negative_flip_rate,
-        "margin_change": found.margin_change,
+        key: list(number.interval)
+        for key, number in numbers.items()
+        if not all(map(isnan, number.interval))
     }
 
 
-def _distances(found: Distances | None) -> dict[str, Any]:
-    names = ("choice_kl", "choice_kl_reverse", "jensen_shannon", "total_variation")
-    if found is None:
-        return dict.fromkeys(names)
-    summaries: dict[str, Summary] = {name: getattr(found, name) for name in names}
-    return {name: {"n": found.n, **asdict(summary)} for name, summary in summaries.items()}
+def _bins(margins: Margins) -> list[dict[str, Any]]:
+    return [
+        {
+            "low": found.low,
+            "high": found.high,
+            "n": found.rate.n,
+            "answers_changed": found.rate.changed,
+            "answers_changed_share": found.rate.share,
+            "interval": list(found.rate.interval),
+        }
+        for found in margins.bins
+    ]
 
 
-def _tokens(found: TokenDistances | None) -> dict[str, Any]:
-    names = (
-        "token_kl",
-        "token_kl_reverse",
-        "token_jensen_shannon",
-        "token_total_variation",
-        "same_top",
-        "logprob_change",
-    )
-    if found is None:
-        return {**dict.fromkeys(names), "token_lower_bound_top": None, "token_correlation": None}
-    correlation = _correlation(found.correlation, "token_kl")
+def _planned(planned: Planned) -> dict[str, Any]:
+    """The estimates of a plan's samples, of all documents."""
     return {
-        **{name: asdict(getattr(found, name)) for name in names},
-        "token_lower_bound_top": found.top,
-        "token_correlation": correlation,
+        "path": planned.path,
+        "seed": planned.seed,
+        "tasks": [{"task": row.name, **_planned_row(row)} for row in planned.tasks],
+        "groups": [{"group": row.name, **_planned_row(row)} for row in planned.groups],
+        "pooled": _planned_row(planned.pooled),
     }
 
 
-def _margins(found: Margins) -> dict[str, Any]:
+def _planned_row(row: PlannedRow) -> dict[str, Any]:
+    numbers = {key: number for key, number in row.numbers.items() if number.known}
     return {
-        "mean_correct": found.mean_correct,
-        "mean_incorrect": found.mean_incorrect,
-        "changed_of_correct": _rate(found.correct),
-        "changed_of_incorrect": _rate(found.incorrect),
-        "bins": [{"low": b.low, "high": b.high, **_rate(b.rate)} for b in found.bins],
-    }
-
-
-def _rate(rate: Rate) -> dict[str, Any]:
-    return {
-        "n": rate.n,
-        "changed": rate.changed,
-        "share": rate.share,
-        "interval": list(rate.interval),
-    }
-
-
-def _correlation(
-    found: SampleCorrelation | None, distance: str = "choice_kl"
-) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        f"{distance}_with_changed": _spearman(found.changed),
-        f"{distance}_with_flipped": _spearman(found.flipped),
-        f"{distance}_detects_flips": _auroc(found.detects_flips),
-    }
-
-
-def _spearman(found: Spearman) -> dict[str, Any]:
-    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval)}
-
-
-def _auroc(found: Auroc) -> dict[str, Any]:
-    return {
-        "auroc": found.statistic,
-        "flipped": found.positives,
-        "not_flipped": found.negatives,
-        "interval": list(found.interval),
-    }
-
-
-def _perplexity(found: PerplexityChange) -> dict[str, Any]:
-    return {
-        "ratio": found.ratio,
-        "ratio_interval": list(found.ratio_interval()),
-        "bits_change": found.bits_change,
-        "bits_interval": list(found.bits_interval()),
+        "filter": row.filter,
+        "metric": row.metric,
+        "higher_is_better": row.higher_is_better,
+        **{key: number.value for key, number in numbers.items()},
+        "estimates": {
+            name: {
+                "interval_of_the_full_run": list(found.interval),
+                "plain_samples": found.plain_samples,
+            }
+            for name, found in row.estimates.items()
+        },
+        "equivalence": row.equivalence and _equivalence(row.equivalence),
+        "intervals": _intervals(numbers),
     }
 
 
@@ -278,6 +219,10 @@ def _equivalence(found: Equivalence) -> dict[str, Any]:
         "verdict": found.verdict,
         "interval_90": list(found.inner),
     }
+
+
+def _spearman(found: Spearman) -> dict[str, Any]:
+    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval)}
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,9 @@
-"""Estimates of all documents from a plan's samples -> table, sentences and JSON."""
+"""Estimates of all documents from a plan's samples -> table and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import isnan
-from typing import Any
 
 from lm_eval_flips.comparison.result import Estimate, Planned, PlannedRow
 from lm_eval_flips.report.text.numbers import MISSING, percent, signed
@@ -42,42 +41,3 @@ def planned_lines(planned: Planned) -> Iterator[str]:
 
 def _samples(estimate: Estimate) -> str:
     return MISSING if isnan(estimate.plain_samples) else f"{estimate.plain_samples:.0f}"
-
-
-def planned_document(planned: Planned) -> dict[str, Any]:
-    """The estimates as plain dicts and lists, for JSON."""
-    return {
-        "path": planned.path,
-        "seed": planned.seed,
-        "tasks": [{"task": row.name, **_row(row)} for row in planned.tasks],
-        "groups": [{"group": row.name, **_row(row)} for row in planned.groups],
-        "pooled": _row(planned.pooled),
-    }
-
-
-def _row(row: PlannedRow) -> dict[str, Any]:
-    equivalence = row.equivalence
-    return {
-        "filter": row.filter,
-        "metric": row.metric,
-        "n": row.n,
-        "documents": row.documents,
-        "baseline_score": row.baseline_score,
-        "compressed_score": row.compressed_score,
-        "higher_is_better": row.higher_is_better,
-        "estimates": {
-            name: {
-                "value": found.value,
-                "interval": list(found.interval),
-                "general": list(found.general),
-                "plain_samples": found.plain_samples,
-            }
-            for name, found in row.estimates.items()
-        },
-        "equivalence": equivalence
-        and {
-            "margin": equivalence.margin,
-            "verdict": equivalence.verdict,
-            "interval_90": list(equivalence.inner),
-        },
-    }

@@ -27,6 +27,7 @@ def test_nothing_is_read_a_second_time(tmp_path: Path) -> None:
     """The comparison carries its runs: where their files are gone since, they are still told."""
     comparison = compare(*reports.ordinary(tmp_path, {"int4": 1.5}))
     before = sources(comparison)
-    for run in (comparison.baseline, *comparison.compressed):
-        Path(run.path).unlink()
+    paths = [comparison.baseline.path, *(run.path for run in comparison.compressed)]
+    for path in paths:
+        Path(path).unlink()
     assert sources(comparison) == before
