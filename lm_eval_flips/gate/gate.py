@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from lm_eval_flips.comparison.pooling import one_row_each
+from lm_eval_flips.comparison.numbers import one_each
 from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
@@ -244,7 +244,7 @@ def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
 def _rows(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
     """A row for each task and group, a plan's where the run is of its samples."""
     if run.planned is None:
-        return one_row_each((*run.tasks, *run.groups))
+        return one_each((*run.tasks, *run.groups))
     rows = (*run.planned.tasks, *run.planned.groups)
     found: dict[str, Row | PlannedRow] = {}
     for row in (*filter(_binary, rows), *rows):

@@ -62,7 +62,7 @@ class Board:
     @property
     def margin(self) -> float:
         """The equivalence margin; nan without one."""
-        return next((run.entry.pooled.equivalence_margin for run in self.runs), nan)
+        return next((run.entry.pooled.value("equivalence_margin") for run in self.runs), nan)
 
     @property
     def partial(self) -> tuple[Placed, ...]:
@@ -91,7 +91,7 @@ def assemble(
     ]
     scores = [entry.scores for _, entry in judged]
     ranking = rank_runs(scores)
-    adjusted = holm([entry.pooled.p_value for _, entry in judged])
+    adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
     names = _names([own for own, _ in judged])
     placed = [
         Placed(

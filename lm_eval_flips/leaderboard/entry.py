@@ -6,7 +6,8 @@ The bytes are msgpack: data only, nothing in them is ever executed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,19 +17,12 @@ from lm_eval_flips.comparison.compare import compare
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.ranking import TaskScores, task_scores
+from lm_eval_flips.comparison.result import SettingDifference
+from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.line import Line, lines_of
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A setting that differs from the baseline's, as text."""
-
-    setting: str
-    baseline: str
-    compressed: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,10 +36,11 @@ class Entry:
 
     lines: tuple[Line, ...] = ()
     scores: tuple[TaskScores, ...] = ()
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[SettingDifference, ...] = ()
     left_out: int = 0
     not_compared: tuple[str, ...] = ()
     tokens_left_out: str | None = None
+    warnings: tuple[Warning, ...] = ()
     reason: str | None = None
 
     @property
@@ -59,31 +54,6 @@ class Entry:
         return {line.task: line for line in self.lines if line.level == "task"}
 
 
-class _Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's scores as plain bytes, little-endian."""
-
-    task: str
-    filter: str
-    metric: str
-    doc_ids: bytes
-    scores: bytes
-    units: bytes | None
-    clusters: bytes
-    cluster_field: str | None
-    binary: bool
-    higher_is_better: bool
-
-
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
-    lines: tuple[Line, ...]
-    scores: tuple[_Scores, ...]
-    settings: tuple[Setting, ...]
-    left_out: int
-    not_compared: tuple[str, ...]
-    tokens_left_out: str | None
-    reason: str | None
-
-
 def entry_of(
     base: Run, run: Run, asked: Options, read: Callable[[TaskLog], dict[str, Samples]]
 ) -> Entry:
@@ -95,33 +65,22 @@ def entry_of(
         comparison = compare(base, run, read=read, **asked.given)
     except (FlipsError, OSError) as error:
         return Entry(reason=str(error))
-    (found,) = comparison.compressed
+    (compared,) = comparison.compressed
+    scores = task_scores(primaries(compared.metrics))
     return Entry(
-        lines=tuple(lines_of(found)),
-        scores=tuple(task_scores(primaries(found.metrics))),
-        settings=tuple(
-            Setting(setting=d.setting, baseline=str(d.baseline), compressed=str(d.compressed))
-            for d in comparison.settings_that_differ
-        ),
-        left_out=sum(dropped.count for dropped in found.dropped),
-        not_compared=found.not_compared,
-        tokens_left_out=found.tokens_left_out,
+        lines=tuple(lines_of(compared)),
+        scores=tuple(replace(own, changed=None) for own in scores),  # a board has no overlap
+        settings=comparison.settings_that_differ,
+        left_out=sum(dropped.count for dropped in compared.dropped),
+        not_compared=compared.not_compared,
+        tokens_left_out=compared.tokens_left_out,
+        warnings=comparison.warnings,
     )
 
 
 def to_bytes(entry: Entry) -> bytes:
     """An entry for the cache."""
-    return msgspec.msgpack.encode(
-        _Stored(
-            lines=entry.lines,
-            scores=tuple(map(_stored, entry.scores)),
-            settings=entry.settings,
-            left_out=entry.left_out,
-            not_compared=entry.not_compared,
-            tokens_left_out=entry.tokens_left_out,
-            reason=entry.reason,
-        )
-    )
+    return msgspec.msgpack.encode(entry, enc_hook=_plain)
 
 
 def from_bytes(content: bytes) -> Entry:
@@ -130,46 +89,22 @@ def from_bytes(content: bytes) -> Entry:
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    found = msgspec.msgpack.decode(content, type=_Stored)
-    return Entry(
-        lines=found.lines,
-        scores=tuple(map(_scores, found.scores)),
-        settings=found.settings,
-        left_out=found.left_out,
-        not_compared=found.not_compared,
-        tokens_left_out=found.tokens_left_out,
-        reason=found.reason,
-    )
+    return msgspec.msgpack.decode(content, type=Entry, dec_hook=_array)
 
 
-def _stored(own: TaskScores) -> _Scores:
-    return _Scores(
-        task=own.task,
-        filter=own.filter,
-        metric=own.metric,
-        doc_ids=own.doc_ids.astype("<i8").tobytes(),
-        scores=own.scores.cpu().numpy().astype("<f8").tobytes(),
-        units=None if own.units is None else own.units.cpu().numpy().astype("<f8").tobytes(),
-        clusters=own.clusters.cpu().numpy().astype("<i8").tobytes(),
-        cluster_field=own.cluster_field,
-        binary=own.binary,
-        higher_is_better=own.higher_is_better,
-    )
+def _plain(values: object) -> tuple[str, bytes]:
+    """An array as the name of its numbers and their bytes, little-endian."""
+    found = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if not isinstance(found, np.ndarray):
+        raise NotImplementedError(f"an entry holds no {type(values).__name__}")
+    name = {"i": "<i8", "f": "<f8"}[found.dtype.kind]
+    return name, found.astype(name).tobytes()
 
 
-def _scores(found: _Scores) -> TaskScores:
-    return TaskScores(
-        task=found.task,
-        filter=found.filter,
-        metric=found.metric,
-        doc_ids=np.frombuffer(found.doc_ids, "<i8"),
-        scores=torch.from_numpy(np.frombuffer(found.scores, "<f8").copy()),
-        units=None
-        if found.units is None
-        else torch.from_numpy(np.frombuffer(found.units, "<f8").copy()),
-        changed=None,
-        clusters=torch.from_numpy(np.frombuffer(found.clusters, "<i8").copy()),
-        cluster_field=found.cluster_field,
-        binary=found.binary,
-        higher_is_better=found.higher_is_better,
-    )
+def _array(kind: Any, content: object) -> object:
+    """The tensor or array that ``_plain`` made plain."""
+    name, numbers = msgspec.convert(content, type=tuple[Literal["<i8", "<f8"], bytes])
+    if len(numbers) % 8:
+        raise msgspec.ValidationError("an array is cut")
+    found = np.frombuffer(numbers, name)
+    return torch.from_numpy(found.copy()) if kind is torch.Tensor else found

@@ -37,7 +37,7 @@ class Line:
     test: str
     error_method: str
 
-    def value(self, key: str) -> float:
+    def value(self, key: str) -> int | float:
         """A number by its key; nan where it is undefined."""
         return self.numbers[key].value
 

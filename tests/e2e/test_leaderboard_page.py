@@ -77,8 +77,8 @@ def test_it_shows_every_run_best_first_with_its_numbers(page: Page, board: Board
         board.runs, column(page, "change"), column(page, "flips"), strict=True
     ):
         pooled = run.entry.pooled
-        assert change.split("\n")[0] == signed(pooled.score_change)
-        assert flips.split("\n")[0] == percent(pooled.flips)
+        assert change.split("\n")[0] == signed(pooled.value("score_change"))
+        assert flips.split("\n")[0] == percent(pooled.value("flips"))
     assert page.locator("#board tbody svg.spark").count() == 2 * len(board.runs)
     width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1]
@@ -114,7 +114,7 @@ def test_a_head_sorts(page: Page, board: Board) -> None:
     head = page.locator("#board thead th", has_text="flips").first
     head.click()
     expect(head).to_have_attribute("aria-sort", "descending")
-    flips = {run.name: run.entry.pooled.flips for run in board.runs}
+    flips = {run.name: run.entry.pooled.value("flips") for run in board.runs}
     wanted = sorted(flips.values(), reverse=True)
     assert [flips[name] for name in names(page)] == wanted
     head.get_by_role("button").focus()
@@ -135,13 +135,15 @@ def test_one_task_at_a_time(page: Page, board: Board) -> None:
     page.select_option("#task", "maths")
     for run, change, n in zip(board.runs, column(page, "change"), column(page, "n"), strict=True):
         line = run.entry.tasks.get("maths")
-        assert change.split("\n")[0] == ("–" if line is None else signed(line.score_change))
+        assert change.split("\n")[0] == (
+            "–" if line is None else signed(line.value("score_change"))
+        )
         assert n == ("–" if line is None else "30")
     head = page.locator("#board thead th", has_text="choice KL")
     head.click()
     expect(head).to_have_attribute("aria-sort", "descending")
     kls = [
-        line.choice_kl_mean
+        line.value("choice_kl")
         for name in names(page)
         for run in board.runs
         if run.name == name and (line := run.entry.tasks.get("maths")) is not None

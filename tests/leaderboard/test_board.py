@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from lm_eval_flips import compare
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.leaderboard.board import Placed
 from lm_eval_flips.leaderboard.line import Line
-from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.files.document import to_document
 from tests.generators.folders import board_of, write_folder, write_one
 
@@ -25,41 +23,18 @@ def by_name(folder: Path, **options: Any) -> dict[str, Placed]:
     return {Path(run.folder).parts[0]: run for run in board_of(folder, **options).runs}
 
 
-def expected(row: dict[str, Any], name: str) -> Any:
-    """A column's value, read out of the JSON document of `compare`."""
-    intervals = row["intervals"]
-    outer, _, inner = name.rpartition("_")
-    if name in ("choice_kl_mean", "choice_kl_median", "choice_kl_p99"):
-        return row[outer] and row[outer][inner]
-    if name == "choice_kl_mean_interval":
-        return intervals.get("choice_kl")
-    if name in ("token_kl_mean", "token_kl_mean_interval", "token_kl_first_position_only"):
-        return None
-    if name.endswith("_interval"):
-        return intervals.get(name.removesuffix("_interval"))
-    if name in ("loss_share", "negative_flip_rate"):
-        return row["direction"] and row["direction"][name]
-    if name in ("equivalence_margin", "equivalence_verdict"):
-        return row["equivalence"] and row["equivalence"][name.split("_")[1]]
-    return row[name]
-
-
-def as_json(value: Any) -> Any:
-    """A value as the JSON document holds it: undefined is null."""
-    if isinstance(value, Interval):
-        return None if isnan(value.low) else list(value)
-    return None if isinstance(value, float) and isnan(value) else value
-
-
 def hold_equal(line: Line, row: dict[str, Any]) -> int:
-    """Every number of a line is the document's; how many were held."""
+    """Every number of a line and its interval are the document's; how many were held."""
     held = 0
-    for field in fields(Line):
-        if field.name in ("level", "task"):
-            continue
-        found, wanted = as_json(getattr(line, field.name)), expected(row, field.name)
-        assert found == (None if wanted == [None, None] else wanted), field.name
-        held += found is not None
+    for key, number in line.numbers.items():
+        assert row[key] == (number.value if number.known else None), key
+        ends = [None if isnan(end) else end for end in number.interval]
+        assert row["intervals"].get(key, [None, None]) == ends, key
+        held += number.known
+    for name in ("filter", "metric", "higher_is_better", "test", "error_method"):
+        assert row[name] == getattr(line, name), name
+    wanted = row["equivalence"] and row["equivalence"]["verdict"]
+    assert line.equivalence_verdict == wanted
     return held
 
 
@@ -104,7 +79,9 @@ def test_the_order_and_the_groups_are_those_of_the_ranking(tmp_path: Path) -> No
         inside = [place for place, group in enumerate(ranking.groups, 1) if i in group]
         assert run.groups == (inside[0], inside[-1])
     assert board.groups == len(ranking.groups) > 1
-    adjusted = multipletests([run.entry.pooled.p_value for run in board.runs], method="holm")[1]
+    adjusted = multipletests(
+        [run.entry.pooled.value("p_value") for run in board.runs], method="holm"
+    )[1]
     assert [run.p_holm_runs for run in board.runs] == pytest.approx(list(adjusted))
 
 
@@ -121,8 +98,8 @@ def test_runs_of_other_tasks_are_ranked_over_what_all_share(tmp_path: Path) -> N
     assert set(partial.entry.tasks) == {"arc"}
     assert partial.entry.not_compared == ("law", "maths")
     (int8,) = [run for run in board.runs if run.name == "llama-int8"]
-    assert int8.entry.pooled.n == 90
-    assert int8.ranked_score == int8.entry.tasks["arc"].compressed_score
+    assert int8.entry.pooled.value("n") == 90
+    assert int8.ranked_score == int8.entry.tasks["arc"].value("compressed_score")
 
 
 def test_without_a_shared_task_there_is_no_ranking(tmp_path: Path) -> None:
@@ -144,7 +121,7 @@ def test_one_run_has_no_place(tmp_path: Path) -> None:
     (run,) = board_of(tmp_path).runs
     assert (run.place, run.groups) == (None, None)
     assert isnan(run.ranked_score)
-    assert run.entry.pooled.n == 90
+    assert run.entry.pooled.value("n") == 90
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
@@ -180,12 +157,12 @@ def test_a_run_that_cannot_be_compared_is_left_out_and_stops_nothing(tmp_path: P
 
 
 def test_settings_that_differ_are_kept(tmp_path: Path) -> None:
-    """As text, with both values."""
+    """With both values."""
     write_folder(tmp_path, {})
     write_one(tmp_path, "int8", 0.2, max_length=1024)
     (run,) = board_of(tmp_path).runs
     (setting,) = run.entry.settings
-    assert (setting.setting, setting.baseline, setting.compressed) == ("max_length", "512", "1024")
+    assert (setting.setting, setting.baseline, setting.compressed) == ("max_length", 512, 1024)
 
 
 def test_a_margin_is_on_the_board(tmp_path: Path) -> None:

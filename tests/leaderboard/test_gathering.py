@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.comparison.options import Options
@@ -172,3 +173,30 @@ def test_a_process_that_is_killed_is_told() -> None:
     waiting.set_exception(BrokenProcessPool("killed"))
     with pytest.raises(FlipsError, match="was killed, as for lack of memory"):
         _result(waiting)
+
+
+def test_an_entry_comes_back_whole(tmp_path: Path) -> None:
+    """Numbers, nan and all, settings and scores; an array that was cut is none."""
+    write_folder(tmp_path)
+    write_one(tmp_path, "nf4", 0.5, max_length=1024)
+    run = next(run for run in board_of(tmp_path).runs if run.folder.startswith("nf4"))
+    back = from_bytes(to_bytes(run.entry))
+    for line, kept_line in zip(run.entry.lines, back.lines, strict=True):
+        assert repr(line) == repr(kept_line)
+    assert back.settings == run.entry.settings != ()
+    assert back.warnings == run.entry.warnings != ()
+    for scores, kept_scores in zip(run.entry.scores, back.scores, strict=True):
+        assert torch.equal(scores.scores, kept_scores.scores)
+        assert torch.equal(scores.clusters, kept_scores.clusters)
+        assert scores.doc_ids.tolist() == kept_scores.doc_ids.tolist()
+    whole = to_bytes(run.entry)
+    numbers = run.entry.scores[0].scores.numpy().tobytes()
+    place = whole.index(numbers)
+    cut = (
+        whole[: place - 1]
+        + bytes([len(numbers) - 1])
+        + numbers[:-1]
+        + whole[place + len(numbers) :]
+    )
+    with pytest.raises(msgspec.MsgspecError):
+        from_bytes(cut)

@@ -43,31 +43,31 @@ def _columns(board: Board) -> Sequence[Column]:
             key="n",
             name="n",
             meaning="samples that both runs answered",
-            show=lambda line: str(line.n),
-            sort=lambda line: float(line.n),
+            show=lambda line: str(line.value("n")),
+            sort=lambda line: line.value("n"),
         ),
         Column(
             key="score",
             name="score",
             meaning="the harness's score of the compressed model",
-            show=lambda line: number(line.compressed_score),
-            sort=lambda line: line.compressed_score,
+            show=lambda line: number(line.value("compressed_score")),
+            sort=lambda line: line.value("compressed_score"),
         ),
         Column(
             key="change",
             name="change",
             meaning="score minus the baseline's, with its 95 % interval",
-            show=lambda line: _signed(line.score_change),
-            sort=lambda line: line.score_change,
-            interval=lambda line: _ends(line.score_change_interval, signed),
+            show=lambda line: _signed(line.value("score_change")),
+            sort=lambda line: line.value("score_change"),
+            interval=lambda line: _ends(line.interval("score_change"), signed),
         ),
         _share("flips", "flips", "answers whose correctness changed: C→I plus I→C"),
         _count("correct_to_incorrect", "C→I", "correct answers that became incorrect"),
         _count("incorrect_to_correct", "I→C", "incorrect answers that became correct"),
         _share("all_flips", "all flips", "flips, and wrong answers that became other wrong ones"),
-        _distance("choice_kl_mean", "choice KL", "mean KL over the choices, nats"),
+        _distance("choice_kl", "choice KL", "mean KL over the choices, nats"),
         _distance(
-            "token_kl_mean",
+            "token_kl",
             "token KL ≥" if bound else "token KL",
             "mean KL over the whole vocabulary, nats",
         ),
@@ -94,20 +94,17 @@ def _share(key: str, name: str, meaning: str) -> Column:
         key=key,
         name=name,
         meaning=meaning,
-        show=lambda line: percent(getattr(line, key)),
-        sort=lambda line: float(getattr(line, key)),
-        interval=lambda line: _ends(getattr(line, f"{key}_interval"), _hundredths),
+        show=lambda line: percent(line.value(key)),
+        sort=lambda line: line.value(key),
+        interval=lambda line: _ends(line.interval(key), _hundredths),
     )
 
 
 def _count(key: str, name: str, meaning: str) -> Column:
     def show(line: Line) -> str:
-        return MISSING if getattr(line, key) is None else str(getattr(line, key))
+        return f"{line.value(key)}" if line.numbers[key].known else MISSING
 
-    def sort(line: Line) -> float:
-        return nan if getattr(line, key) is None else float(getattr(line, key))
-
-    return Column(key=key, name=name, meaning=meaning, show=show, sort=sort)
+    return Column(key=key, name=name, meaning=meaning, show=show, sort=lambda line: line.value(key))
 
 
 def _distance(key: str, name: str, meaning: str) -> Column:
@@ -115,9 +112,9 @@ def _distance(key: str, name: str, meaning: str) -> Column:
         key=key,
         name=name,
         meaning=meaning,
-        show=lambda line: nats(getattr(line, key)),
-        sort=lambda line: float(getattr(line, key)),
-        interval=lambda line: _ends(getattr(line, f"{key}_interval"), nats),
+        show=lambda line: nats(line.value(key)),
+        sort=lambda line: line.value(key),
+        interval=lambda line: _ends(line.interval(key), nats),
     )
 
 

@@ -84,8 +84,8 @@ def _row(
     run: Placed, tasks: Sequence[str], columns: Sequence[Column], scales: _Scales
 ) -> dict[str, Any]:
     lines = [run.entry.tasks.get(task) for task in tasks]
-    changes = [nan if line is None else line.score_change for line in lines]
-    flips = [nan if line is None else line.flips for line in lines]
+    changes = [nan if line is None else line.value("score_change") for line in lines]
+    flips = [nan if line is None else line.value("flips") for line in lines]
     return {
         "run": run,
         "place": run.place or "",
@@ -122,10 +122,10 @@ def _spark(
 def _scales(board: Board) -> _Scales:
     lines = [line for run in board.runs for line in run.entry.tasks.values()]
     # the change of a perplexity would leave nothing to see of the accuracies
-    changes = [abs(line.score_change) for line in lines if not isnan(line.flips)] or [
-        abs(line.score_change) for line in lines
-    ]
-    flips = [line.flips for line in lines]
+    flips = [line.value("flips") for line in lines]
+    sizes = [abs(line.value("score_change")) for line in lines]
+    answered = [size for size, share in zip(sizes, flips, strict=True) if not isnan(share)]
+    changes = answered or sizes
     return _Scales(
         change=max((value for value in changes if isfinite(value)), default=0.0),
         flips=max((value for value in flips if isfinite(value)), default=0.0),
@@ -150,7 +150,7 @@ def _numbers(board: Board, columns: Sequence[Column]) -> dict[str, list[list[Cel
     for name in _names(board):
         lines = [own.get(name) for own in by_name]
         found[name] = [
-            _cells(line, columns, nan if line is None else line.p_holm) for line in lines
+            _cells(line, columns, nan if line is None else line.value("p_holm")) for line in lines
         ]
     return found
 

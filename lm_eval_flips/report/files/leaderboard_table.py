@@ -1,41 +1,35 @@
 """Board -> a flat table for CSV and Parquet: one row a model and task, the pool being "pooled".
 
-Names are the JSON document's, what is nested there being joined by an underscore. Shares lie in
-0..1, distances are nats, ``*_low`` and ``*_high`` are the ends of 95 % intervals; undefined is an
-empty cell (CSV) or null (Parquet). A row is known by ``path``, ``level`` and ``task``.
+Numbers have the keys of ``comparison/numbers.py``, which mean the same in Python and in the JSON
+document. Shares lie in 0..1, distances are nats, ``*_low`` and ``*_high`` are the ends of 95 %
+intervals; undefined is an empty cell (CSV) or null (Parquet). A row is known by ``path``, ``level``
+and ``task``.
 
 baseline_model, baseline_path, model, path
     As the harness logged the models; the results files of both runs.
 run, scheme, date
     The run's folder below the folder of all runs; how the model was compressed, "unknown" where
     neither its arguments nor its name tell; when it was evaluated.
-level, task, filter, metric, n
+level, task, filter, metric, higher_is_better
     "task", "group" (of the harness) or "pooled"; the task's or group's name, or "pooled"; what was
-    compared, over how many samples. A task of several metrics is told by its first binary one.
-baseline_score, compressed_score, score_change, higher_is_better
-    The harness's score of both runs, and the change. ``score_change_low``, ``score_change_high``.
-flips, all_flips, correct_to_incorrect, incorrect_to_correct, wrong_to_wrong
-    Shares of n, each with ``_low`` and ``_high``; and counts.
-loss_share, negative_flip_rate
-    Losses among flips; losses among the baseline's correct answers. Each with ``_low``, ``_high``.
-choice_kl_mean, choice_kl_median, choice_kl_p99
-    KL(baseline || compressed) over the choices. ``choice_kl_mean_low``, ``choice_kl_mean_high``.
-token_kl_mean, token_kl_first_position_only, token_lower_bound_top
-    KL over the vocabulary, mean over requests, with ``_low`` and ``_high``; whether only first
-    positions are known; K where it is a lower bound from the K likeliest tokens.
-equivalence_margin, equivalence_verdict
-    "equivalent", "different", "both" or "undecided", where a margin was given.
-p_value, p_loss, p_holm, test, error_method
-    Of no change, two-sided; of no loss, one-sided; the first adjusted by Holm over the run's tasks.
-    By which test, and which samples are taken as independent.
+    compared. A task of several metrics is told by its first binary one.
+numbers
+    Every number of the list that is no detail, each with its interval where it has one.
+token_kl_first_position_only, token_lower_bound_top
+    Whether only first positions are known; K where token_kl is a lower bound from the K likeliest
+    tokens.
+equivalence_verdict, test, error_method
+    "equivalent", "different", "both" or "undecided", where a margin was given; by which test p is,
+    and which samples are taken as independent.
 place, group_first, group_last, ranked_score, ranked_n, p_holm_runs
     Of the pool only. The place in the order, from 1; the first and the last group that the run is
     in: runs that share one cannot be told apart at 5 %. The score over the samples that all runs
     have, which is what they are ranked by, and the number of these. p_value adjusted by Holm over
     the runs of the board.
-dropped, not_compared, settings_that_differ
+dropped, not_compared, settings_that_differ, warnings
     Samples of the run that were left out; tasks that only one of the runs holds; settings that
-    change scores without changing prompts. Semicolons between several.
+    change scores without changing prompts; the codes of the run's warnings. Semicolons between
+    several.
 
 In CSV, text that a spreadsheet would run as a formula has an apostrophe before it.
 """
@@ -45,21 +39,29 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import lru_cache
 from math import isnan
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
+from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.leaderboard import MADE_BY
 from lm_eval_flips.leaderboard.board import Board, Placed
 from lm_eval_flips.leaderboard.line import Line
-from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.printable import csv_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BEFORE = ("baseline_model", "baseline_path", "model", "path", "run", "scheme", "date")
+NAMES = ("level", "task", "filter", "metric")
+NUMBERS = tuple(spec for spec in SPECS if not spec.detail)
+BESIDE = {
+    "token_kl_first_position_only": bool,
+    "token_lower_bound_top": int,
+    "equivalence_verdict": str,
+    "test": str,
+    "error_method": str,
+}
 AFTER = {
     "place": int,
     "group_first": int,
@@ -70,6 +72,7 @@ AFTER = {
     "dropped": int,
     "not_compared": str,
     "settings_that_differ": str,
+    "warnings": str,
 }
 
 
@@ -78,24 +81,17 @@ def columns() -> dict[str, type]:
     """Every column in order, and the type of its values.
 
     Example:
-        >>> list(columns())[:3], len(columns())
-        (['baseline_model', 'baseline_path', 'model'], 59)
+        >>> list(columns())[:3]
+        ['baseline_model', 'baseline_path', 'model']
+        >>> "flips" in columns(), "flips_low" in columns()
+        (True, True)
     """
-    found: dict[str, type] = dict.fromkeys(BEFORE, str)
-    hints = get_type_hints(Line)
-    for field in fields(Line):
-        if hints[field.name] is Interval:
-            name = field.name.removesuffix("_interval")
-            found |= {f"{name}_low": float, f"{name}_high": float}
-        else:
-            found[field.name] = _type(hints[field.name])
-    return {**found, **AFTER}
-
-
-def _type(hint: Any) -> type:
-    """The type of a column whose undefined values are None."""
-    options = [kind for kind in getattr(hint, "__args__", (hint,)) if kind is not type(None)]
-    return options[0] if options[0] in (int, float, bool) else str
+    found: dict[str, type] = dict.fromkeys((*BEFORE, *NAMES), str) | {"higher_is_better": bool}
+    for spec in NUMBERS:
+        found[spec.key] = int if spec.unit == "count" else float
+        if not spec.no_interval:
+            found |= {f"{spec.key}_low": float, f"{spec.key}_high": float}
+    return {**found, **BESIDE, **AFTER}
 
 
 def rows(board: Board) -> Iterator[dict[str, Any]]:
@@ -115,6 +111,7 @@ def rows(board: Board) -> Iterator[dict[str, Any]]:
             "dropped": run.entry.left_out,
             "not_compared": "; ".join(run.entry.not_compared),
             "settings_that_differ": settings_text(run),
+            "warnings": "; ".join(dict.fromkeys(own.code for own in run.entry.warnings)),
         }
         for line in run.entry.lines:
             ranked = _ranked(board, run) if line.level == "pooled" else {}
@@ -148,20 +145,18 @@ def to_parquet_table(board: Board) -> pa.Table:
 def settings_text(run: Placed) -> str:
     """The settings in which a run differs from the baseline, in one line."""
     return "; ".join(
-        f"{found.setting} {found.baseline:.40} → {found.compressed:.40}"
+        f"{found.setting} {found.baseline!s:.40} → {found.compressed!s:.40}"
         for found in run.entry.settings
     )
 
 
 def _flat(line: Line) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for field in fields(Line):
-        value = getattr(line, field.name)
-        if isinstance(value, Interval):
-            name = field.name.removesuffix("_interval")
-            found |= {f"{name}_low": value.low, f"{name}_high": value.high}
-        else:
-            found[field.name] = value
+    found = {name: getattr(line, name) for name in (*NAMES, "higher_is_better", *BESIDE)}
+    for spec in NUMBERS:
+        number = line.numbers[spec.key]
+        found[spec.key] = number.value
+        if not spec.no_interval:
+            found[f"{spec.key}_low"], found[f"{spec.key}_high"] = number.interval
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lm_eval_flips.comparison.pooling import one_row_each
+from lm_eval_flips.comparison.numbers import one_each
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.report.column import Column
@@ -81,8 +81,8 @@ def _sentence(run: RunComparison) -> str:
 
 
 def _tables(run: RunComparison) -> Iterator[str]:
-    chosen = list(one_row_each(run.tasks).values())
-    groups = one_row_each(run.groups).values()
+    chosen = list(one_each(run.tasks).values())
+    groups = one_each(run.groups).values()
     pooled = [] if len(chosen) == 1 else [run.pooled]
     if len(chosen) <= SHOWN:
         yield _table([*chosen, *groups, *pooled])

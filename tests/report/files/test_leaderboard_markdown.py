@@ -25,8 +25,8 @@ def test_every_run_is_a_row_with_its_numbers(tmp_path: Path) -> None:
     for run, line in zip(board.runs, lines[2:], strict=True):
         pooled = run.entry.pooled
         assert run.name in line
-        assert f"| {signed(pooled.score_change)} \\[" in line
-        assert f"| {percent(pooled.flips)} |" in line
+        assert f"| {signed(pooled.value('score_change'))} \\[" in line
+        assert f"| {percent(pooled.value('flips'))} |" in line
         assert pooled.equivalence_verdict is not None
         assert pooled.equivalence_verdict in line
 

@@ -117,14 +117,14 @@ def test_the_json_has_the_estimates_and_no_rows_of_drawn_samples(comparison: Com
     row = of(comparison).pooled
     assert (pooled["n"], pooled["documents"]) == (120, 370)
     for name, found in row.estimates.items():
-        written = pooled["estimates"][name]
-        assert written["value"] == found.value
-        assert written["interval"] == list(found.interval)
-        assert written["general"] == list(found.general)
+        assert pooled[name] == found.value
+        assert pooled["intervals"][name] == list(found.general)
+        full = pooled["estimates"][name]["interval_of_the_full_run"]
+        assert full == list(found.interval)
     assert {own["group"] for own in run["planned"]["groups"]} == {"both"}
     assert row.equivalence is not None
     assert pooled["equivalence"]["verdict"] == row.equivalence.verdict
-    assert to_document(comparison)["correlation"]["per_sample"] == {}
+    assert to_document(comparison)["correlation"]["across_runs"] == {}
 
 
 def test_a_run_without_a_plan_says_so_in_json(drawn: PlannedWorld) -> None:

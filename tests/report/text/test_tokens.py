@@ -81,21 +81,21 @@ def test_the_document_holds_what_numpy_finds(tmp_path: Path) -> None:
     """Means over requests and over positions, quantiles, and the first positions apart."""
     row = rows_of(compared(tmp_path))
     expected = {
-        "requests": 3 * N,
-        "positions": 6 * N,
-        "per_request_mean": np.mean([np.mean(own) for own in REQUESTS]),
-        "mean": POSITIONS.mean(),
-        "median": np.median(POSITIONS),
-        "p99": np.quantile(POSITIONS, 0.99),
-        "max": POSITIONS.max(),
-        "first_position_mean": np.mean([own[0] for own in REQUESTS]),
+        "token_requests": 3 * N,
+        "token_positions": 6 * N,
+        "token_kl": np.mean([np.mean(own) for own in REQUESTS]),
+        "token_kl_per_position": POSITIONS.mean(),
+        "token_kl_median": np.median(POSITIONS),
+        "token_kl_p99": np.quantile(POSITIONS, 0.99),
+        "token_kl_max": POSITIONS.max(),
+        "token_kl_first_position": np.mean([own[0] for own in REQUESTS]),
     }
-    assert row["token_kl"] == pytest.approx(expected, rel=1e-6)
-    assert row["token_kl"]["mean"] != pytest.approx(row["token_kl"]["per_request_mean"], rel=1e-3)
-    assert row["token_kl_reverse"]["mean"] == pytest.approx(2 * POSITIONS.mean(), rel=1e-6)
-    assert row["token_total_variation"]["max"] == pytest.approx(POSITIONS.max() / 8, rel=1e-6)
-    assert row["same_top"]["mean"] == 1.0
-    assert row["logprob_change"]["mean"] == pytest.approx(-POSITIONS.mean(), rel=1e-6)
+    assert {key: row[key] for key in expected} == pytest.approx(expected, rel=1e-6)
+    assert row["token_kl_per_position"] != pytest.approx(row["token_kl"], rel=1e-3)
+    assert row["token_kl_reverse_per_position"] == pytest.approx(2 * POSITIONS.mean(), rel=1e-6)
+    assert row["token_total_variation_max"] == pytest.approx(POSITIONS.max() / 8, rel=1e-6)
+    assert row["same_top_per_position"] == 1.0
+    assert row["logprob_change_per_position"] == pytest.approx(-POSITIONS.mean(), rel=1e-6)
     assert row["token_lower_bound_top"] is None
 
 
@@ -145,11 +145,13 @@ def test_lower_bounds_are_called_so(tmp_path: Path) -> None:
 def test_first_positions_alone_say_nothing_of_the_others(tmp_path: Path) -> None:
     """With positions=last the means over all positions are null, and the column shows the first's."""
     comparison = compared(tmp_path, positions="last")
-    row = rows_of(comparison)["token_kl"]
+    row = rows_of(comparison)
     first = np.mean([own[0] for own in REQUESTS])
-    assert row["first_position_mean"] == pytest.approx(first, rel=1e-6)
-    for name in ("per_request_mean", "mean", "median", "p99", "max"):
-        assert row[name] is None, name
+    assert row["token_kl_first_position"] == pytest.approx(first, rel=1e-6)
+    assert row["token_kl"] == row["token_kl_first_position"]
+    assert row["token_kl_first_position_only"] is True
+    for name in ("per_position", "median", "p99", "max"):
+        assert row[f"token_kl_{name}"] is None, name
     text = printed(comparison)
     assert row_of(text, "task  ", "acc ").rstrip().endswith(f"{first:.4f}")
     assert "others were not recorded" in text
