@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lm_eval_flips import compare
-from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
+from lm_eval_flips.gate.gate import judge
+from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from lm_eval_flips.report.text.gate import gate_lines
 
 Judge = Callable[..., None]

@@ -75,8 +75,9 @@ def gate(
     files = {"--json": json_file, "--junit": junit, "--markdown": markdown}
     outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
     from lm_eval_flips.gate import gate as gating
+    from lm_eval_flips.gate import thresholds as limits
 
-    thresholds = gating.Thresholds(
+    pooled = limits.Thresholds(
         max_flips=max_flips,
         max_all_flips=max_all_flips,
         max_negative_flip_rate=max_negative_flip_rate,
@@ -85,14 +86,14 @@ def gate(
         max_loss=max_loss,
         equivalence_margin=asked.equivalence_margin,
     )
-    read = gating.GateConfig() if config is None else gating.load_gate(config)
-    rules = gating.with_thresholds(read, thresholds)
+    read = limits.GateConfig() if config is None else limits.load_gate(config)
+    rules = limits.with_thresholds(read, pooled)
     if judge_by is not None:
-        rules = gating.judged_by(rules, judge_by.value)
-    gating.refuse_no_rule(rules)
+        rules = limits.judged_by(rules, judge_by.value)
+    limits.refuse_no_rule(rules)
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [plan, config])
-    with_margin = replace(asked, equivalence_margin=gating.margin_of(rules))
+    with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
     gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)
     codes = [found.exit_code for found in gates]

@@ -25,7 +25,7 @@ from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.significance import Interval, normal_quantile
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_quantile
 from lm_eval_flips.measures.tokens import TokenDistances
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.metric import PairedMetric
@@ -98,7 +98,7 @@ class Row:
         From the standard error of this row (the interval's half width): a change that was not
         found may be as large as this.
         """
-        low, high = self.intervals["score_change"]
+        low, high = self.intervals.get("score_change", NO_INTERVAL)
         sure = normal_quantile(0.95)
         return (high - low) / 2 * (sure + normal_quantile(2 * power - 1)) / sure
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from math import inf, isnan, log, nan
 
+from lm_eval_flips.gate.thresholds import DISTANCES, EQUIVALENCE, SHARES
 from lm_eval_flips.measures.significance import (
     Interval,
     normal_quantile,
@@ -19,8 +20,6 @@ from lm_eval_flips.measures.significance import (
 )
 
 LEVEL = 0.025  # one-sided, as the end of a 95 % interval
-SHARES = ("max_flips", "max_all_flips", "max_negative_flip_rate")
-DISTANCES = ("max_choice_kl", "max_token_kl")
 
 
 def p_broken(rule: str, value: float, interval: Interval, threshold: float) -> float:
@@ -47,7 +46,7 @@ def p_broken(rule: str, value: float, interval: Interval, threshold: float) -> f
         return nan
     if rule in SHARES:
         return share_above(value, _samples(value, interval), threshold)
-    if rule == "equivalence_margin":
+    if rule == EQUIVALENCE:
         below = _beyond(-value, Interval(-interval.high, -interval.low), threshold, level=0.9)
         return min(_beyond(value, interval, threshold, level=0.9), below)
     if rule in DISTANCES and min(value, interval.low, threshold) > 0:

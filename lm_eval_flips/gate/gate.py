@@ -15,62 +15,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import inf, isnan, nan
-from pathlib import Path
 from typing import Literal
-
-import msgspec
 
 from lm_eval_flips.comparison.numbers import one_each
 from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
+from lm_eval_flips.gate.thresholds import (
+    EQUIVALENCE,
+    LOSS,
+    GateConfig,
+    Judge,
+    refuse_no_rule,
+)
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, holm
 from lm_eval_flips.pairs.findings import Finding
 
-Judge = Literal["interval", "point"]
 Outcome = Literal["pass", "fail", "undecided"]
 
 POOLED = "pooled"
-
-
-class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The most that may be lost; None where that is not judged.
-
-    Shares lie in 0..1, distances are nats; ``max_loss`` is a drop of the score, and
-    ``equivalence_margin`` a change of it in either direction.
-    """
-
-    max_flips: float | None = None
-    max_all_flips: float | None = None
-    max_negative_flip_rate: float | None = None
-    max_choice_kl: float | None = None
-    max_token_kl: float | None = None
-    max_loss: float | None = None
-    equivalence_margin: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if value is None:
-                continue
-            largest = None if name.endswith("_kl") else 1
-            fits = value >= 0 and (largest is None or value <= largest)
-            if isnan(value) or not fits or (name == "equivalence_margin" and not value):
-                raise FlipsError(f"the threshold {_flag(name)} {value} is out of range")
-
-    @property
-    def given(self) -> dict[str, float]:
-        """The rules that are asked for, by name."""
-        found = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A gate.toml: thresholds of all tasks pooled, and of single tasks by their name or glob."""
-
-    pooled: Thresholds = msgspec.field(default_factory=Thresholds)
-    tasks: dict[str, Thresholds] = msgspec.field(default_factory=dict)
-    judge: Judge = "interval"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,50 +104,6 @@ class Gate:
         return {"pass": 0, "fail": 1, "undecided": 2}[self.outcome]
 
 
-def margin_of(config: GateConfig) -> float | None:
-    """An equivalence margin that the comparison is asked for, so that it has 90 % intervals."""
-    every = (config.pooled, *config.tasks.values())
-    given = [own.equivalence_margin for own in every if own.equivalence_margin is not None]
-    return given[0] if given else None
-
-
-def load_gate(path: Path) -> GateConfig:
-    """Read a gate.toml.
-
-    Raises:
-        FlipsError: it cannot be read, or names a rule that does not exist or a threshold that is
-            out of range.
-    """
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=GateConfig)
-    except OSError as error:
-        raise FlipsError(f"'{path}' cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, ValueError) as error:
-        raise FlipsError(f"'{path}' is no gate configuration: {error}") from None
-
-
-def with_thresholds(config: GateConfig, pooled: Thresholds) -> GateConfig:
-    """The configuration with other thresholds for the pool, those that are given."""
-    return msgspec.structs.replace(
-        config, pooled=msgspec.structs.replace(config.pooled, **pooled.given)
-    )
-
-
-def judged_by(config: GateConfig, how: Judge) -> GateConfig:
-    """The configuration with another way to judge."""
-    return msgspec.structs.replace(config, judge=how)
-
-
-def refuse_no_rule(config: GateConfig) -> None:
-    """Refuse a gate that nothing could fail.
-
-    Raises:
-        FlipsError: there is no threshold.
-    """
-    if not config.pooled.given and not any(own.given for own in config.tasks.values()):
-        raise FlipsError("no threshold is given; name at least one, such as --max-flips 0.03")
-
-
 def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
     """Hold every compressed run against the thresholds.
 
@@ -222,7 +141,7 @@ def _judged(rulings: Sequence[Ruling], how: Judge) -> tuple[Ruling, ...]:
 
 
 def _broken(ruling: Ruling) -> bool:
-    beyond = abs(ruling.value) if ruling.rule == "equivalence_margin" else ruling.value
+    beyond = abs(ruling.value) if ruling.rule == EQUIVALENCE else ruling.value
     return beyond > ruling.threshold
 
 
@@ -245,23 +164,12 @@ def _rows(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
     """A row for each task and group, a plan's where the run is of its samples."""
     if run.planned is None:
         return one_each((*run.tasks, *run.groups))
-    rows = (*run.planned.tasks, *run.planned.groups)
-    found: dict[str, Row | PlannedRow] = {}
-    for row in (*filter(_binary, rows), *rows):
-        found.setdefault(row.name, row)
-    return {row.name: found[row.name] for row in rows}
-
-
-def _binary(row: PlannedRow) -> bool:
-    return "flips" in row.estimates
+    return one_each((*run.planned.tasks, *run.planned.groups))
 
 
 def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: Judge) -> Ruling:
-    if isinstance(row, PlannedRow):
-        value, interval = _estimated(row, rule)
-    else:
-        value, interval = _measured(row, rule)
-    if rule == "equivalence_margin":
+    value, interval = _asked(row, rule)
+    if rule == EQUIVALENCE:
         outcome = _within(value, interval, threshold, how)
     else:
         outcome = _at_most(value, interval, threshold, how)
@@ -276,50 +184,21 @@ def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: 
     )
 
 
-def _measured(row: Row, rule: str) -> tuple[float, Interval]:
-    """The number that a rule speaks of, and its interval; nan where there is none."""
-    flips, direction, intervals = row.flips, row.direction, row.intervals
-    change = intervals.get("score_change", NO_INTERVAL)
-    match rule:
-        case "max_flips":
-            value, name = (nan if flips is None else flips.flips), "flips"
-        case "max_all_flips":
-            value, name = (nan if flips is None else flips.all_flips), "all_flips"
-        case "max_negative_flip_rate":
-            value = nan if direction is None else direction.negative_flip_rate
-            name = "negative_flip_rate"
-        case "max_choice_kl":
-            value = nan if row.distances is None else row.distances.choice_kl.mean
-            name = "choice_kl"
-        case "max_token_kl":
-            value = nan if row.tokens is None else row.tokens.token_kl.typical
-            whole = row.tokens is not None and not isnan(row.tokens.token_kl.per_request_mean)
-            name = "token_kl" if whole else "token_kl_first_position"
-        case "equivalence_margin":
-            inner = NO_INTERVAL if row.equivalence is None else row.equivalence.inner
-            return row.score_change, inner
-        case _ if row.higher_is_better:
-            return -row.score_change, Interval(-change.high, -change.low)
-        case _:
-            return row.score_change, change
-    return value, intervals.get(name, NO_INTERVAL)
+def _asked(row: Row | PlannedRow, rule: str) -> tuple[float, Interval]:
+    """The number that a rule speaks of, and its interval; nan where there is none.
 
-
-def _estimated(row: PlannedRow, rule: str) -> tuple[float, Interval]:
-    """The same of a plan's samples: the weighted estimate, and its interval for such questions.
-
-    So that a gate decides about a planned run as about a full one.
+    Of a planned row the interval is that of such questions, so that a gate decides about a planned
+    run as about a full one.
     """
-    change = row.estimates["score_change"]
-    if rule == "equivalence_margin":
+    change = row.numbers["score_change"]
+    if rule == EQUIVALENCE:
         return change.value, NO_INTERVAL if row.equivalence is None else row.equivalence.inner
-    if rule == "max_loss":
-        if row.higher_is_better:
-            return -change.value, Interval(-change.general.high, -change.general.low)
-        return change.value, change.general
-    name = rule.removeprefix("max_")
-    found = row.estimates.get(name, row.estimates.get(f"{name}_first_position"))
-    return (nan, NO_INTERVAL) if found is None else (found.value, found.general)
+    if rule != LOSS:
+        number = row.numbers[rule.removeprefix("max_")]
+        return number.value, number.interval
+    if row.higher_is_better:
+        return -change.value, Interval(-change.interval.high, -change.interval.low)
+    return change.value, change.interval
 
 
 def _at_most(value: float, interval: Interval, threshold: float, how: Judge) -> Outcome:
@@ -336,7 +215,3 @@ def _within(value: float, interval: Interval, margin: float, how: Judge) -> Outc
     if how == "point":
         return "pass" if abs(value) <= margin else "fail"
     return "pass" if -margin < interval.low and interval.high < margin else "undecided"
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

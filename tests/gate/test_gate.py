@@ -16,11 +16,10 @@ from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.gate.evidence import p_broken
-from lm_eval_flips.gate.gate import (
-    Gate,
+from lm_eval_flips.gate.gate import Gate, judge
+from lm_eval_flips.gate.thresholds import (
     GateConfig,
     Thresholds,
-    judge,
     judged_by,
     load_gate,
     margin_of,
@@ -282,7 +281,7 @@ def test_a_file_and_the_command_line_go_together(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("max_flips = 0.1\n", "unknown field `max_flips`"),
-        ("[pooled]\nmax_flip = 0.1\n", "unknown field `max_flip`"),
+        ("[pooled]\nmax_flip = 0.1\n", "there is no rule 'max_flip'"),
         ("[pooled]\nmax_flips = 10\n", "out of range"),
         ('judge = "guess"\n', "guess"),
         ("[pooled\n", "is no gate configuration"),
@@ -350,3 +349,17 @@ def test_the_recipe_s_file_can_be_read() -> None:
     config = load_gate(Path(__file__).resolve().parents[2] / "examples" / "gate.toml")
     assert config.pooled.given
     assert config.tasks
+
+
+def test_every_number_with_an_interval_can_be_judged(comparison: Comparison) -> None:
+    """By "max_" and its key, without a line in the gate: a new number is a rule at once."""
+    row = comparison.compressed[0].tasks[0]
+    for key in ("jensen_shannon", "correct_to_incorrect_share", "total_variation"):
+        number = row.numbers[key]
+        (kept,) = ruled(comparison, **{f"max_{key}": number.interval.high}).rulings
+        assert (kept.value, kept.interval) == (number.value, number.interval)
+        assert kept.outcome == "pass", key
+        (broken,) = ruled(comparison, **{f"max_{key}": number.value / 100}).rulings
+        assert broken.outcome == "fail", key
+    with pytest.raises(FlipsError, match="there is no rule 'max_correct_to_incorrect'"):
+        Thresholds(max_correct_to_incorrect=3)  # a count; its share has an interval

@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 from lm_eval_flips import FlipsError, Row, compare
-from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
+from lm_eval_flips.gate.gate import judge
+from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from tests.cli.test_cli import command
 from tests.generators import logs, paired
 from tests.generators.paired import UNDEFINED, Questions

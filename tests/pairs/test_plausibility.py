@@ -11,7 +11,8 @@ import pytest
 
 from lm_eval_flips import FlipsError, compare, load_run
 from lm_eval_flips.comparison.result import RunComparison
-from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
+from lm_eval_flips.gate.gate import judge
+from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding

@@ -9,7 +9,8 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare, compare_planned
 from lm_eval_flips.comparison.options import Options
-from lm_eval_flips.gate.gate import GateConfig, Thresholds, judge
+from lm_eval_flips.gate.gate import judge
+from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.planning.comparison import refuse_with_plan
 from tests.generators.worlds import Planned, World, planned

@@ -1,0 +1,136 @@
+"""What a gate allows: thresholds of numbers, from options or a gate.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from lm_eval_flips.comparison.numbers import SPECS
+from lm_eval_flips.errors import FlipsError, named
+
+Judge = Literal["interval", "point"]
+
+LOSS, EQUIVALENCE = "max_loss", "equivalence_margin"
+# A number that has an interval can be judged: "max_" and its key.
+RULES: Mapping[str, str] = {
+    f"max_{spec.key}": spec.unit
+    for spec in SPECS
+    if not spec.no_interval and spec.unit in ("share", "nats", "bits", "ratio")
+}
+# Shares of counted samples; other numbers that lie in 0..1 are means.
+SHARES = frozenset(
+    {rule for rule in RULES if rule.endswith("_share")}
+    | {"max_flips", "max_all_flips", "max_negative_flip_rate"}
+    | {"max_changed_of_correct", "max_changed_of_incorrect"}
+)
+DISTANCES = frozenset({rule for rule, unit in RULES.items() if unit == "nats"})
+ALL = (LOSS, EQUIVALENCE, *RULES)
+
+
+class Thresholds:
+    """The most that may be lost, by rule: ``max_`` and the key of any number of a row.
+
+    Shares lie in 0..1, distances are nats; ``max_loss`` is a drop of the score, and
+    ``equivalence_margin`` a change of it in either direction. None is not judged.
+
+    Raises:
+        FlipsError: there is no such rule, or a threshold is out of range.
+
+    Example:
+        >>> Thresholds(max_flips=0.03, max_choice_kl_p99=0.5).given
+        {'max_flips': 0.03, 'max_choice_kl_p99': 0.5}
+        >>> Thresholds(max_flops=0.03)
+        Traceback (most recent call last):
+        ...
+        lm_eval_flips.errors.FlipsError: there is no rule 'max_flops'; there are max_loss, ...
+    """
+
+    __slots__ = ("given",)
+
+    given: Mapping[str, float]
+
+    def __init__(self, **most: float | None) -> None:
+        given = {rule: value for rule, value in most.items() if value is not None}
+        for rule, value in given.items():
+            _refuse(rule, value)
+        self.given = given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thresholds) and self.given == other.given
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.given.items()))
+
+    def __repr__(self) -> str:
+        return f"Thresholds({', '.join(f'{rule}={most}' for rule, most in self.given.items())})"
+
+
+def _refuse(rule: str, value: float) -> None:
+    if rule not in ALL:
+        raise FlipsError(f"there is no rule '{rule}'; there are {named(list(ALL), shown=99)}")
+    largest = None if RULES.get(rule, "share") != "share" else 1
+    fits = value >= 0 and (largest is None or value <= largest)
+    if isnan(value) or not fits or (rule == EQUIVALENCE and not value):
+        raise FlipsError(f"the threshold --{rule.replace('_', '-')} {value} is out of range")
+
+
+class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A gate.toml: thresholds of all tasks pooled, and of single tasks by their name or glob."""
+
+    pooled: Thresholds = msgspec.field(default_factory=Thresholds)
+    tasks: dict[str, Thresholds] = msgspec.field(default_factory=dict)
+    judge: Judge = "interval"
+
+
+def margin_of(config: GateConfig) -> float | None:
+    """An equivalence margin that the comparison is asked for, so that it has 90 % intervals."""
+    every = (config.pooled, *config.tasks.values())
+    return next((own.given[EQUIVALENCE] for own in every if EQUIVALENCE in own.given), None)
+
+
+def load_gate(path: Path) -> GateConfig:
+    """Read a gate.toml.
+
+    Raises:
+        FlipsError: it cannot be read, or names a rule that does not exist or a threshold that is
+            out of range.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=GateConfig, dec_hook=_thresholds)
+    except OSError as error:
+        raise FlipsError(f"'{path}' cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise FlipsError(f"'{path}' is no gate configuration: {error}") from None
+
+
+def _thresholds(kind: type, content: object) -> Thresholds:
+    """Those of one table of the file."""
+    try:
+        return Thresholds(**msgspec.convert(content, type=dict[str, float]))
+    except FlipsError as error:
+        raise ValueError(str(error)) from None
+
+
+def with_thresholds(config: GateConfig, pooled: Thresholds) -> GateConfig:
+    """The configuration with other thresholds for the pool, those that are given."""
+    both = Thresholds(**{**config.pooled.given, **pooled.given})
+    return msgspec.structs.replace(config, pooled=both)
+
+
+def judged_by(config: GateConfig, how: Judge) -> GateConfig:
+    """The configuration with another way to judge."""
+    return msgspec.structs.replace(config, judge=how)
+
+
+def refuse_no_rule(config: GateConfig) -> None:
+    """Refuse a gate that nothing could fail.
+
+    Raises:
+        FlipsError: there is no threshold.
+    """
+    if not config.pooled.given and not any(own.given for own in config.tasks.values()):
+        raise FlipsError("no threshold is given; name at least one, such as --max-flips 0.03")
