@@ -71,16 +71,6 @@ def primaries(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
     return binary or [paired for paired in chosen.values() if paired.metric == first]
 
 
-def one_row_each(rows: Iterable[Row]) -> dict[str, Row]:
-    """One row for each task or group, by name: that of its first binary metric, else its first."""
-    found: dict[str, Row] = {}
-    for row in rows:
-        now = found.setdefault(row.name, row)
-        if now.flips is None and row.flips is not None:
-            found[row.name] = row
-    return found
-
-
 def adjusted(rows: Sequence[Row], chosen: Sequence[int]) -> tuple[Row, ...]:
     """The rows with p adjusted over the tasks, for those that stand for their task."""
     adjusted = dict(zip(chosen, holm([rows[i].p_value for i in chosen]), strict=True))

@@ -54,7 +54,7 @@ class Thresholds:
     given: Mapping[str, float]
 
     def __init__(self, **most: int | float | None) -> None:
-        given = {rule: value for rule, value in most.items() if value is not None}
+        given = {rule: float(value) for rule, value in most.items() if value is not None}
         for rule, value in given.items():
             _refuse(rule, value)
         self.given = given
