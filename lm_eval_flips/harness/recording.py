@@ -191,7 +191,7 @@ class Recording:
         return ReferenceWriter(folder, header, lm_head=content)
 
     def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
-        reference = Reference(folder, device=self._model.device)
+        reference = Reference(folder, device=self._model.logits_device)
         header = reference.header
         if header.tokenizer != identity.tokenizer:
             raise FlipsError(

@@ -86,6 +86,7 @@ class CausalModel:
         parameters = inspect.signature(model.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self._head: LMHead | None = None
+        self._logits_device: torch.device | None = None
 
     @property
     def head(self) -> LMHead:
@@ -93,6 +94,13 @@ class CausalModel:
         if self._head is None:
             raise UnreadableHeadError("no forward pass has been made yet")
         return self._head
+
+    @property
+    def logits_device(self) -> torch.device:
+        """Where lm_head makes its logits: of a model over several devices not where it begins."""
+        if self._logits_device is None:
+            raise UnreadableHeadError("no forward pass has been made yet")
+        return self._logits_device
 
     def probe(self, token: int) -> Tensor:
         """Read one token, which tells what follows lm_head; its hidden state, ``[1, width]``.
@@ -150,10 +158,12 @@ class CausalModel:
         first = caught.hidden[0, :1]  # what the hook let pass
         if self._head is None:
             self._head = head_of(self.model, first, own[0])
-        if self._head is None or not agrees(self._head.logits(first), own[0]):
+        rebuilt = None if self._head is None else self._head.logits(first)
+        if rebuilt is None or not agrees(rebuilt, own[0]):
             raise UnreadableHeadError(
                 "the model's logits are not lm_head's, scaled or softly capped"
             )
+        self._logits_device = rebuilt.device
         return caught.hidden
 
     @contextmanager

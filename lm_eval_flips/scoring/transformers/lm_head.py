@@ -74,9 +74,13 @@ def head_of(model: Any, hidden: Tensor, own: Tensor) -> LMHead | None:
 
 
 def agrees(rebuilt: Tensor, own: Tensor) -> bool:
-    """Whether two logits are the same but for rounding in the model's dtype."""
+    """Whether two logits are the same but for rounding in the model's dtype.
+
+    A model over several devices returns its logits on the first; lm_head makes them on the last.
+    """
     if rebuilt.shape != own.shape:
         return False
+    own = own.to(rebuilt.device)
     finite = own[own.isfinite()].float().abs()
     scale = float(finite.max()) if finite.numel() else 0.0
     off = 8 * torch.finfo(own.dtype).eps * scale
