@@ -12,7 +12,7 @@ from lm_eval_flips.errors import FlipsError
 class Finding:
     """Why one task of a run is doubtful, or impossible.
 
-    An ``impossible`` finding refuses the comparison; one of either that ``keeps_from_passing`` says
+    ``way_out`` is empty where nothing need be done. An ``impossible`` finding refuses the comparison; one of either that ``keeps_from_passing`` says
     that a gate passes no such run, though it may be compared.
 
     Example:
@@ -34,7 +34,7 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, with its place and its way out."""
-        return f"task '{self.task}': {self.text}. {self.way_out}"
+        return f"task '{self.task}': {self.text}. {self.way_out}".removesuffix(". ")
 
 
 def refuse_impossible(findings: Iterable[Finding], *, path: str, allowed: bool) -> None:

@@ -190,7 +190,8 @@ def _greedy(checked: Checked, scores: Tensor) -> Iterator[Finding]:
         f"in {checked.run} is_greedy contradicts the log-likelihoods of {count} of {len(wrong)} "
         f"samples ({checked.docs(wrong)}): more than half of the probability, and not the "
         "likeliest tokens, or the reverse",
-        "The backend does not tell greedy answers: do not read accuracies of such tasks from it",
+        "The backend does not tell greedy answers: do not read tasks that are scored by them, such "
+        "as lambada, from it",
         impossible=scored,
     )
 

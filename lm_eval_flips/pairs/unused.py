@@ -74,7 +74,7 @@ def _as_nanmean(samples: Samples, metric: str, runs: Mapping[str, set[int]]) -> 
         filter=samples.filter,
         text=f"{metric} is nan for {told}: it is compared over the samples of which both runs have "
         f"a number, without doc {named(docs)}, as the harness's nanmean leaves them out",
-        way_out="Nothing need be done",
+        way_out="",
         impossible=False,
         keeps_from_passing=False,
     )
@@ -121,7 +121,7 @@ def not_compared(baseline: Reading, compressed: Reading) -> Iterator[Finding]:
                 "score",
                 f"{name} is {scores} as the harness aggregates it; the row {row} counts the "
                 "samples that are right",
-                "Nothing need be done",
+                "",
             )
 
 
