@@ -12,8 +12,9 @@ from lm_eval_flips.errors import FlipsError
 class Finding:
     """Why one task of a run is doubtful, or impossible.
 
-    ``way_out`` is empty where nothing need be done. An ``impossible`` finding refuses the comparison; one of either that ``keeps_from_passing`` says
-    that a gate passes no such run, though it may be compared.
+    ``way_out`` is empty where nothing need be done. An ``impossible`` finding refuses the
+    comparison; one of either that ``keeps_from_passing`` says that a gate passes no such run,
+    though it may be compared.
 
     Example:
         >>> Finding(
