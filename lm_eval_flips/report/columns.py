@@ -38,6 +38,7 @@ COLUMNS: tuple[Column, ...] = (
         meaning="documents that the samples stand for",
         leaves=3,
         unless="n",
+        places=NOT_BOARD,
     ),
     Column(
         key="baseline_score",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_one_task_at_a_time(page: Page, board: Board) -> None:
             "–" if line is None else signed(line.value("score_change"))
         )
         assert n == ("–" if line is None else "30")
-    head = page.locator("#board thead th", has_text="choice KL")
+    head = page.locator("#board thead th", has_text=re.compile(r"^choice KL$"))
     head.click()
     expect(head).to_have_attribute("aria-sort", "descending")
     kls = [

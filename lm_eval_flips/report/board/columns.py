@@ -8,8 +8,9 @@ from math import isnan, nan
 
 from lm_eval_flips.leaderboard.board import Board, Placed
 from lm_eval_flips.leaderboard.line import Line
-from lm_eval_flips.measures.significance import Interval
-from lm_eval_flips.report.text.numbers import MISSING, nats, number, p_value, percent, signed
+from lm_eval_flips.report import column as columns
+from lm_eval_flips.report.columns import COLUMNS
+from lm_eval_flips.report.text.numbers import MISSING, p_value
 
 Show = Callable[[Line], str]
 Sort = Callable[[Line], float]
@@ -39,43 +40,7 @@ def line_columns(board: Board) -> list[Column]:
 def _columns(board: Board) -> Sequence[Column]:
     bound = any(run.entry.pooled.token_lower_bound_top is not None for run in board.runs)
     return (
-        Column(
-            key="n",
-            name="n",
-            meaning="samples that both runs answered",
-            show=lambda line: str(line.value("n")),
-            sort=lambda line: line.value("n"),
-        ),
-        Column(
-            key="score",
-            name="score",
-            meaning="the harness's score of the compressed model",
-            show=lambda line: number(line.value("compressed_score")),
-            sort=lambda line: line.value("compressed_score"),
-        ),
-        Column(
-            key="change",
-            name="change",
-            meaning="score minus the baseline's, with its 95 % interval",
-            show=lambda line: _signed(line.value("score_change")),
-            sort=lambda line: line.value("score_change"),
-            interval=lambda line: _ends(line.interval("score_change"), signed),
-        ),
-        _share("flips", "flips", "answers whose correctness changed: C→I plus I→C"),
-        _count("correct_to_incorrect", "C→I", "correct answers that became incorrect"),
-        _count("incorrect_to_correct", "I→C", "incorrect answers that became correct"),
-        _share("all_flips", "all flips", "flips, and wrong answers that became other wrong ones"),
-        _distance("choice_kl", "choice KL", "mean KL over the choices, nats"),
-        _distance(
-            "token_kl",
-            "token KL ≥" if bound else "token KL",
-            "mean KL over the whole vocabulary, nats",
-        ),
-        _share(
-            "negative_flip_rate",
-            "negative flip rate",
-            "share of the baseline's correct answers that were lost",
-        ),
+        *(_number(column, bound=bound) for column in COLUMNS if "board" in column.places),
         Column(
             key="equivalence",
             name="" if isnan(board.margin) else f"within ±{board.margin:g}",
@@ -86,36 +51,20 @@ def _columns(board: Board) -> Sequence[Column]:
     )
 
 
+def _number(column: columns.Column, *, bound: bool) -> Column:
+    """A column of the list, of lines."""
+    least = bound and column.key.startswith("token_")
+    return Column(
+        key=column.key,
+        name=f"{column.label} ≥" if least else column.label,
+        meaning=column.meaning,
+        show=lambda line: column.shown(line.numbers[column.key]),
+        sort=lambda line: float(line.value(column.key)),
+        interval=lambda line: column.shown_interval(line.numbers[column.key]),
+    )
+
+
 _VERDICTS = {"equivalent": 0.0, "both": 1.0, "undecided": 2.0, "different": 3.0}
-
-
-def _share(key: str, name: str, meaning: str) -> Column:
-    return Column(
-        key=key,
-        name=name,
-        meaning=meaning,
-        show=lambda line: percent(line.value(key)),
-        sort=lambda line: line.value(key),
-        interval=lambda line: _ends(line.interval(key), _hundredths),
-    )
-
-
-def _count(key: str, name: str, meaning: str) -> Column:
-    def show(line: Line) -> str:
-        return f"{line.value(key)}" if line.numbers[key].known else MISSING
-
-    return Column(key=key, name=name, meaning=meaning, show=show, sort=lambda line: line.value(key))
-
-
-def _distance(key: str, name: str, meaning: str) -> Column:
-    return Column(
-        key=key,
-        name=name,
-        meaning=meaning,
-        show=lambda line: nats(line.value(key)),
-        sort=lambda line: line.value(key),
-        interval=lambda line: _ends(line.interval(key), nats),
-    )
 
 
 def group_text(run: Placed) -> str:
@@ -153,18 +102,3 @@ def ranked_text(board: Board) -> str:
         f"Ranked by the score over the {board.ranked_n} samples of {tasks} that all {runs} runs "
         f"have. Runs that share a group cannot be told apart at 5 % ({over}).{partial}"
     )
-
-
-def _signed(value: float) -> str:
-    return MISSING if isnan(value) else signed(value)
-
-
-def _hundredths(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
-def _ends(interval: Interval, show: Callable[[float], str]) -> str:
-    if isnan(interval.low) and isnan(interval.high):
-        return ""
-    low, high = (MISSING if isnan(end) else show(end) for end in interval)
-    return f"[{low}, {high}]"

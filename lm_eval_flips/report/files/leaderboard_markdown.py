@@ -38,8 +38,8 @@ def to_markdown(board: Board) -> str:
 
 
 def _head(column: Column) -> str:
-    return cell(f"{column.name} [95 %]" if column.key == "change" else column.name)
+    return cell(f"{column.name} [95 %]" if column.key == "score_change" else column.name)
 
 
 def _with_interval(column: Column, text: str, interval: str) -> str:
-    return cell(f"{text} {interval}" if column.key == "change" and interval else text)
+    return cell(f"{text} {interval}" if column.key == "score_change" and interval else text)

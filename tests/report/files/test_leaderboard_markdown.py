@@ -53,7 +53,7 @@ def test_names_do_not_break_the_table(tmp_path: Path) -> None:
     assert "<img" not in html
     assert "<a " not in html
     assert html.count("<tr>") == 3
-    assert all(row.count("<td") == 13 for row in html.split("<tr>")[2:])
+    assert all(row.count("<td") == 14 for row in html.split("<tr>")[2:])
 
 
 def test_one_run_is_not_ranked(tmp_path: Path) -> None:
