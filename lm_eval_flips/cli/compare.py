@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import Verb, app
-from lm_eval_flips.cli.comparing import compared, load_runs
+from lm_eval_flips.cli.comparing import compared, load_runs, plan_inputs
 from lm_eval_flips.cli.flipped import print_flip
 from lm_eval_flips.cli.model_card import renew
 from lm_eval_flips.cli.options import (
@@ -80,7 +80,7 @@ def compare(
     pictures = None if plots is None else PlotsAhead(plots, overwrite=overwrite)
     page = None if report is None else PageAhead(report)
     runs = load_runs(baseline, compressed, asked.noise_floor)
-    outputs.refuse_inputs(runs.all, [plan])
+    outputs.refuse_inputs(runs.all, plan_inputs(plan))
     result = compared(runs, asked, plan=plan)
     from lm_eval_flips.report.text.terminal import printed
 

@@ -59,3 +59,12 @@ def compared(runs: Runs, asked: Asked, *, plan: Path | None = None) -> Compariso
         from lm_eval_flips.comparison.compare import compare
 
         return compare(runs.baseline, *runs.compressed, read=read, **options)
+
+
+def plan_inputs(plan: Path | None) -> tuple[Path, ...]:
+    """A plan's own file, and the samples file beside it, whichever of the two was given."""
+    if plan is None:
+        return ()
+    from lm_eval_flips.planning.plan import plan_files
+
+    return plan_files(plan)

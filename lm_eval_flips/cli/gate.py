@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import Verb, app
-from lm_eval_flips.cli.comparing import compared, load_runs
+from lm_eval_flips.cli.comparing import compared, load_runs, plan_inputs
 from lm_eval_flips.cli.options import (
     Asked,
     NoColorOption,
@@ -92,7 +92,7 @@ def gate(
         rules = limits.judged_by(rules, judge_by.value)
     limits.refuse_no_rule(rules)
     runs = load_runs(baseline, compressed, asked.noise_floor)
-    outputs.refuse_inputs(runs.all, [plan, config])
+    outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
     with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
     gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)

@@ -91,6 +91,22 @@ def test_every_verb_refuses_it(
     assert elsewhere.exists(), again.err  # the control: elsewhere it is written
 
 
+@pytest.mark.parametrize("name", ["s.json", "s.plan.json", "gate.toml"])
+def test_a_plan_and_a_gates_rules_are_inputs(
+    call: Called, runs: Path, tmp_path: Path, name: str
+) -> None:
+    """The plan's two files, whichever of them is given; and the file with thresholds."""
+    base, plan, rules = runs / "baseline", tmp_path / "s.json", tmp_path / "gate.toml"
+    assert call("plan", base, "--budget", "20", "--output", plan).code == 0
+    rules.write_text("[pooled]\nmax_flips = 0.5\n")
+    before = (tmp_path / name).read_bytes()
+    given = ["--plan", plan, "--config", rules, "--json", tmp_path / name, "--overwrite"]
+    said = call("gate", base, runs / "int4", *given)
+    assert said.code == 2
+    assert "is one of the files to be read" in said.err
+    assert (tmp_path / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "options",
     [
