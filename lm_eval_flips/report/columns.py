@@ -129,6 +129,11 @@ COLUMNS: tuple[Column, ...] = (
     aside("random_loss_share", "loss share at random", "what loss_share would be by chance"),
     aside("margin_change", "margin change", "of the answers' top margin, mean", change=True),
     # how far the probabilities moved
+    aside(
+        "choice_samples", "samples with choices", "samples that the distances over choices are of"
+    ),
+    aside("token_requests", "requests", "requests that the distances over the vocabulary are of"),
+    aside("token_positions", "positions", "scored positions of these requests"),
     *distance_columns("choice_kl", "choice KL", OVER_CHOICES, leaves=STAYS, places=EVERYWHERE),
     *distance_columns("choice_kl_reverse", "reverse choice KL", "KL(compressed ‖ baseline), nats"),
     *distance_columns("jensen_shannon", "Jensen-Shannon", "over the choices, nats, at most ln 2"),
