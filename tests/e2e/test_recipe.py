@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -117,15 +118,44 @@ def test_the_copy_alone_has_it(copy: Path) -> None:
     assert not (ROOT / "lm_eval_flips" / "measures" / "hellinger.py").exists()
 
 
-def test_parquet_holds_it(copy: Path, compared: str) -> None:
-    """A column of the samples, as numpy computes it."""
+def test_parquet_and_json_hold_it(copy: Path, compared: str) -> None:
+    """A column of the samples, as numpy computes it; a number of every row, and its floor."""
     column = pq.read_table(copy / "out.parquet").column("acc.hellinger").drop_null().to_pylist()
     assert column == pytest.approx(expected(copy), abs=1e-9)
+    (compressed,) = json.loads((copy / "out.json").read_text())["compressed"]
+    pooled = compressed["pooled"]
+    value = pooled["hellinger"]
+    assert value == pytest.approx(np.mean(column))
+    assert "hellinger" in pooled["excess"]
+    low, high = pooled["intervals"]["hellinger"]
+    assert low < value < high
 
 
-def test_the_table_shows_it(copy: Path, compared: str) -> None:
+def test_the_table_and_the_report_show_it(copy: Path, compared: str) -> None:
     """Under the label of the list of columns."""
     assert "Hellinger" in compared
+    assert "Hellinger" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_leaderboard_s_table_holds_it(copy: Path, compared: str) -> None:
+    """One more column, with its interval."""
+    run(
+        *(copy, "-m", "lm_eval_flips", "leaderboard", "examples/runs", "--no-cache"),
+        *("--baseline", RUNS[0], "--csv", "board.csv"),
+    )
+    with (copy / "board.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["level"] == "pooled"]
+    assert rows
+    assert all(0 < float(row["hellinger"]) < 1 for row in rows if "int4" in row["model"])
+    assert {"hellinger_low", "hellinger_high"} <= set(rows[0])
+
+
+def test_the_gate_judges_it(copy: Path, compared: str) -> None:
+    """max_ and its key; one threshold that is kept and one that is broken."""
+    for threshold, code in ((0.99, 0), (0.0001, 1)):
+        (copy / "gate.toml").write_text(f"[pooled]\nmax_hellinger = {threshold}\n")
+        command = ("-m", "lm_eval_flips", "gate", *RUNS, "--config", "gate.toml")
+        assert "hellinger" in run(copy, *command, "--judge", "point", code=code).lower()
 
 
 def test_the_harness_s_own_table_has_it(copy: Path, tmp_path: Path) -> None:

@@ -97,7 +97,10 @@ def test_a_model_on_gpus_is_scored_as_on_the_cpu(
     place: Place, top: int | None, tmp_path: Path
 ) -> None:
     """Recorded and then measured from the recording: packed, behind kept prefixes, on each device."""
-    other = {"attention": "eager", "rope_parameters": {"rope_type": "default", "rope_theta": 99.0}}
+    other: dict[str, Any] = {
+        "attention": "eager",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 99.0},
+    }
     found = {}
     for where, put in (("cpu", None), ("gpu", place)):
         with virtual_devices() as devices:
