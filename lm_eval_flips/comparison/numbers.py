@@ -46,7 +46,8 @@ from lm_eval_flips.comparison.spec import (
 from lm_eval_flips.pairs.sample_values import COLUMN
 
 if TYPE_CHECKING:
-    from lm_eval_flips.comparison.result import PlannedRow, Row
+    from lm_eval_flips.comparison.planned import PlannedRow
+    from lm_eval_flips.comparison.result import Row
 
 
 def _of(record: str, name: str) -> Read:

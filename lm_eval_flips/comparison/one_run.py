@@ -17,7 +17,7 @@ from lm_eval_flips.comparison.pooling import (
     primaries,
 )
 from lm_eval_flips.comparison.result import RunComparison
-from lm_eval_flips.comparison.warnings import RunFacts, row_warnings, run_warnings
+from lm_eval_flips.comparison.warning_rules import RunFacts, row_warnings, run_warnings
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.logged_metrics import Key, paired_metrics

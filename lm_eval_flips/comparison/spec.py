@@ -13,7 +13,8 @@ from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
 from lm_eval_flips.pairs.metric import PairedMetric
 
 if TYPE_CHECKING:
-    from lm_eval_flips.comparison.result import PlannedRow, Row
+    from lm_eval_flips.comparison.planned import PlannedRow
+    from lm_eval_flips.comparison.result import Row
 
 Unit = Literal["count", "share", "score", "nats", "bits", "ratio", "correlation", "auroc", "p"]
 Read = Callable[["Row"], "int | float | None"]

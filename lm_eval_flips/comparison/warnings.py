@@ -15,26 +15,21 @@ Each is worded here, once; terminal, page, card, board and JSON show the same on
 left out 2 samples of arc (none): prompt differs: doc 3, 7
 
 To add one: write a function that makes it, with its words and its way out, and call it from a rule.
-A rule yields the warnings of a run (``RunFacts`` in, one line in ``RUN_RULES``) or of a single row
-(``Row`` in, one line in ``ROW_RULES``). What ``pairs/`` finds in the samples, a ``Finding``, is one
-already. Nothing else is touched: everything that shows warnings shows it. A code is a word or a
-few, joined by hyphens, and stays what it is: people filter by it.
+In ``warning_rules.py`` a rule yields the warnings of a run (``RunFacts`` in, one line in
+``RUN_RULES``) or of a single row (``Row`` in, one line in ``ROW_RULES``). What ``pairs/`` finds in
+the samples, a ``Finding``, is one already. Nothing else is touched: everything that shows warnings
+shows it. A code is a word or a few, joined by hyphens, and stays what it is: people filter by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.errors import named
-from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.findings import Finding
-from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.mismatch import RERUN
 from lm_eval_flips.pairs.pairing import Dropped, Pairs
-from lm_eval_flips.pairs.sample_values import AGGREGATED
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Row, SettingDifference
@@ -70,34 +65,6 @@ class Warning:  # noqa: A001  (the word for it; nothing here raises Python's)
 
     def __str__(self) -> str:
         return self.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RunFacts:
-    """What a rule may look at: both runs, what was asked, and the pairs.
-
-    ``tasks`` are the baseline's tasks that were asked for; ``metrics`` all that both runs logged,
-    ``differences`` the settings that differ. ``tokens_left_out`` says why distances over the
-    vocabulary are not shown, None if they are or there are none.
-    """
-
-    base: Run
-    run: Run
-    asked: Options
-    tasks: Sequence[str]
-    pairs: Sequence[Pairs]
-    metrics: Sequence[PairedMetric]
-    differences: Sequence[SettingDifference]
-    tokens_left_out: str | None
-
-    @property
-    def path(self) -> str:
-        """The run, for places."""
-        return str(self.run.path)
-
-
-RunRule = Callable[[RunFacts], Iterator[Warning]]
-RowRule = Callable[["Row", str], Iterator[Warning]]
 
 
 def setting_differs(difference: SettingDifference) -> Warning:
@@ -197,97 +164,3 @@ def doubtful(run: str, finding: Finding) -> Warning:
         text=f"{finding.task}: {finding.text}",
         way_out=finding.way_out,
     )
-
-
-def _findings(facts: RunFacts) -> Iterator[Warning]:
-    for pairs in facts.pairs:
-        for finding in pairs.findings:
-            yield doubtful(facts.path, finding)
-
-
-def _files(facts: RunFacts) -> Iterator[Warning]:
-    for run in (facts.base, facts.run):
-        for fault in run.faults:
-            yield Warning(
-                code=fault.code,
-                place=Place(run=str(run.path), task=fault.task),
-                text=fault.text if fault.task is None else f"{fault.task}: {fault.text}",
-                way_out=fault.way_out,
-            )
-
-
-def _settings(facts: RunFacts) -> Iterator[Warning]:
-    yield from map(setting_differs, facts.differences)
-
-
-def _samples(facts: RunFacts) -> Iterator[Warning]:
-    for pairs in facts.pairs:
-        if pairs.dropped.count:
-            yield samples_left_out(facts.path, pairs.dropped)
-
-
-def _tasks(facts: RunFacts) -> Iterator[Warning]:
-    for name in facts.tasks:
-        if name not in facts.run.tasks:
-            yield task_in_one_run(facts.path, name, only_baseline=True)
-    for name in facts.run.tasks:
-        if name not in facts.base.tasks:
-            yield task_in_one_run(facts.path, name, only_baseline=False)
-
-
-def _choices(facts: RunFacts) -> Iterator[Warning]:
-    """Tasks without the filter or the metric that was asked for."""
-    paired = {pairs.task for pairs in facts.pairs}
-    for name in facts.tasks:
-        if facts.asked.filter is not None and name in facts.run.tasks and name not in paired:
-            yield filter_missing(facts.path, name, facts.asked.filter)
-    wanted = facts.asked.metric
-    having = {metric.pairs.task for metric in facts.metrics if metric.metric == wanted}
-    for name in facts.tasks:
-        if wanted is not None and name in paired and name not in having:
-            yield metric_missing(facts.path, name, wanted)
-
-
-def _metrics(facts: RunFacts) -> Iterator[Warning]:
-    for pairs in facts.pairs:
-        sides = (pairs.baseline.metrics, pairs.compressed.metrics)
-        for only_baseline, (here, there) in ((True, sides), (False, sides[::-1])):
-            for metric in here:
-                if metric not in there and metric not in AGGREGATED:
-                    yield metric_in_one_run(facts.path, pairs, metric, only_baseline=only_baseline)
-
-
-def _tokens(facts: RunFacts) -> Iterator[Warning]:
-    if facts.tokens_left_out is not None:
-        yield tokens_not_measured(facts.path, facts.tokens_left_out)
-
-
-def _positions(row: Row, run: str) -> Iterator[Warning]:
-    if row.first_positions_only:
-        yield first_positions_only(run, row)
-
-
-RUN_RULES: tuple[RunRule, ...] = (
-    _files,
-    _findings,
-    _settings,
-    _tasks,
-    _choices,
-    _metrics,
-    _samples,
-    _tokens,
-)
-ROW_RULES: tuple[RowRule, ...] = (_positions,)
-
-
-def run_warnings(facts: RunFacts) -> tuple[Warning, ...]:
-    """All warnings of a run, in the order of the rules."""
-    return tuple(warning for rule in RUN_RULES for warning in rule(facts))
-
-
-def row_warnings(
-    row: Row, run: str, of_run: Sequence[Warning], tasks: Sequence[str]
-) -> tuple[Warning, ...]:
-    """Those of a run that concern a row's tasks, and the row's own."""
-    concerning = [warning for warning in of_run if warning.place.task in tasks]
-    return (*concerning, *(warning for rule in ROW_RULES for warning in rule(row, run)))

@@ -18,7 +18,8 @@ from math import inf, isnan, nan
 from typing import Literal
 
 from lm_eval_flips.comparison.numbers import one_each
-from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
 from lm_eval_flips.gate.thresholds import (

@@ -11,8 +11,9 @@ from typing_extensions import Unpack
 from lm_eval_flips.comparison.compare import compare, loaded
 from lm_eval_flips.comparison.options import CompareOptions, Options
 from lm_eval_flips.comparison.paired_runs import Read
+from lm_eval_flips.comparison.planned import Planned
 from lm_eval_flips.comparison.pooling import group_rows, primaries
-from lm_eval_flips.comparison.result import Comparison, Planned
+from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run

@@ -14,7 +14,7 @@ from math import hypot, nan, sqrt
 import torch
 from torch import Tensor
 
-from lm_eval_flips.comparison.result import Estimate
+from lm_eval_flips.comparison.planned import Estimate
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.sampling.allocation import plain_samples
 from lm_eval_flips.measures.sampling.stratified import (
@@ -130,6 +130,20 @@ def _full_change_interval(drawn: Drawn, change: Tensor, *, level: float) -> Inte
         lost, won = (round(n * design.mean(c.double())) for c in (change < 0, change > 0))
         return paired_share_interval(lost=lost, won=won, n=n, level=level)
     return mean_interval(design.mean(change), sqrt(design.spread(change) / n), n - 1, level=level)
+
+
+def mean(drawn: Drawn, values: Sequence[Tensor]) -> Estimate:
+    """The mean of any value that each sample has, which may be below 0."""
+    column, design = drawn.column(values), drawn.design
+    average, variance = design.mean(column), design.spread(column)
+    n = design.documents
+    return _estimate(
+        average,
+        stratified_interval(column, design),
+        mean_interval(average, sqrt(variance / n), n - 1),
+        variance=variance,
+        documents=n,
+    )
 
 
 def distance(drawn: Drawn, values: Sequence[Tensor]) -> Estimate:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lm_eval_flips.comparison.result import Estimate, PlannedRow
+from lm_eval_flips.comparison.numbers import MEANS
+from lm_eval_flips.comparison.planned import Estimate, PlannedRow
 from lm_eval_flips.comparison.row import MIXED
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import Drawn
 from lm_eval_flips.planning.estimates import (
     distance,
     equivalence,
+    mean,
     negative_flip_rate,
     score_change,
     shares,
@@ -77,6 +79,11 @@ class PlannedRows:
             found["token_kl"] = token_kl(Drawn.of(self.samples, measured), first_only=first_only)
             if first_only:
                 found["token_kl_first_position"] = found["token_kl"]
+        for key, column in MEANS.items():
+            known = [(m, values) for m in metrics if (values := column(m)) is not None]
+            if known:
+                drawn = Drawn.of(self.samples, [metric for metric, _ in known])
+                found[key] = mean(drawn, [values for _, values in known])
         return found
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Literal
 
-from lm_eval_flips.comparison.result import PlannedRow, Row
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.comparison.spec import Number, Unit
 from lm_eval_flips.report.text.numbers import (
     MISSING,

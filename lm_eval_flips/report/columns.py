@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lm_eval_flips.comparison.result import PlannedRow, Row
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.report.column import EVERYWHERE, Column, Place
 from lm_eval_flips.report.column_families import (
     aside,

@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lm_eval_flips.comparison.result import PlannedRow
+from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.logs.samples import Samples

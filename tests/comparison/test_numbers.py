@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lm_eval_flips.comparison.numbers import SPEC, SPECS, one_each
-from lm_eval_flips.comparison.result import Estimate, PlannedRow, Row
+from lm_eval_flips.comparison.planned import Estimate, PlannedRow
+from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.significance import Interval
 from tests.generators import paired

@@ -14,8 +14,9 @@ from scipy import stats
 from scipy.special import softmax
 
 from lm_eval_flips import Row, compare, compare_planned
-from lm_eval_flips.comparison.result import Planned as Estimates
-from lm_eval_flips.comparison.result import PlannedRow
+from lm_eval_flips.comparison.numbers import MEANS
+from lm_eval_flips.comparison.planned import Planned as Estimates
+from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.logs.samples import Samples
@@ -286,3 +287,24 @@ def test_rows_are_the_same_on_every_device(drawn: Planned, device: str) -> None:
         assert theirs.estimates[name].value == pytest.approx(own.value, rel=1e-9)
         assert theirs.estimates[name].interval == pytest.approx(tuple(own.interval), rel=1e-6)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_number_that_is_a_column_s_mean_is_estimated_too(
+    drawn: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a line in the list alone: numpy's weighted mean of the drawn samples."""
+    monkeypatch.setitem(MEANS, "margin", lambda metric: metric.margin)
+    (run,) = compare_planned(drawn.file, drawn.baseline, drawn.compressed).compressed
+    assert run.planned is not None
+    held = 0
+    for row, metric in zip(run.planned.tasks, run.metrics, strict=False):
+        if metric.margin is None:
+            assert "margin" not in row.estimates
+            continue
+        weights = [run.planned.weights[row.name][doc] for doc in metric.doc_ids.tolist()]
+        expected = np.average(metric.margin.numpy(), weights=weights)
+        found = row.estimates["margin"]
+        assert found.value == pytest.approx(float(expected), rel=1e-9)
+        assert found.interval.low < found.value < found.interval.high
+        held += 1
+    assert held

@@ -14,15 +14,8 @@ from typing import Any
 
 import msgspec
 
-from lm_eval_flips.comparison.result import (
-    Comparison,
-    Planned,
-    PlannedRow,
-    Ranking,
-    Regime,
-    Row,
-    RunComparison,
-)
+from lm_eval_flips.comparison.planned import Planned, PlannedRow
+from lm_eval_flips.comparison.result import Comparison, Ranking, Regime, Row, RunComparison
 from lm_eval_flips.comparison.spec import Number
 from lm_eval_flips.measures.correlation import Spearman
 from lm_eval_flips.measures.equivalence import Equivalence

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Literal
 
-from lm_eval_flips.comparison.result import PlannedRow, Row
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Row
 
 LEVEL = 0.05
 Code = Literal["worse", "better", "same", "open"]

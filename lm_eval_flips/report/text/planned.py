@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.result import Estimate, Planned
+from lm_eval_flips.comparison.planned import Estimate, Planned
 from lm_eval_flips.report.text.numbers import MISSING, percent, signed
 
 

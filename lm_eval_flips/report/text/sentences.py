@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.result import Comparison, PlannedRow, Regime, Row, RunComparison
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison
 from lm_eval_flips.errors import named
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.measures.tokens import TokenDistances

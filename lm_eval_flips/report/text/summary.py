@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.result import Comparison, PlannedRow, Row, RunComparison
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names

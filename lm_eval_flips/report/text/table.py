@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, isfinite
 
-from lm_eval_flips.comparison.result import PlannedRow, Row, RunComparison
+from lm_eval_flips.comparison.planned import PlannedRow
+from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.report.column import Column
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.text.fitted_table import STAYS, FittedTable, ShownColumn

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from lm_eval_flips import Comparison, compare, compare_planned
-from lm_eval_flips.comparison.result import Planned
+from lm_eval_flips.comparison.planned import Planned
 from lm_eval_flips.report.files.document import to_document, to_json
 from lm_eval_flips.report.files.per_sample import to_table
 from lm_eval_flips.report.text.notebook import comparison_html
