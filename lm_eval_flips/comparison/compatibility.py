@@ -42,6 +42,10 @@ def refuse_device(device: str | torch.device) -> None:
         ) from None
 
 
+# Settings that each task has of its own, by what their names begin with.
+OF_TASKS = ("version.", "num_fewshot.", "output_type.", "target_delimiter.", "higher_is_better.")
+
+
 def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifference]:
     """Settings that change scores without changing prompts, and differ between the two runs."""
     ours, theirs = dict(baseline.settings), dict(compressed.settings)
@@ -49,7 +53,7 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
     names = [
         name
         for name in {**ours, **theirs}
-        if not name.startswith(("version.", "num_fewshot.")) or name.split(".", 1)[1] in shared
+        if not name.startswith(OF_TASKS) or name.split(".", 1)[1] in shared
     ]
     if None not in (baseline.tokenizer, compressed.tokenizer):
         ours |= {"tokenizer": baseline.tokenizer}

@@ -46,7 +46,7 @@ def _checked(samples: Samples) -> Samples:
     scores = {name: recomputed(samples, name) for name in (*samples.metrics, *samples.values)}
     faults = tuple(_score_faults(samples, scores))
     _refuse_count(samples, scores, faults)
-    return replace(samples, faults=faults)
+    return replace(samples, faults=(*samples.faults, *faults))
 
 
 def _refuse_rare(samples: Samples) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.choices import Choices
+from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.layout import Layout
 from lm_eval_flips.logs.metric_columns import MetricColumn, UnusableValueError
 from lm_eval_flips.logs.records import (
@@ -113,6 +114,7 @@ class Columns:
             response=self.written.response[order],
             response_length=self.written.length[order],
             sampling=self.written.sampling,
+            faults=self._foreign_answers(),
             request_keys=self._request_keys(mask, order),
             metrics={name: m.number_column(count)[order] for name, m in numbers.items()},
             units={name: m.unit_column(count)[order] for name, m in numbers.items()},
@@ -124,6 +126,23 @@ class Columns:
             },
             unusable=self._unusable(doc_id[order], loglikelihoods, unconditional),
             opaque=frozenset(self.opaque),
+        )
+
+    def _foreign_answers(self) -> tuple[RunFault, ...]:
+        """A few answers that their responses do not hold, where all the others do."""
+        foreign = np.flatnonzero(self.written.foreign)
+        if not 0 < len(foreign) <= max(1, len(self.doc_id) // 20):
+            return ()
+        docs = [self.doc_id[place] for place in foreign.tolist()]
+        return (
+            RunFault(
+                code="answer-not-written",
+                task=self.task.name,
+                text=f"{len(docs)} answers under filter '{self.filter}' stand nowhere in what the "
+                f"model wrote (doc {named(docs)})",
+                way_out="look at them: a filter that changes texts does so, and so does an edit",
+                severity="note",
+            ),
         )
 
     def _request_keys(
@@ -182,7 +201,7 @@ class Columns:
                 continue
             column = [getattr(record, fields[name]) for record in records]
             self._add_metric(name, column, start, from_file=from_file)
-        self._add_requests(records, mutual="acc_mutual_info" in layout)
+        self._add_requests(records, mutual="acc_mutual_info" in layout, from_file=from_file)
 
     def _add_metric(self, name: str, column: Sequence[Any], start: int, *, from_file: bool) -> None:
         metric = self.metrics.get(name)
@@ -230,8 +249,10 @@ class Columns:
         place = f"'{self.task.path}' line {line + 1}" if line >= 0 else f"task '{self.task.name}'"
         return f"{place}, filter '{self.filter}'"
 
-    def _add_requests(self, records: list[Any], *, mutual: bool) -> None:
+    def _add_requests(self, records: list[Any], *, mutual: bool, from_file: bool) -> None:
         requests = [list(record.arguments.values()) for record in records]
+        if [] in requests:
+            self._refuse_responses(records, requests)
         even = even_requests(requests)
         self.hashes["arguments"] += (
             b"".join([arguments_digest(asked) for asked in requests])
@@ -240,6 +261,8 @@ class Columns:
         )
         self.kind = self.kind or _kind(self.task, requests[0])
         if self.kind == "text":
+            if from_file:
+                self._refuse_odd_answers(records, requests)
             self.written.add(records)
             self.choices.add_none(len(records))
             return
@@ -258,6 +281,27 @@ class Columns:
             self.request_keys += b"".join(request_digest(r) for asked in requests for r in asked)
         self.choices.add_greedy(greedy)
         self.choices.add(values, [str(record.target) for record in records], requests, even)
+
+    def _refuse_odd_answers(self, records: list[Any], requests: list[list[Request]]) -> None:
+        """Refuse answers of another kind than the others, or scored against their own target."""
+        start = len(self.doc_id) - len(records)
+        exact = self.metrics.get("exact_match") if self.task.standard_scoring else None
+        for place, (record, asked) in enumerate(zip(records, requests, strict=True), start):
+            answers = record.filtered_resps
+            kind = "text" if all(isinstance(answer, str) for answer in answers) else "other"
+            self.written.kinds[kind] += 1
+            why = ""
+            if len(answers) != len(asked) or None in answers:
+                why = f"{answers!r:.60} are not answers to its {len(asked)} requests"
+            elif kind == "other" and self.written.kinds["text"]:
+                why = f"{answers!r:.60} is no text, as other answers are"
+            elif exact is not None and answers == [record.target] and exact.numbers[place] == 0:
+                why = "its answer is its target, and exact_match is 0"
+            if why:
+                raise FlipsError(
+                    f"{self._place(place)}, doc {record.doc_id}: {why}; the file was edited or "
+                    "damaged: rerun this task"
+                )
 
     def _values(self, records: list[Any], requests: list[list[Request]]) -> list[list[float]]:
         try:
@@ -286,7 +330,7 @@ class Columns:
                 fits = len(self._loglikelihoods(responses)) == len(asked) > 0
             except (TypeError, ValueError, IndexError, OverflowError):
                 fits = False
-            if not fits:
+            if not fits or not asked:
                 break
         raise FlipsError(
             f"task '{self.task.name}', doc {record.doc_id}: the logged responses "

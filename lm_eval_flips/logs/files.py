@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from lm_eval_flips.errors import FlipsError
 
@@ -24,11 +24,25 @@ LFS = b"version https://git-lfs.github.com/spec/"
 ZSTD_LIBRARIES = ("compression.zstd", "zstandard")
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Bytes that are read in order."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, all of them by default."""
+
+    def readline(self) -> bytes:
+        """The rest of the line."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Line by line."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogFile:
     """An open log: its lines as a stream of bytes, and the file on disk that they come from."""
 
-    stream: BinaryIO
+    stream: Stream
     on_disk: BinaryIO
 
 
@@ -94,11 +108,11 @@ def open_log(path: Path, task: str) -> Iterator[LogFile]:
     try:
         with path.open("rb") as on_disk:
             if path.suffix == ".gz":
-                stream: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=on_disk))
+                stream: Stream = gzip.GzipFile(fileobj=on_disk)
             elif path.suffix == ".zst":
                 unpack, error_kind = _zstd(path)
                 broken = (*broken, error_kind)
-                stream = unpack(on_disk)
+                stream = io.BufferedReader(unpack(on_disk, "rb"))
             elif path.suffix == ".json":
                 stream = io.BytesIO(_dumped(path, on_disk.read(), task))
             else:

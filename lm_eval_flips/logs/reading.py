@@ -22,9 +22,11 @@ from lm_eval_flips.logs.checks import checked
 from lm_eval_flips.logs.columns import Columns
 from lm_eval_flips.logs.files import BOM, LogFile, open_log
 from lm_eval_flips.logs.records import Continuation, Request, record_type
+from lm_eval_flips.logs.results import unnameable
 from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import Samples
 
+ODD = frozenset('"\\')  # in a name, of which no field can be made
 STEP = 1 << 18  # bytes turned into columns at once; more would not stay in the cache
 
 
@@ -108,13 +110,21 @@ class _Decoder:
     def __init__(self, task: TaskLog) -> None:
         self._path, self._output_type = task.path, task.output_type
         scored = (key.rpartition(",")[0] for key in task.scores)
-        self._metrics: tuple[str, ...] = tuple(dict.fromkeys(scored))
+        self._metrics: tuple[str, ...] = tuple(
+            name for name in dict.fromkeys(scored) if not set(name) & ODD
+        )
 
     def records(self, block: bytes, first: int) -> tuple[list[Any], Sequence[int]]:
         """One record a line that is not blank, and their lines; ``first`` is the block's."""
         records, lines = self._decoded(block, first)
         met = dict.fromkeys(chain.from_iterable([record.metrics for record in records]))
         if not met.keys() <= set(self._metrics):
+            for record, line in zip(records, lines, strict=True):
+                if odd := [name for name in record.metrics if unnameable(name) or set(name) & ODD]:
+                    raise FlipsError(
+                        f"'{self._path}' line {line + 1} is not a sample of lm_eval: a metric is "
+                        f"called {odd[0]!r:.60}"
+                    )
             self._metrics = tuple(dict.fromkeys((*self._metrics, *met)))
             records, lines = self._decoded(block, first)
         return records, lines

@@ -147,6 +147,11 @@ def settings_of(results: Results) -> dict[str, Any]:
     return {name: results.config.get(name, getattr(results, name, None)) for name in SETTINGS}
 
 
+def unnameable(name: str) -> bool:
+    """Whether a name holds what no metric, task or filter of the harness is called by."""
+    return any(ord(letter) < 32 for letter in name)
+
+
 def old_samples(path: Path) -> FlipsError:
     """What to raise for a samples file that the first versions wrote as one JSON array."""
     return FlipsError(
@@ -175,6 +180,8 @@ def _refuse_odd(results: Results) -> None:
     names += [key for scores in results.results.values() for key in scores]
     for name in names:
         name.encode()  # half a surrogate pair raises here
+        if unnameable(name):
+            raise msgspec.ValidationError(f"a name holds control characters: {name!r:.60}")
     for task, scores in results.results.items():
         count = scores.get("sample_len")
         if count is not None and (not isinstance(count, int) or isinstance(count, bool)):

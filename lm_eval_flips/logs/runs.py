@@ -141,9 +141,13 @@ class Run:
             if name not in IDENTITY_ARGS | SERVING_ARGS and not is_secret(name)
         }
         found |= {f"version.{task}": self.results.versions.get(task) for task in self.sample_paths}
-        found |= {
-            f"num_fewshot.{task}": self.results.n_shot.get(task) for task in self.sample_paths
-        }
+        for task, log in self.tasks.items():
+            found |= {
+                f"num_fewshot.{task}": self.results.n_shot.get(task),
+                f"output_type.{task}": log.output_type,
+                f"target_delimiter.{task}": log.delimiter,
+                f"higher_is_better.{task}": dict(log.higher_is_better),
+            }
         return found
 
     @property
@@ -226,12 +230,19 @@ class Run:
             higher_is_better={m: up for m, up in better.items() if up is not None},
             first_filter=not config.filter_list,
             scores={
-                key: float(score) if isinstance(score, (int, float)) else nan
+                key: _score(score)
                 for key, score in scores.items()
                 if "," in key and "_stderr," not in key
             },
             keep_requests=self.distances is not None,
         )
+
+
+def _score(score: Any) -> float:
+    try:
+        return float(score) if isinstance(score, (int, float)) else nan
+    except OverflowError:
+        return nan
 
 
 def _target_delimiter(config: TaskConfig, *, chat: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ class Written:
         self._response = bytearray()
         self._length: array[int] = array("q")
         self.sampling: dict[str, Any] = {}
+        self.kinds: Counter[str] = Counter()
+        self._foreign: array[int] = array("b")
 
     def add(self, records: list[Any]) -> None:
         """Append samples of generated text."""
@@ -30,6 +33,7 @@ class Written:
             self._answer += content_digest(record.filtered_resps)
             written = record.filtered_resps if record.resps is None else record.resps
             self._response += content_digest(written)
+            self._foreign.append(_foreign(record.filtered_resps, record.resps))
             self._length.append(_longest(written))
 
     def add_none(self, samples: int) -> None:
@@ -38,6 +42,7 @@ class Written:
         self._answer += nothing
         self._response += nothing
         self._length.extend([0] * samples)
+        self._foreign.extend([0] * samples)
 
     @property
     def answer(self) -> NDArray[np.uint64]:
@@ -50,6 +55,11 @@ class Written:
         return digests(self._response)
 
     @property
+    def foreign(self) -> NDArray[np.bool_]:
+        """Whether a sample's answer stands nowhere in what the model wrote."""
+        return np.frombuffer(self._foreign, np.int8) == 1
+
+    @property
     def length(self) -> NDArray[np.int64]:
         """Characters of each sample's longest text."""
         return np.frombuffer(self._length, np.int64)
@@ -58,6 +68,18 @@ class Written:
 def digests(flat: bytearray) -> NDArray[np.uint64]:
     """Digests that stand one after the other, a row each."""
     return np.frombuffer(flat, np.uint64).reshape(-1, DIGEST // 8)
+
+
+def _foreign(answers: list[Any], responses: list[list[Any]] | None) -> int:
+    """1 where an answer stands in no response; 0 where it does, or where that cannot be told."""
+    if responses is None:
+        return 0
+    texts = [text for own in responses for text in own if isinstance(text, str)]
+    for answer in answers:
+        # what a filter says where it found nothing
+        if isinstance(answer, str) and not answer.startswith("["):
+            return int(not any(answer in text for text in texts))
+    return 0
 
 
 def _longest(written: Any) -> int:

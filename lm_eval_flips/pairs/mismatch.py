@@ -70,18 +70,20 @@ def proven(
     if before.keys() <= MISSING:
         return compressed, ()
     compressed = by_logged_document(baseline, compressed)
-    if name is None:
-        return compressed, ()
     open_ = differences(baseline, compressed)
+    by_text = _by_text(baseline, _count(before) - _count(open_))
+    if name is None:
+        return compressed, by_text
     proof = PROOFS[name]
     narrowed = proof.apply(baseline, compressed)
     count = _count(open_) - _count(differences(baseline, narrowed))
     if not count:
-        return compressed, ()
+        return compressed, by_text
     reasons = ", ".join(
         f"{len(docs)} {reason}" for reason, docs in open_.items() if reason not in MISSING
     )
     return narrowed, (
+        *by_text,
         Finding(
             code="pair_by",
             task=baseline.task.name,
@@ -89,6 +91,24 @@ def proven(
             text=f"{count} samples were paired by {proof.by} only ({reasons})",
             way_out=f"Not proven is {proof.leaves_open}: rerun both in the same way for a strict "
             "comparison",
+            impossible=False,
+            keeps_from_passing=False,
+        ),
+    )
+
+
+def _by_text(baseline: Samples, count: int) -> tuple[Finding, ...]:
+    """What is said where documents were proven by their text and not by their hash."""
+    if not count:
+        return ()
+    return (
+        Finding(
+            code="document-hash",
+            task=baseline.task.name,
+            filter=baseline.filter,
+            text=f"{count} documents have other hashes in the two runs, and were paired by what "
+            "the logs hold of them",
+            way_out="Images have another hash each time; of text alone, a log was edited",
             impossible=False,
             keeps_from_passing=False,
         ),
