@@ -141,13 +141,14 @@ def test_the_leaderboard_s_table_holds_it(copy: Path, compared: str) -> None:
     """One more column, with its interval."""
     run(
         *(copy, "-m", "lm_eval_flips", "leaderboard", "examples/runs", "--no-cache"),
-        *("--baseline", RUNS[0], "--csv", "board.csv"),
+        *("--baseline", RUNS[0], "--csv", "board.csv", "--output", "board.html"),
     )
     with (copy / "board.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["level"] == "pooled"]
     assert rows
     assert all(0 < float(row["hellinger"]) < 1 for row in rows if "int4" in row["model"])
     assert {"hellinger_low", "hellinger_high"} <= set(rows[0])
+    assert "Hellinger" in (copy / "board.html").read_text(encoding="utf-8")
 
 
 def test_the_gate_judges_it(copy: Path, compared: str) -> None:
