@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import isnan, nan
 from typing import Protocol, TypeVar, runtime_checkable
 
 from lm_eval_flips.comparison.result import Row
@@ -14,8 +14,6 @@ from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.decisions import PooledDecisions, decide
 from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.change_test import MCNEMAR
-from lm_eval_flips.uncertainty.errors import INDEPENDENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +79,21 @@ def decisions(pooled: Row, tasks: Sequence[Row]) -> PooledDecisions | None:
     """Ask of all tasks together whether the score got worse; None for a single task."""
     if len(tasks) < 2:
         return None
-    # with repeats of documents, lost and won are not what the tests counted
-    exact = all(row.test == MCNEMAR and row.error_method == INDEPENDENT for row in tasks)
+    p_values = {row.name: row.p_loss for row in tasks}
+    if not pooled.tested.tasks_independent:
+        tested = sum(not isnan(p) for p in p_values.values())
+        return PooledDecisions(
+            n=tested, pooled=pooled.p_loss, fisher=nan, largest=nan, largest_task=None
+        )
+    counts = {
+        row.name: (row.tested.lost, row.tested.won)
+        for row in tasks
+        if row.tested.lost is not None and row.tested.won is not None
+    }
     return decide(
         pooled=pooled.p_loss,
-        p_values={row.name: row.p_loss for row in tasks},
-        counts={
-            row.name: (row.flips.correct_to_incorrect, row.flips.incorrect_to_correct)
-            for row in tasks
-            if row.flips is not None
-        }
-        if exact
-        else None,
+        p_values=p_values,
+        counts=counts if len(counts) == len(tasks) else None,
     )
 
 

@@ -26,11 +26,12 @@ from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.margin import Margins
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_quantile
+from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.measures.tokens import TokenDistances
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import Dropped
+from lm_eval_flips.uncertainty.change_test import ChangeTest
 from lm_eval_flips.uncertainty.noise_floor import Excess
 
 
@@ -47,7 +48,8 @@ class Row:
     number's 95 % interval under its name; ``error_method`` says which samples their errors take as
     independent. ``p_value`` is that of no change by ``test``, ``p_loss`` one-sided of no loss;
     ``p_holm`` is p_value adjusted over the run's tasks, nan for a group, the pool, and a metric
-    that does not stand for its task.
+    that does not stand for its task. ``tested`` is the test itself. Of tasks of which some count
+    what is right and others what is wrong, the score is the share that is right.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row:
     p_value: float
     p_loss: float
     p_holm: float
+    tested: ChangeTest
     p_no_preference: float
     p_random: float
     means: Mapping[str, float]
@@ -94,14 +97,12 @@ class Row:
         return numbers_of(self)
 
     def minimal_detectable_change(self, *, power: float = 0.8) -> float:
-        """The score change that a test at 5 % would find with this power; nan without an interval.
+        """The score change that the row's own test at 5 % would find with this power.
 
-        From the standard error of this row (the interval's half width): a change that was not
-        found may be as large as this.
+        A change that was not found may be as large as this. nan where the test finds none with so
+        few samples, and for a perplexity, whose change is tested as a loss.
         """
-        low, high = self.intervals.get("score_change", NO_INTERVAL)
-        sure = normal_quantile(0.95)
-        return (high - low) / 2 * (sure + normal_quantile(2 * power - 1)) / sure
+        return nan if self.perplexity is not None else self.tested.detectable(power=power)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from lm_eval_flips.uncertainty.margins import row_margins
 from lm_eval_flips.uncertainty.means import column_means
 from lm_eval_flips.uncertainty.noise_floor import excesses
 from lm_eval_flips.uncertainty.requests import KEYS, token_intervals
+from lm_eval_flips.uncertainty.score import ScoreValues, score_values
 
 MIXED = "mixed"
 
@@ -74,7 +75,8 @@ def measure(
     )
     tokens = _tokens(metrics, errors)
     means, mean_intervals = column_means(metrics, errors, MEANS)
-    before, after = _scores(metrics, perplexity)
+    score = score_values(metrics)
+    before, after = _scores(metrics, score, perplexity)
     test = change_test(errors.whole, flips, perplexity)
     row = Row(
         name=name,
@@ -84,7 +86,7 @@ def measure(
         baseline_score=before,
         compressed_score=after,
         score_change=after - before,
-        higher_is_better=all(m.higher_is_better for m in metrics),
+        higher_is_better=score.higher_is_better,
         flips=flips,
         direction=None,
         distances=distances,
@@ -94,11 +96,11 @@ def measure(
         perplexity=perplexity,
         equivalence=None
         if margin is None or perplexity is not None
-        else _equivalence(errors.whole, flips, after - before, margin),
+        else _equivalence(errors.whole, flips, after - before, margin, test),
         means=means,
         excess=excesses(metrics, floors, HELD) if floors else {},
         intervals={
-            **score_intervals(errors.whole, flips, perplexity),
+            **score_intervals(errors.whole, flips, perplexity, test.two_sided),
             **margin_change_interval(metrics, errors),
             **distance_intervals(metrics, errors, distances, bootstrap),
             **token_intervals(metrics, errors, bootstrap),
@@ -112,6 +114,7 @@ def measure(
         p_value=test.two_sided,
         p_loss=test.loss,
         p_holm=nan,
+        tested=test,
         p_no_preference=nan,
         p_random=nan,
     )
@@ -139,11 +142,10 @@ def common(names: Sequence[str]) -> str:
 
 
 def _scores(
-    metrics: Sequence[PairedMetric], perplexity: PerplexityChange | None
+    metrics: Sequence[PairedMetric], score: ScoreValues, perplexity: PerplexityChange | None
 ) -> tuple[float, float]:
     if perplexity is None:
-        before = torch.cat([m.baseline_value for m in metrics])
-        after = torch.cat([m.compressed_value for m in metrics])
+        before, after = torch.cat(score.baseline), torch.cat(score.compressed)
         return float(before.mean()), float(after.mean())
     if metrics[0].metric == "bits_per_byte":
         return perplexity.baseline_loss / log(2), perplexity.compressed_loss / log(2)
@@ -164,12 +166,15 @@ def _flips(metrics: Sequence[PairedMetric]) -> Flips | None:
     )
 
 
-def _equivalence(errors: Errors, flips: Flips | None, change: float, margin: float) -> Equivalence:
+def _equivalence(
+    errors: Errors, flips: Flips | None, change: float, margin: float, test: ChangeTest
+) -> Equivalence:
     return Equivalence(
         margin=margin,
         change=change,
-        inner=score_interval(errors, flips, level=0.9),
-        outer=score_interval(errors, flips),
+        inner=score_interval(errors, flips, test.two_sided, level=0.9),
+        outer=score_interval(errors, flips, test.two_sided),
+        p_value=test.two_sided,
     )
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import atanh, isnan, nan, sqrt, tanh
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_quantile
-from lm_eval_flips.shapes import Bool, Float
+from lm_eval_flips.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,20 @@ def spearman(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spea
     return Spearman(n=n, statistic=statistic, interval=spearman_interval(statistic, n))
 
 
-def auroc(*, score: Float[Tensor, " samples"], positive: Bool[Tensor, " samples"]) -> Auroc:
+def auroc(
+    *,
+    score: Float[Tensor, " samples"],
+    positive: Bool[Tensor, " samples"],
+    tasks: Int[Tensor, " samples"] | None = None,
+) -> Auroc:
     """How well a score (choice_kl) tells the positive samples (the flips) from the others.
+
+    Args:
+        score: one number a sample.
+        positive: which samples the score should tell apart.
+        tasks: the task of each sample, by number: only pairs within one are held against each
+            other, all alike, since scores of two tasks may differ more than a flip makes them.
+            None for a single task.
 
     Example:
         >>> import torch
@@ -145,14 +158,49 @@ def auroc(*, score: Float[Tensor, " samples"], positive: Bool[Tensor, " samples"
         1.0
     """
     p, n = int(positive.sum()), int((~positive).sum())
-    if p == 0 or n == 0 or score.isnan().any():
+    parts = [] if score.isnan().any() else _within(score, positive, tasks)
+    if not parts:
         return Auroc(positives=p, negatives=n, statistic=nan, standard_error=nan)
-    above, below = _placements(score, positive)
+    pairs = sum(part.pairs for part in parts)
+    area = sum(part.pairs * float(part.above.mean()) for part in parts) / pairs
     error = nan
-    if p > 1 and n > 1:
-        error = sqrt(float(above.var()) / p + float(below.var()) / n)
-    area = Auroc(positives=p, negatives=n, statistic=float(above.mean()), standard_error=error)
-    return replace(area, interval=auroc_interval(area))
+    if p > 1 and n > 1 and len(parts) == 1:
+        (only,) = parts
+        error = sqrt(float(only.above.var()) / p + float(only.below.var()) / n)
+    elif p > 1 and n > 1:
+        influence = auroc_influence(score, positive, tasks)
+        error = sqrt(float(influence.var()) / len(score))
+    found = Auroc(positives=p, negatives=n, statistic=area, standard_error=error)
+    return replace(found, interval=auroc_interval(found))
+
+
+class _Part(NamedTuple):
+    """A task's placements, of its positives (above) and negatives (below), and their rows."""
+
+    above: Tensor
+    below: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a positive and a negative sample."""
+        return len(self.above) * len(self.below)
+
+
+def _within(score: Tensor, positive: Tensor, tasks: Tensor | None) -> list[_Part]:
+    """The parts of those tasks that have samples of both kinds."""
+    rows = torch.arange(len(score), device=score.device)
+    parts = [rows]
+    if tasks is not None:
+        _, numbers = torch.unique(tasks, return_inverse=True)
+        parts = [rows[numbers == number] for number in range(int(numbers.max()) + 1)]
+    found = []
+    for own in parts:
+        marked = positive[own]
+        if marked.any() and not marked.all():
+            found.append(_Part(*_placements(score[own], marked), own[marked], own[~marked]))
+    return found
 
 
 def _placements(score: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,23 +215,30 @@ def _placements(score: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def auroc_influence(
-    score: Float[Tensor, " samples"], positive: Bool[Tensor, " samples"]
+    score: Float[Tensor, " samples"],
+    positive: Bool[Tensor, " samples"],
+    tasks: Int[Tensor, " samples"] | None = None,
 ) -> Float[Tensor, " samples"]:
     """What each sample adds to the area under the ROC curve, to first order; their mean is 0.
 
     Args:
         score: one number a sample.
-        positive: which samples the score should tell apart; at least one of each kind.
+        positive: which samples the score should tell apart; at least one of each kind in a task.
+        tasks: the task of each sample, by number, as for ``auroc``.
 
     Example:
         >>> score = torch.tensor([0.1, 0.2, 0.3, 0.4])
         >>> auroc_influence(score, torch.tensor([True, False, True, False])).tolist()
         [-0.5, 0.5, 0.5, -0.5]
     """
-    above, below = _placements(score, positive)
+    parts = _within(score, positive, tasks)
+    pairs = sum(part.pairs for part in parts)
+    area = sum(part.pairs * float(part.above.mean()) for part in parts) / pairs
     influence = torch.zeros(len(score), dtype=torch.float64, device=score.device)
-    influence[positive] = (above - above.mean()) * (len(score) / max(len(above), 1))
-    influence[~positive] = (below - below.mean()) * (len(score) / max(len(below), 1))
+    scale = len(score) / pairs
+    for part in parts:
+        influence[part.positives] = (part.above - area) * (len(part.below) * scale)
+        influence[part.negatives] = (part.below - area) * (len(part.above) * scale)
     return influence
 
 

@@ -24,6 +24,9 @@ FEWEST_POINTS, MOST_POINTS = 13, 15  # powers of 2: of a grid, of which the firs
 class PooledDecisions:
     """One-sided p-values of no loss on any of ``n`` tasks; nan where nothing was to be tested.
 
+    ``fisher`` and ``largest`` take tasks as independent: nan where two of them ask the same
+    documents. ``largest`` is nan, too, where so few samples moved that no outcome could show it.
+
     ``largest_task`` is the task with the largest loss; None where none changed.
     """
 
@@ -192,8 +195,7 @@ def decide(
     Args:
         pooled: the one-sided p-value of all samples together.
         p_values: of each task.
-        counts: samples lost and won of each, where every sample is right or wrong and counts
-            for itself; else None.
+        counts: documents lost and won of each, where every sample is right or wrong; else None.
 
     Example:
         >>> from lm_eval_flips.measures.significance import mcnemar_loss

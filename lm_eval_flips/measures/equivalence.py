@@ -8,10 +8,12 @@ Pharmacokinet. Biopharm. 15) asks the other way round: the scores are equivalent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from typing import Literal
 
 from lm_eval_flips.measures.significance import Interval
+
+LEVEL = 0.05
 
 Verdict = Literal["equivalent", "different", "both", "undecided"]
 
@@ -27,13 +29,16 @@ SENTENCES: dict[Verdict, str] = {
 class Equivalence:
     """A score change held against a margin, both in the score's own unit.
 
-    ``inner`` is the change's 90 % interval, ``outer`` its 95 % interval.
+    ``inner`` is the change's 90 % interval, ``outer`` its 95 % interval. ``p_value`` is that of no
+    change by the row's test, which alone calls scores different; nan where none was made, as for a
+    plan's estimates: then the 95 % interval does.
     """
 
     margin: float
     change: float
     inner: Interval
     outer: Interval
+    p_value: float = nan
 
     @property
     def verdict(self) -> Verdict:
@@ -51,7 +56,9 @@ class Equivalence:
         if isnan(self.inner.low) or isnan(self.outer.low):
             return "undecided"
         equivalent = -self.margin < self.inner.low and self.inner.high < self.margin
-        different = self.outer.low > 0 or self.outer.high < 0
+        different = self.p_value < LEVEL
+        if isnan(self.p_value):
+            different = self.outer.low > 0 or self.outer.high < 0
         if equivalent:
             return "both" if different else "equivalent"
         return "different" if different else "undecided"

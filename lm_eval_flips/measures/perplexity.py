@@ -14,11 +14,12 @@ from math import exp, inf, isnan, log, nan
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.clustered import standard_error
 from lm_eval_flips.measures.significance import (
     NO_INTERVAL,
+    Freedom,
     Interval,
     mean_interval,
-    standard_error,
 )
 from lm_eval_flips.shapes import Float, Int
 
@@ -38,7 +39,7 @@ class PerplexityChange:
     baseline_loss: float
     compressed_loss: float
     standard_error: float
-    freedom: int
+    freedom: Freedom
 
     @property
     def loss_change(self) -> float:

@@ -4,9 +4,7 @@ Distribution functions are scipy.special's, which scipy.stats itself calls: impo
 takes as long as reading the logs of 30,000 samples. The tests hold every result equal to
 scipy.stats or statsmodels.
 
-Means over samples that are not independent get cluster-robust errors (Liang and Zeger 1986, with
-the G / (G - 1) correction; Miller 2024, "Adding Error Bars to Evals", section 2.2). With every
-sample a cluster of its own that is the ordinary standard error.
+Errors of means over samples that are not independent are in ``clustered``.
 """
 
 from __future__ import annotations
@@ -15,11 +13,10 @@ from collections.abc import Sequence
 from math import isnan, nan, sqrt
 from typing import NamedTuple, TypeAlias
 
-import torch
 from scipy import special
 from torch import Tensor
 
-from lm_eval_flips.shapes import Float, Int
+from lm_eval_flips.shapes import Float
 
 Freedom: TypeAlias = int | float  # Satterthwaite's degrees of freedom are no whole numbers
 
@@ -190,49 +187,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p * (len(order) - rank)))
         adjusted[place] = largest
     return adjusted
-
-
-def standard_error(
-    values: Float[Tensor, " samples"], clusters: Int[Tensor, " samples"]
-) -> tuple[float, int]:
-    """Cluster-robust standard error of the mean, and its degrees of freedom (clusters - 1).
-
-    Args:
-        values: one number a sample.
-        clusters: the cluster of each sample, numbered from 0; samples of different clusters are
-            independent.
-
-    Returns:
-        ``(nan, 0)`` for fewer than two clusters.
-    """
-    groups = int(clusters.max()) + 1 if clusters.numel() else 0
-    if groups < 2:
-        return nan, 0
-    variance = mean_variances(values[:, None], clusters, groups=groups)
-    return sqrt(float(variance)), groups - 1
-
-
-def mean_variances(
-    values: Float[Tensor, "samples columns"], clusters: Int[Tensor, " samples"], *, groups: int
-) -> Float[Tensor, " columns"]:
-    """Cluster-robust variance of each column's mean; nan for fewer than two clusters.
-
-    Args:
-        values: some numbers a sample.
-        clusters: the cluster of each sample, numbered from 0.
-        groups: number of clusters.
-
-    Example:
-        >>> mean_variances(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1]), groups=2)
-        tensor([1.], dtype=torch.float64)
-    """
-    if groups < 2:
-        return torch.full((values.shape[1],), nan, dtype=torch.float64, device=values.device)
-    centred = (values - values.mean(0)).double()
-    sums = torch.zeros((groups, values.shape[1]), dtype=torch.float64, device=values.device)
-    sums.index_add_(0, clusters, centred)
-    variances: Tensor = (sums**2).sum(0) * groups / (groups - 1) / len(values) ** 2
-    return variances
 
 
 def mean_interval(mean: float, error: float, freedom: Freedom, *, level: float = 0.95) -> Interval:

@@ -189,9 +189,7 @@ def paired_metric(
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=_changed(pairs, pick, answers, binary=binary, values=(left, right)),
-        divergence=None
-        if ours is None or theirs is None
-        else choice_divergence(baseline=ours, compressed=theirs),
+        divergence=_divergence(pairs, pick),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=units,
@@ -206,6 +204,18 @@ def _right(values: Tensor, from_: float | None, *, lower: bool) -> Tensor | None
     if from_ is None:
         return None
     return values <= from_ if lower else values >= from_
+
+
+def _divergence(pairs: Pairs, pick: Pick) -> Divergence | None:
+    """Of the models' own distributions over the choices, whatever numbers the metric compares.
+
+    Log-likelihoods divided by lengths make a flatter distribution that is neither model's.
+    """
+    if pairs.kind != "choices":
+        return None
+    sides = (pairs.baseline, pairs.compressed)
+    baseline, compressed = (pick(side.loglikelihoods) for side in sides)
+    return choice_divergence(baseline=baseline, compressed=compressed)
 
 
 def _margin_change(

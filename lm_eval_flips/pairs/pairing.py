@@ -156,7 +156,8 @@ def pair(
         chars=_tensor(baseline.chars[left], device),
         bytes=_tensor(baseline.bytes[left], device),
         gold=_tensor(baseline.gold[left], device),
-        clusters=_tensor(np.unique(documents, return_inverse=True)[1].astype(np.int64), device),
+        # the hash itself, so that a document is the same one in every task that asks it
+        clusters=_tensor(documents.astype(np.uint64).view(np.int64), device),
         dropped=Dropped(
             task=baseline.task.name,
             filter=baseline.filter,

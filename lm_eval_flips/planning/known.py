@@ -9,6 +9,8 @@ from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.planning.population import Population, populations, refuse_no_margins
 from lm_eval_flips.planning.rates import Rates, pilot_rates, prior_rates
 
+BUILT_IN = "built-in rates"  # of the source of a plan's rates, where no pilot tells
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Known:
@@ -34,7 +36,7 @@ def know(base: Run, *, tasks: str, pilot: Run | None, prior: str) -> Known:
     """
     known, left_out = populations(base, tasks)
     refuse_no_margins(known)
-    rates, source = prior_rates(known, prior), f"built-in rates, {prior}"
+    rates, source = prior_rates(known, prior), f"{BUILT_IN}, {prior}"
     if pilot is not None:
         rates, source = pilot_rates(base, pilot, known, rates), f"pilot {pilot.path}"
     return Known(base=base, tasks=known, rates=rates, source=source, left_out=left_out)

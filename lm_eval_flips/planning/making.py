@@ -27,7 +27,8 @@ def make_plan(
     Args:
         base: the baseline's run over all documents.
         budget: how many to draw in all; None to draw as many as the half-width takes.
-        half_width: half the width that the 95 % interval of all_flips may have, 0..0.5.
+        half_width: half the width that the 95 % interval of all_flips may have, 0..0.5; only with
+            a pilot, since built-in rates promise nothing of a model that they have not seen.
         tasks: glob of the task names, or a group.
         pilot: a compressed run, of this model or one like it, from which rates of changes are
             taken; None for built-in rates.
@@ -36,7 +37,8 @@ def make_plan(
 
     Raises:
         FlipsError: see ``populations``, ``pilot_rates`` and ``stratify``; not one of budget and
-            half-width is given, or the half-width is out of range or takes every document.
+            half-width is given, or the half-width has no pilot, is out of range or takes every
+            document.
 
     Example:
         >>> plan = make_plan(load_run("runs/baseline"), budget=600)  # doctest: +SKIP
@@ -48,6 +50,12 @@ def make_plan(
     before = know(base, tasks=tasks, pilot=pilot, prior=prior)
     if budget is None:
         budget = enough(before, half_width or 0.0)
+        if pilot is None:
+            raise FlipsError(
+                "--half-width needs a --pilot: built-in rates are a guess, by which no width can "
+                "be promised. Draw some with --budget first, evaluate the compressed model on "
+                "them, and plan again with that run as the pilot"
+            )
     return draw_plan(before, budget=budget, seed=seed)
 
 

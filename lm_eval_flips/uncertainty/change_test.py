@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.detectable import mcnemar_detectable, t_detectable
 from lm_eval_flips.measures.direction import Direction
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.permutation import sign_flips
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import (
+    Freedom,
     binomial_test,
     mcnemar,
     mcnemar_loss,
@@ -29,12 +31,32 @@ MCNEMAR, PERMUTATION, STUDENT = "exact McNemar", "permutation", "t"
 class ChangeTest:
     """A test of no change: two-sided, and one-sided of no loss; nan where nothing changed.
 
-    ``method`` is "exact McNemar", "permutation" (of the documents' signs) or "t".
+    ``method`` is "exact McNemar", "permutation" (of the signs of documents or clusters) or "t".
+    ``n`` is the number of documents, or of clusters that were asked for. ``lost`` and ``won`` are
+    what McNemar's counted of them, by their net change, else None; ``error`` and ``freedom`` are
+    those of the change where another test was made. ``tasks_independent``: no document is in two
+    tasks.
     """
 
     method: str
     two_sided: float
     loss: float
+    n: int
+    lost: int | None = None
+    won: int | None = None
+    error: float = nan
+    freedom: Freedom = 0
+    tasks_independent: bool = True
+
+    def detectable(self, *, power: float = 0.8) -> float:
+        """The change that this very test finds with a power; nan where it finds none.
+
+        Of shares by McNemar's exact test, of others by Student's t from the error.
+        """
+        if self.lost is not None and self.won is not None:
+            share = (self.lost + self.won) / self.n if self.n else nan
+            return mcnemar_detectable(flips=share, n=self.n, power=power)
+        return t_detectable(self.error, self.freedom, power=power)
 
 
 def change_test(
@@ -42,31 +64,54 @@ def change_test(
 ) -> ChangeTest:
     """Test the change of a row's score.
 
-    Exact McNemar where samples are right or wrong, a permutation test for other scores, Student's t
-    for perplexities and where tasks or a field are the clusters. A document that stands in several
+    Exact McNemar where samples are right or wrong, a permutation test for other scores and for the
+    clusters of a field, whose signs are assigned anew (two clusters cannot show more than p = 0.5),
+    Student's t for perplexities and where tasks are the clusters. A document that stands in several
     samples is one pair: its net change.
     """
+    found = _tested(errors, flips, perplexity)
+    return replace(found, n=errors.documents, tasks_independent=errors.tasks_independent)
+
+
+def _tested(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None) -> ChangeTest:
     if perplexity is not None:
         change, error = perplexity.loss_change, perplexity.standard_error
         return _by_t(-change, error, perplexity.freedom)
     gains = _gains(errors, flips)
-    if not errors.by_document:
+    if errors.clustered_by_task:
         return _by_t(float(torch.cat(gains).mean()), *errors.of(gains))
     nets = torch.cat(errors.sums(gains))
-    if flips is not None:
+    if flips is not None and errors.by_document:
         lost, won = int((nets < 0).sum()), int((nets > 0).sum())
         return ChangeTest(
             method=MCNEMAR,
             two_sided=mcnemar(lost=lost, won=won),
             loss=mcnemar_loss(lost=lost, won=won),
+            n=0,
+            lost=lost,
+            won=won,
         )
-    found = sign_flips(nets)
-    return ChangeTest(method=PERMUTATION, two_sided=found.two_sided, loss=found.one_sided)
-
-
-def _by_t(gain: float, error: float, freedom: int) -> ChangeTest:
+    error, freedom = errors.of(gains)
+    # the signs of a single cluster say nothing of others
+    signs = sign_flips(nets if errors.by_document or len(nets) > 1 else nets[:0])
     return ChangeTest(
-        method=STUDENT, two_sided=t_test(gain, error, freedom), loss=t_loss(gain, error, freedom)
+        method=PERMUTATION,
+        two_sided=signs.two_sided,
+        loss=signs.one_sided,
+        n=0,
+        error=error,
+        freedom=freedom,
+    )
+
+
+def _by_t(gain: float, error: float, freedom: Freedom) -> ChangeTest:
+    return ChangeTest(
+        method=STUDENT,
+        two_sided=t_test(gain, error, freedom),
+        loss=t_loss(gain, error, freedom),
+        n=0,
+        error=error,
+        freedom=freedom,
     )
 
 
@@ -79,7 +124,7 @@ def _gains(errors: Errors, flips: Flips | None) -> list[Tensor]:
             if m.baseline_correct is not None and m.compressed_correct is not None
         ]
     return [
-        (m.compressed_value - m.baseline_value) * (1 if m.higher_is_better else -1)
+        (m.compressed_value - m.baseline_value).double() * (1 if m.higher_is_better else -1)
         for m in errors.metrics
     ]
 

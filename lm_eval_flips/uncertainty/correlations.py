@@ -81,10 +81,15 @@ def _spearman(distance: Tensor, marks: Tensor, errors: Errors) -> Spearman:
 
 
 def _auroc(distance: Tensor, marks: Tensor, errors: Errors) -> Auroc:
-    plain = auroc(score=distance, positive=marks)
+    tasks = None
+    if len(errors.metrics) > 1:
+        sizes = torch.tensor(errors.sizes, device=marks.device)
+        numbers = torch.arange(len(sizes), device=marks.device)
+        tasks = torch.repeat_interleave(numbers, sizes)
+    plain = auroc(score=distance, positive=marks, tasks=tasks)
     if not plain.standard_error > 0 or not _dependent(errors):
         return plain
-    wider = _wider(auroc_influence(distance, marks), errors)
+    wider = _wider(auroc_influence(distance, marks, tasks), errors)
     return replace(plain, interval=auroc_interval(plain, wider=wider))
 
 

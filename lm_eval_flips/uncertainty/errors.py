@@ -1,24 +1,27 @@
 """Which samples are independent, and the standard errors that follow.
 
-Within a task, samples of the same document are one cluster. Over ten or more tasks, as in MMLU's
-subjects, the tasks are the clusters. Over fewer a cluster-robust error is not to be trusted; the
-tasks are then strata: the errors within each are added up, and the result speaks of these tasks.
-Clusters that were asked for, by a field of the documents or by group, come before all that.
+Samples of the same document are one cluster, within a task and over tasks that ask the same. Over
+tasks that are worth ten alike ones or more (Kish's number, as of MMLU's subjects) the tasks are the
+clusters, and those that share half of their documents one; never with a smaller error than the
+documents alone would have. Over fewer a cluster-robust error is not to be trusted: the tasks are
+then strata, the errors within each are added up, and the result speaks of these tasks. Clusters
+that were asked for, by a field of the documents or by group, come before all that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import mean_variances
+from lm_eval_flips.measures.clustered import effective_clusters, freedom_of, mean_variances
 from lm_eval_flips.pairs.metric import PairedMetric
 
 ENOUGH_CLUSTERS = 10
+SAME_TASK = 0.5  # of the smaller task's documents, from which two tasks are one cluster
 INDEPENDENT = "independent samples"
 
 
@@ -38,6 +41,13 @@ class Clustered(Protocol):
 M = TypeVar("M", bound=Clustered)
 
 
+class _Labels(NamedTuple):
+    """The cluster of each sample of a stratum, numbered from 0, and how many there are."""
+
+    clusters: Tensor
+    groups: int
+
+
 class ErrorsOf(Generic[M]):
     """Standard errors of means over the samples of some tasks.
 
@@ -47,28 +57,50 @@ class ErrorsOf(Generic[M]):
 
     def __init__(self, metrics: Sequence[M]) -> None:
         self.metrics = metrics
-        self.n = sum(len(m.clusters) for m in metrics)
+        self.sizes = [len(m.clusters) for m in metrics]
+        self.n = sum(self.sizes)
         self.field = metrics[0].cluster_field
-        if self.field is not None:
-            numbered = [_numbered(torch.cat([m.clusters for m in metrics]))]
-        else:
-            numbered = [_numbered(m.clusters) for m in metrics]
-        self._clusters = [clusters for clusters, _ in numbered]
-        self._groups = [groups for _, groups in numbered]
-        self.documents = sum(self._groups)
+        together = _numbered(torch.cat([m.clusters for m in metrics]))
+        within = [together] if self.field is not None else [_numbered(m.clusters) for m in metrics]
+        # a document of several tasks joins them
+        self._shared = len(within) > 1 and sum(own.groups for own in within) > together.groups
+        self._documents = [together] if self._shared else within
+        self.documents = sum(own.groups for own in self._documents)
+        self._tasks = self._as_clusters(together) if self.field is None else None
         self.method = self._method()
-        if self.clustered_by_task:
-            sizes = torch.tensor([len(m.clusters) for m in metrics])
-            tasks = torch.repeat_interleave(torch.arange(len(metrics)), sizes)
-            self._clusters = [tasks.to(metrics[0].clusters.device)]
-            self._groups = [len(metrics)]
+
+    def _as_clusters(self, together: _Labels) -> _Labels | None:
+        """The tasks, where they are worth enough alike ones; None where not."""
+        if len(self.metrics) < ENOUGH_CLUSTERS:
+            return None
+        label = list(range(len(self.metrics)))
+        if self._shared:
+            label = _joined(
+                [set(own.tolist()) for own in torch.split(together.clusters, self.sizes)]
+            )
+        sizes = [0] * (max(label) + 1)
+        for number, size in zip(label, self.sizes, strict=True):
+            sizes[number] += size
+        self._worth = effective_clusters(sizes)
+        if self._worth < ENOUGH_CLUSTERS:
+            return None
+        device = together.clusters.device
+        of_task = torch.tensor(label, device=device)
+        repeats = torch.tensor(self.sizes, device=device)
+        return _Labels(torch.repeat_interleave(of_task, repeats), len(sizes))
 
     def _method(self) -> str:
         tasks = len(self.metrics)
         if self.field is not None:
-            return f"clustered by {self.field} ({self.documents})"
+            few = ": too few to tell much" if self.documents < ENOUGH_CLUSTERS else ""
+            return f"clustered by {self.field} ({self.documents}{few})"
+        if self._tasks is not None:
+            apart = "" if self._tasks.groups == tasks else f"{self._tasks.groups} of "
+            return f"clustered by task ({apart}{tasks})"
+        if self._shared:
+            return f"clustered by document over {tasks} tasks ({self.documents} of {self.n})"
         if tasks >= ENOUGH_CLUSTERS:
-            return f"clustered by task ({tasks})"
+            return f"stratified by task ({tasks}, worth {self._worth:.1f} alike ones)"
         if tasks > 1:
             return f"stratified by task ({tasks})"
         if self.documents < self.n:
@@ -78,7 +110,7 @@ class ErrorsOf(Generic[M]):
     @property
     def clustered_by_task(self) -> bool:
         """Whether the tasks are the clusters."""
-        return self.field is None and len(self.metrics) >= ENOUGH_CLUSTERS
+        return self._tasks is not None
 
     @property
     def by_document(self) -> bool:
@@ -90,6 +122,11 @@ class ErrorsOf(Generic[M]):
         """Whether every sample counts by itself."""
         return self.method == INDEPENDENT
 
+    @property
+    def tasks_independent(self) -> bool:
+        """Whether no document is in two tasks."""
+        return not self._shared
+
     def strata(
         self, values: Sequence[Tensor], owners: Sequence[Tensor] | None = None
     ) -> list[tuple[Tensor, Tensor]]:
@@ -99,45 +136,63 @@ class ErrorsOf(Generic[M]):
             values: of each task's samples, or of things that belong to them.
             owners: the sample that each value belongs to; None for the samples themselves.
         """
-        if len(self._clusters) == len(values):
-            own = self._clusters
+        labels = self._documents if self._tasks is None else [self._tasks]
+        if len(labels) == len(values):
+            own = [label.clusters for label in labels]
             if owners is not None:
                 both = zip(own, owners, strict=True)
                 own = [clusters[owner.to(clusters.device)] for clusters, owner in both]
             return list(zip(values, own, strict=True))
-        (clusters,) = self._clusters
+        clusters = labels[0].clusters
         if owners is not None:
-            starts = accumulate((len(m.clusters) for m in self.metrics), initial=0)
+            starts = accumulate(self.sizes, initial=0)
             moved = [owner + start for owner, start in zip(owners, starts, strict=False)]
             clusters = clusters[torch.cat(moved).to(clusters.device)]
         return [(torch.cat(list(values)), clusters)]
 
-    def of(self, values: Sequence[Tensor]) -> tuple[float, int]:
+    def of(self, values: Sequence[Tensor]) -> tuple[float, float]:
         """Standard error and degrees of freedom of the mean of the tasks' values together."""
         (error,), freedom = self.of_columns([[column] for column in values])
         return error, freedom
 
-    def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], int]:
+    def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
         """The standard errors of several means at once, and their degrees of freedom.
 
         Args:
             values: of each task several columns ``[samples]``, the same for all tasks.
         """
         whole = [torch.stack([column.double() for column in task], 1) for task in values]
-        variances = [
-            (len(stratum) * len(stratum)) * mean_variances(stratum, clusters, groups=groups)
-            for (stratum, clusters), groups in zip(self.strata(whole), self._groups, strict=True)
+        variances, freedom = self._by_documents(whole)
+        if self._tasks is not None:
+            clusters, groups = self._tasks
+            variances = variances.fmax(mean_variances(torch.cat(whole), clusters, groups=groups))
+            freedom = _freedom(self._tasks)
+        return variances.sqrt().tolist(), freedom
+
+    def _by_documents(self, whole: Sequence[Tensor]) -> tuple[Tensor, float]:
+        """By the documents, or by the clusters that were asked for; tasks are strata."""
+        if self._shared:
+            centred = torch.cat([own - own.mean(0) for own in whole])
+            clusters, groups = self._documents[0]
+            return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
+        if len(self._documents) == 1:
+            clusters, groups = self._documents[0]
+            values = torch.cat(list(whole))
+            return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
+        parts = [
+            (len(own) / self.n) ** 2 * mean_variances(own, clusters, groups=groups)
+            for own, (clusters, groups) in zip(whole, self._documents, strict=True)
         ]
-        total = sum(len(task) for task in whole)
-        errors = torch.stack(variances).sum(0).sqrt() / total
-        return errors.tolist(), sum(groups - 1 for groups in self._groups if groups > 1)
+        freedom = sum(max(0, own.groups - 1) for own in self._documents)
+        return torch.stack(parts).sum(0), float(freedom)
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The sum of each cluster, by stratum."""
+        """The sum of each document, or cluster that was asked for, by stratum."""
+        whole = list(values) if len(self._documents) == len(values) else [torch.cat(list(values))]
         sums = []
-        for (stratum, clusters), groups in zip(self.strata(values), self._groups, strict=True):
-            empty = torch.zeros(groups, dtype=stratum.dtype, device=stratum.device)
-            sums.append(empty.index_add_(0, clusters, stratum))
+        for own, (clusters, groups) in zip(whole, self._documents, strict=True):
+            empty = torch.zeros(groups, dtype=own.dtype, device=own.device)
+            sums.append(empty.index_add_(0, clusters, own))
         return sums
 
 
@@ -163,7 +218,30 @@ class RowErrors:
         return self._built[key]
 
 
-def _numbered(clusters: Tensor) -> tuple[Tensor, int]:
+def _numbered(clusters: Tensor) -> _Labels:
     """The clusters numbered from 0, and their number."""
     labels, numbered = torch.unique(clusters, return_inverse=True)
-    return numbered, len(labels)
+    return _Labels(numbered, len(labels))
+
+
+def _freedom(labels: _Labels) -> float:
+    """Satterthwaite's degrees of freedom, by the clusters' sizes; 0 for a single one."""
+    if labels.groups < 2:
+        return 0.0
+    if labels.groups == len(labels.clusters):
+        return float(labels.groups - 1)
+    sizes = torch.bincount(labels.clusters, minlength=labels.groups).double()
+    return freedom_of(sizes / sizes.sum())
+
+
+def _joined(documents: Sequence[set[int]]) -> list[int]:
+    """The number of each task's cluster: tasks that share half of their documents are in one."""
+    label = list(range(len(documents)))
+    for second, own in enumerate(documents):
+        for first, other in enumerate(documents[:second]):
+            least = SAME_TASK * min(len(own), len(other))
+            if label[first] != label[second] and len(own & other) >= least:
+                old, new = label[second], label[first]
+                label = [new if each == old else each for each in label]
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(label))}
+    return [numbers[each] for each in label]

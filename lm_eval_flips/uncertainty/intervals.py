@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.bootstrap import Bootstrap
+from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.divergence import DISTANCES, Distances, quantile
 from lm_eval_flips.measures.flips import Flips
+from lm_eval_flips.measures.paired_difference import mover_interval
 from lm_eval_flips.measures.perplexity import PerplexityChange
 from lm_eval_flips.measures.significance import (
     Interval,
@@ -26,17 +28,18 @@ from lm_eval_flips.measures.significance import (
 )
 from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.ends import above_0, within
+from lm_eval_flips.uncertainty.ends import above_0, agreeing
 from lm_eval_flips.uncertainty.errors import Errors, RowErrors
 from lm_eval_flips.uncertainty.parts import Part, share_intervals
+from lm_eval_flips.uncertainty.score import score_values
 
 
 def score_intervals(
-    errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None
+    errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None, p_value: float
 ) -> dict[str, Interval]:
     """Of the change of the score, whatever it is, and of a ratio of perplexities."""
     if perplexity is None:
-        return {"score_change": score_interval(errors, flips)}
+        return {"score_change": score_interval(errors, flips, p_value)}
     ratio, bits = perplexity.ratio_interval(), perplexity.bits_interval()
     found = {"perplexity_ratio": ratio, "bits_change": bits}
     if errors.metrics[0].metric == "bits_per_byte":
@@ -46,27 +49,43 @@ def score_intervals(
     return {"score_change": Interval(before * (ratio.low - 1), before * (ratio.high - 1)), **found}
 
 
-def score_interval(errors: Errors, flips: Flips | None, *, level: float = 0.95) -> Interval:
-    """Interval of the change of a score that is a mean over samples."""
-    change = [m.compressed_value - m.baseline_value for m in errors.metrics]
-    return difference_interval(errors, change, binary=flips is not None, level=level)
+def score_interval(
+    errors: Errors, flips: Flips | None, p_value: float, *, level: float = 0.95
+) -> Interval:
+    """Interval of the change of a score that is a mean over samples.
+
+    It holds 0 where its test, of this p, calls it no change.
+    """
+    change = score_values(errors.metrics).change
+    own = difference_interval(errors, change, binary=flips is not None, level=level)
+    return agreeing(own, p_value, level=level)
 
 
 def difference_interval(
     errors: Errors, differences: Sequence[Tensor], *, binary: bool, level: float = 0.95
 ) -> Interval:
-    """Interval of the mean of paired differences; of shares where they are -1, 0 and 1."""
+    """Interval of the mean of paired differences; of shares where they are -1, 0 and 1.
+
+    Of shares Bonett and Price's where samples are independent, else MOVER, which keeps its level
+    for few changes in clusters and strata, as Wald's does not.
+    """
     whole = torch.cat(list(differences))
-    error, freedom = errors.of(differences)
     if not binary:
-        return mean_interval(float(whole.mean()), error, freedom, level=level)
-    if errors.independent or error == 0:
-        # nothing moved, or the same in every cluster, is no certainty either
-        share = errors.documents / errors.n
-        lost, won = (round(share * int(moved.sum())) for moved in (whole < 0, whole > 0))
-        return paired_share_interval(lost=lost, won=won, n=errors.documents, level=level)
-    found = mean_interval(float(whole.mean()), error, freedom, level=level)
-    return within(found, lowest=-1.0, highest=1.0)
+        return mean_interval(float(whole.mean()), *errors.of(differences), level=level)
+    lost, won = int((whole < 0).sum()), int((whole > 0).sum())
+    if errors.independent:
+        return paired_share_interval(lost=lost, won=won, n=errors.n, level=level)
+    columns = [[own < 0, own > 0, own] for own in differences]
+    (of_lost, of_won, of_both), freedom = errors.of_columns(columns)
+    return mover_interval(
+        lost=lost / errors.n,
+        won=won / errors.n,
+        # what moved nowhere, or alike in every cluster, is worth a document or cluster each
+        n=errors.documents,
+        errors=(of_lost, of_won, of_both),
+        freedom=freedom,
+        level=level,
+    )
 
 
 def flip_intervals(errors: Errors, flips: Flips) -> dict[str, Interval]:
@@ -129,7 +148,8 @@ def distance_intervals(
             found["choice_kl_median"], found["choice_kl_p99"] = drawn.quantiles
             continue
         mean = getattr(distances, key).mean
-        found[key] = above_0(mean_interval(mean, *of_row.of(values)))
+        more = one_more(torch.cat(of_row.sums(values)), samples=of_row.n)
+        found[key] = distance_interval(mean, *of_row.of(values), more=more)
         found[f"{key}_median"] = _of_quantile(of_row, values, 0.5)
         found[f"{key}_p99"] = _of_quantile(of_row, values, 0.99)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,13 @@ from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import difference_interval
+
+FloorVerdict = Literal["beyond", "at most twice", "not told apart"]
+WORDS: Mapping[FloorVerdict, str] = {
+    "beyond": "beyond the noise floor",
+    "at most twice": "at most twice the noise floor",
+    "not told apart": "not told apart from the noise floor (n too small)",
+}
 
 Column = Callable[[PairedMetric], Tensor | None]
 
@@ -45,9 +52,29 @@ class Excess:
     def within_floor(self) -> bool:
         """Whether the excess may be nothing: its interval is not wholly above 0.
 
-        Not so without an interval, which shows nothing.
+        That is no evidence that it is: few samples tell nothing from the floor. Not so without an
+        interval, which shows nothing.
         """
         return self.interval.low <= 0
+
+    @property
+    def verdict(self) -> FloorVerdict:
+        """Beyond the floor, at most twice the floor, or not told apart from it: too few samples.
+
+        The second where the whole interval lies below the floor itself, which is the margin.
+
+        Example:
+            >>> Excess(value=0.02, floor=0.02, interval=Interval(-0.01, 0.01), n=900).verdict
+            'at most twice'
+        """
+        if self.interval.low > 0:
+            return "beyond"
+        return "at most twice" if self.interval.high <= self.floor else "not told apart"
+
+    @property
+    def words(self) -> str:
+        """The verdict in words."""
+        return WORDS[self.verdict]
 
 
 class _Aligned(NamedTuple):

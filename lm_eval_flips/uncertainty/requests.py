@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.bootstrap import Bootstrap
+from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.significance import Interval, mean_interval
 from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.pairs.metric import PairedMetric
@@ -58,34 +59,44 @@ def _intervals(
         name: [of_requests(own.values[name].double(), own.counts) for own in tokens]
         for name in names
     }
-    intervals = dict(zip(names, _ratios(errors, tokens, list(values.values())), strict=True))
+    ratios = _ratios(errors, tokens, list(values.values()), [KEYS[name][1] for name in names])
+    intervals = dict(zip(names, ratios, strict=True))
     if bootstrap is not None and "kl" in values:
         owners = [own.samples for own in tokens]
-        intervals["kl"] = bootstrap.intervals(errors.strata(values["kl"], owners)).mean
-    return {
-        KEYS[name][0]: above_0(interval) if KEYS[name][1] else interval
-        for name, interval in intervals.items()
-    }
+        drawn = bootstrap.intervals(errors.strata(values["kl"], owners))
+        intervals["kl"] = above_0(drawn.mean)
+    return {KEYS[name][0]: interval for name, interval in intervals.items()}
 
 
 def _ratios(
-    errors: Errors, tokens: Sequence[TokenValues], columns: Sequence[Sequence[Tensor]]
+    errors: Errors,
+    tokens: Sequence[TokenValues],
+    columns: Sequence[Sequence[Tensor]],
+    positive: Sequence[bool],
 ) -> list[Interval]:
     """Means over requests as ratios of the samples' sums and counts (delta method)."""
     whole = torch.stack([torch.cat(list(column)) for column in columns])
+    requests = whole.shape[1]
     means = whole.mean(1).tolist()
-    residuals = []
+    residuals: list[list[Tensor]] = []
+    sums: list[list[Tensor]] = []
     for task, (metric, own) in enumerate(zip(errors.metrics, tokens, strict=True)):
         values = torch.stack([column[task] for column in columns], 1)
-        centred = values - torch.tensor(means, dtype=torch.float64, device=values.device)
-        sums = torch.zeros(
-            (len(metric.rows), len(columns)), dtype=torch.float64, device=values.device
-        )
-        sums.index_add_(0, own.samples, centred)
-        residuals.append(list(sums.unbind(1)))
+        centre = torch.tensor(means, dtype=torch.float64, device=values.device)
+        for kept, column in ((residuals, values - centre), (sums, values)):
+            empty = torch.zeros(
+                (len(metric.rows), len(columns)), dtype=torch.float64, device=values.device
+            )
+            empty.index_add_(0, own.samples, column)
+            kept.append(list(empty.unbind(1)))
     found, freedom = errors.of_columns(residuals)
-    share = errors.n / whole.shape[1]
-    return [
-        mean_interval(mean, error * share, freedom)
-        for mean, error in zip(means, found, strict=True)
-    ]
+    share = errors.n / requests
+    intervals = []
+    for place, (mean, error) in enumerate(zip(means, found, strict=True)):
+        if not positive[place]:
+            intervals.append(mean_interval(mean, error * share, freedom))
+            continue
+        units = torch.cat(errors.sums([task[place] for task in sums]))
+        more = one_more(units, samples=requests)
+        intervals.append(distance_interval(mean, error * share, freedom, more=more))
+    return intervals

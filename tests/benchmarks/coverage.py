@@ -28,6 +28,7 @@ from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.decisions import PooledDecisions
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
+from tests.benchmarks.faults import fault_lines
 from tests.generators.paired import questions
 
 CHOICES = 4
@@ -308,12 +309,13 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--only", choices=("coverage", "alarms"))
+    parser.add_argument("--only", choices=("coverage", "alarms", "faults"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     parts: Mapping[str, Callable[[int], Iterator[str]]] = {
         "coverage": coverage_lines,
         "alarms": alarm_lines,
+        "faults": fault_lines,
     }
     for name, lines in parts.items():
         if options.only in (None, name):

@@ -326,12 +326,12 @@ def test_other_scores_decide_by_the_smallest_p() -> None:
 
 
 def test_a_field_decides_by_the_smallest_p(tmp_path: Path) -> None:
-    """Clustered, the tasks are tested by t: no coins are thrown there."""
+    """Clustered, the tasks are tested by the passages' signs: no coins are thrown there."""
     run = compare(*written(tmp_path, tasks_of((60, 60))), cluster="passage").compressed[0]
     found = run.decisions
     assert found is not None
     each = [row.p_loss for row in run.tasks]
-    assert {row.test for row in run.tasks} == {"t"}
+    assert {row.test for row in run.tasks} == {"permutation"}
     assert found.pooled == run.pooled.p_loss
     assert found.fisher == pytest.approx(stats.combine_pvalues(each).pvalue, rel=1e-9)
     assert found.largest == pytest.approx(1 - (1 - min(each)) ** 2, rel=1e-9)
@@ -346,10 +346,11 @@ def test_many_tasks_pool_by_t_and_each_by_its_coins() -> None:
     found = decisions(pooled, rows)
     assert found is not None
     assert pooled.test == "t"
-    fit = paired.regression(
-        np.concatenate([own.change for own in asked]), np.repeat(np.arange(12), 40)
-    )
-    assert found.pooled == pytest.approx(stats.t.cdf(float(fit.tvalues[0]), 11), rel=1e-7)
+    change = np.concatenate([own.change for own in asked])
+    error, freedom = paired.clustered(change, np.repeat(np.arange(12), 40))
+    alone, _ = paired.stratified([own.change for own in asked])
+    expected = stats.t.cdf(change.mean() / max(error, alone), freedom)
+    assert found.pooled == pytest.approx(expected, rel=1e-7)
     roots = [_root(own) for own in asked]
     assert found.largest_task == f"task{int(np.argmax(roots))}"
 

@@ -6,11 +6,12 @@ Every expected number is computed from the raw scores by numpy, scipy, statsmode
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf, isnan, log, nan
+from math import inf, isnan, log, nan, sqrt
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
@@ -22,6 +23,7 @@ from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.records import Request
+from lm_eval_flips.measures.correlation import auroc
 from tests.generators import paired
 from tests.generators.paired import CHOICES, DEVICES, UNDEFINED, Questions
 
@@ -200,7 +202,7 @@ def test_identical_runs_check_can_fail(device: str) -> None:
 
 
 def test_normalised_metric_compares_normalised_loglikelihoods() -> None:
-    """acc_norm's answers and KL are those of the log-likelihoods per character."""
+    """acc_norm's answers are those of the log-likelihoods per character; its KL is the raw one."""
     asked = paired.questions(5)
     lengths = np.array([len(choice) for choice in CHOICES])
     scaled = Questions(asked.baseline / lengths, asked.compressed / lengths, asked.gold)
@@ -208,11 +210,12 @@ def test_normalised_metric_compares_normalised_loglikelihoods() -> None:
     assert found.distances is not None
     assert found.flips is not None
     assert found.metric == "acc_norm"
-    assert found.distances.choice_kl.mean == pytest.approx(scaled.kl.mean(), rel=1e-9)
+    assert found.distances.choice_kl.mean == pytest.approx(asked.kl.mean(), rel=1e-9)
     assert found.flips.answers_changed == scaled.indicators["answers_changed"].sum()
     raw = measure([asked.paired()], name="questions")
     assert raw.distances is not None
-    assert raw.distances.choice_kl.mean != pytest.approx(scaled.kl.mean(), rel=0.1)
+    assert raw.distances.choice_kl.mean == found.distances.choice_kl.mean
+    assert raw.distances.choice_kl.mean != pytest.approx(scaled.kl.mean(), rel=0.1)  # control
 
 
 def test_choice_ruled_out_by_the_compressed_run_makes_the_mean_kl_infinite() -> None:
@@ -286,7 +289,22 @@ def test_splitting_a_task_changes_its_error_alone() -> None:
         parts, whole, names=("n", "metric", "filter", "baseline_score", "compressed_score", "flips")
     )
     assert parts.p_value == whole.p_value
-    assert parts.correlation == whole.correlation
+    assert parts.correlation is not None
+    assert whole.correlation is not None
+    assert parts.correlation.flipped == whole.correlation.flipped
+    # pairs of a flip and none are taken within the parts
+    sizes = [50, len(asked.gold) - 50]
+    areas = [
+        auroc(score=torch.from_numpy(kl), positive=torch.from_numpy(flips > 0))
+        for kl, flips in zip(
+            np.split(asked.kl, [50]), np.split(asked.indicators["flips"], [50]), strict=True
+        )
+    ]
+    assert [own.positives + own.negatives for own in areas] == sizes
+    expected = np.average(
+        [own.statistic for own in areas], weights=[own.positives * own.negatives for own in areas]
+    )
+    assert parts.correlation.detects_flips.statistic == pytest.approx(expected, rel=1e-9)
     assert parts.margins is not None
     assert whole.margins is not None
     counted = [[(b.rate.n, b.rate.changed) for b in m.bins] for m in (parts.margins, whole.margins)]
@@ -482,12 +500,15 @@ def test_unconditional_that_is_not_finite_can_be_left_out(unusable: float) -> No
 
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
 def test_the_minimal_detectable_change_is_found_with_its_power(power: float) -> None:
-    """By the textbook: normal quantiles times the error; and as large as the half width at 50 %."""
+    """The printed test finds it with that power; the normal law says about as much."""
     row = measure([paired.questions(2, 400).paired()], name="questions")
-    low, high = row.intervals["score_change"]
-    error = (high - low) / 2 / stats.norm.ppf(0.975)
-    expected = (stats.norm.ppf(0.975) + stats.norm.ppf(power)) * error
-    assert row.minimal_detectable_change(power=power) == pytest.approx(expected)
-    found = np.random.default_rng(1).normal(expected, error, 20_000)
-    shown = np.mean(np.abs(found) > stats.norm.ppf(0.975) * error)
-    assert shown == pytest.approx(power, abs=0.01)
+    assert row.flips is not None
+    change, flips = row.minimal_detectable_change(power=power), row.flips.flips
+    moved = max(flips, change)
+    lost, won = (moved + change) / 2, (moved - change) / 2
+    rng = np.random.default_rng(1)
+    tables = rng.multinomial(400, [lost, won, 1 - lost - won], 4000)
+    found = np.mean([stats.binomtest(int(a), int(a + b)).pvalue < 0.05 for a, b, _ in tables])
+    assert found == pytest.approx(power, abs=0.03)
+    textbook = (stats.norm.ppf(0.975) + stats.norm.ppf(power)) * sqrt(flips / 400)
+    assert change == pytest.approx(textbook, rel=0.12)

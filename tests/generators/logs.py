@@ -200,6 +200,7 @@ def write_run(
     date: str = DATE,
     groups: Mapping[str, Sequence[str]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    shared_documents: bool = False,
     **changes: Any,
 ) -> Path:
     """Write a run's samples and results.
@@ -211,6 +212,8 @@ def write_run(
         date: the date in the file names.
         groups: the tasks of each group.
         configs: changes to the tasks' configurations.
+        shared_documents: equal documents of two tasks are the same one; else each task's are its
+            own, as if they held its name.
         changes: changes to the results, by key; "n_shot" and "n_samples" for the dashed ones.
 
     Returns:
@@ -218,6 +221,8 @@ def write_run(
     """
     place = folder / model.replace("/", "__")
     place.mkdir(parents=True, exist_ok=True)
+    if not shared_documents and len(tasks) > 1:
+        tasks = {name: [_own(name, own) for own in records] for name, records in tasks.items()}
     for name, records in tasks.items():
         write_samples(place / f"samples_{name}_{date}.jsonl", records)
     results = {**_results(tasks, model, dict(groups or {})), **changes}
@@ -228,6 +233,10 @@ def write_run(
     file = place / f"results_{date}.json"
     file.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return file
+
+
+def _own(task: str, record: Record) -> Record:
+    return {**record, "doc_hash": digest(f"{task} {record['doc_hash']}")}
 
 
 def write_samples(path: Path, records: Sequence[Record]) -> Path:

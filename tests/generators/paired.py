@@ -7,7 +7,7 @@ numpy's, scipy's or statsmodels', computed from the raw scores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, nan, sqrt
@@ -77,6 +77,11 @@ def record(
     )
 
 
+def _answers(records: Sequence[Any]) -> str:
+    logged = [[getattr(own, name) for name in own.metrics] for own in records]
+    return _hash(repr([(own.filtered_resps, own.target) for own in records]) + repr(logged))
+
+
 def task_metrics(
     name: str,
     output_type: str,
@@ -87,7 +92,11 @@ def task_metrics(
     on_nan: Literal["error", "exclude"] = "error",
     device: str = "cpu",
 ) -> dict[str, PairedMetric]:
-    """Both runs' records of one task, read into columns and paired: its metrics by name."""
+    """Both runs' records of one task, read into columns and paired: its metrics by name.
+
+    Documents are the task's own, which are told by what the baseline answers; those of a task whose
+    name ends with "*" are the same for all such tasks.
+    """
     task = TaskLog(
         name=name,
         path=Path(f"samples_{name}_2026-01-01T00-00-00.jsonl"),
@@ -101,7 +110,11 @@ def task_metrics(
         aggregations={},
     )
     samples = []
-    for records in sides:
+    logged = [list(records) for records in sides]
+    salt = "" if name.endswith("*") else f"{name} {_answers(logged[0])}"
+    for records in logged:
+        for line in records:
+            line.doc_hash = _hash(f"{salt} {line.doc_hash}")
         columns = Columns(task, filter)
         columns.add(records)
         samples.append(columns.samples())
@@ -305,17 +318,55 @@ def texts(seed: int, n: int = 40, *, worse: float = 0.05) -> Texts:
     return Texts(-loss * words, -(loss + change) * words, words)
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A mean, or a ratio, with its clustered error, degrees of freedom and p, one entry each."""
+
+    params: Floats
+    bse: Floats
+    freedom: float
+
+    @property
+    def tvalues(self) -> Floats:
+        return self.params / self.bse
+
+    @property
+    def pvalues(self) -> Floats:
+        return np.array(2 * stats.t.sf(abs(self.params / self.bse), self.freedom))
+
+    def conf_int(self, alpha: float = 0.05) -> Floats:
+        half = stats.t.ppf(1 - alpha / 2, self.freedom) * self.bse
+        return np.stack([self.params - half, self.params + half], 1)
+
+
+def clustered(values: Floats, clusters: Ints) -> tuple[float, float]:
+    """Error of a mean and its degrees of freedom, as Bell and McCaffrey define them: by matrices.
+
+    Each cluster's block of I - H to the power of -1/2, and the trace of the products.
+    """
+    n = len(values)
+    maker = np.eye(n) - 1 / n
+    variance, vectors = 0.0, []
+    for label in np.unique(clusters):
+        own = clusters == label
+        roots, bases = np.linalg.eigh(maker[np.ix_(own, own)])
+        weight = (bases / np.sqrt(roots)) @ bases.T @ np.full(own.sum(), 1 / n)
+        variance += float(weight @ (maker @ values)[own]) ** 2
+        vectors.append(maker[:, own] @ weight)
+    products = np.array(vectors) @ np.array(vectors).T
+    return sqrt(variance), float(np.trace(products) ** 2 / (products**2).sum())
+
+
 def regression(
     values: Floats, clusters: Ints, weights: Floats | None = None, x: Floats | None = None
-) -> Any:
-    """Mean (or ratio, given x) and cluster-robust errors on the t distribution, by statsmodels."""
-    x = np.ones(len(values)) if x is None else x
-    weights = np.ones(len(values)) if weights is None else weights
-    return sm.WLS(values, x, weights=weights).fit(
-        cov_type="cluster",
-        cov_kwds={"groups": clusters, "use_correction": True, "df_correction": True},
-        use_t=True,
-    )
+) -> Fit:
+    """Mean (or ratio, given x) with CR2 errors; the ratio's are those of its scores' mean."""
+    n = len(values)
+    x = np.ones(n) if x is None else x
+    weights = np.ones(n) if weights is None else weights
+    fit = sm.WLS(values, x, weights=weights).fit()
+    error, freedom = clustered(weights * x * fit.resid, np.asarray(clusters))
+    return Fit(fit.params, np.array([error * n / float((weights * x * x).sum())]), freedom)
 
 
 def stratified(values: Sequence[Floats]) -> tuple[float, int]:
@@ -325,13 +376,13 @@ def stratified(values: Sequence[Floats]) -> tuple[float, int]:
     return sqrt(variance), sum(len(v) - 1 for v in values)
 
 
-def t_interval(mean: float, error: float, freedom: int) -> tuple[float, float]:
+def t_interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
     """Student's t interval by scipy."""
     low, high = stats.t(freedom, mean, error).interval(0.95)
     return float(low), float(high)
 
 
-def effective_wilson(share: float, n: int, error: float, freedom: int) -> Any:
+def effective_wilson(share: float, n: int, error: float, freedom: float) -> Any:
     """Wilson's interval of as many independent samples as have this error (statsmodels).
 
     At the level at which the normal quantile is Student's t of the degrees of freedom.
@@ -340,6 +391,48 @@ def effective_wilson(share: float, n: int, error: float, freedom: int) -> Any:
     alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, freedom))
     found = proportion_confint(share * effective, effective, alpha=alpha, method="wilson")
     return pytest.approx(found, rel=1e-8)
+
+
+def change_ends(
+    change: Floats, error_of: Callable[[Floats], tuple[float, float]], n: int
+) -> tuple[float, float]:
+    """Zou and Donner's interval of a net change, by statsmodels' Wilson limits of what is worth.
+
+    ``error_of`` gives a column's error and degrees of freedom, n the clusters where it has none.
+    """
+    lost, won = (change < 0).astype(float), (change > 0).astype(float)
+    (e_lost, freedom), (e_won, _), (e_both, _) = map(error_of, (lost, won, change))
+    alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, freedom))
+
+    def limits(share: float, error: float) -> tuple[float, float]:
+        worth = min(n, share * (1 - share) / error**2) if error * share * (1 - share) > 0 else n
+        low, high = proportion_confint(share * worth, worth, alpha=alpha, method="wilson")
+        return float(low), float(high)
+
+    q, p = lost.mean(), won.mean()
+    (l_lost, u_lost), (l_won, u_won) = limits(q, e_lost), limits(p, e_won)
+    both = 2 * e_lost * e_won
+    r = np.clip((e_lost**2 + e_won**2 - e_both**2) / both, -1, 1) if both > 0 else 0.0
+    down = (p - l_won) ** 2 + (u_lost - q) ** 2 - 2 * r * (p - l_won) * (u_lost - q)
+    up = (u_won - p) ** 2 + (q - l_lost) ** 2 - 2 * r * (u_won - p) * (q - l_lost)
+    return float(p - q - sqrt(down)), float(p - q + sqrt(up))
+
+
+def distance_ends(
+    values: Floats, error: float, freedom: float, units: Floats | None = None
+) -> tuple[float, float]:
+    """Interval of a mean of distances: the logarithm's low end, Student's with one value more.
+
+    That value is as rare as one in eight times as many units: Weissman's, from the ten largest.
+    """
+    units = values if units is None else units
+    mean, n = float(values.mean()), len(units)
+    far = float(stats.t.ppf(0.975, freedom))
+    largest = np.sort(units[units > 0])[::-1][:11]
+    hill = min(2.0, float(np.mean(np.log(largest[:-1] / largest[-1]))))
+    more = (largest[0] * 8**hill - units.mean()) / (len(values) * (1 + 1 / n))
+    low = mean * np.exp(-far * error / mean)
+    return float(low), float(mean + more + far * np.hypot(error, more))
 
 
 def thrice(asked: Questions) -> Questions:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lm_eval_flips.measures import bootstrap
 from lm_eval_flips.measures.bootstrap import Bootstrap, Stratum
-from lm_eval_flips.measures.significance import mean_interval, standard_error
+from lm_eval_flips.measures.clustered import standard_error
+from lm_eval_flips.measures.significance import mean_interval
 from tests.generators.paired import DEVICES, UNDEFINED, width
 
 Floats = NDArray[np.float64]

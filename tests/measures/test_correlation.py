@@ -438,3 +438,55 @@ def test_wider_intervals_are_wider_by_so_much() -> None:
     )
     for found in (spearman_interval(0.3, 100, wider=nan), auroc_interval(area, wider=nan)):
         assert found == UNDEFINED
+
+
+def test_pairs_are_taken_within_tasks() -> None:
+    """Two tasks in which KL tells flips well, on different scales: pooled it would turn over.
+
+    The oracle is scikit-learn's area of each task, weighted by its pairs.
+    """
+    rng = np.random.default_rng(5)
+    scores, marks, tasks = [], [], []
+    for task, (scale, flips) in enumerate(((0.01, 40), (1.0, 8))):
+        flipped = np.arange(100) < flips
+        scores.append(scale * rng.lognormal(np.where(flipped, 1.0, 0.0), 1.0))
+        marks.append(flipped)
+        tasks.append(np.full(100, 3 + task))
+    areas = [roc_auc_score(mark, score) for mark, score in zip(marks, scores, strict=True)]
+    pairs = [40 * 60, 8 * 92]
+    score, mark = torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(marks))
+    task = torch.from_numpy(np.concatenate(tasks))
+    found = auroc(score=score, positive=mark, tasks=task)
+    assert found.statistic == pytest.approx(np.average(areas, weights=pairs), rel=1e-12)
+    assert found.statistic > 0.7
+    assert roc_auc_score(mark.numpy(), score.numpy()) < 0.6
+    assert found.interval.low < found.statistic < found.interval.high
+    assert float(auroc_influence(score, mark, task).mean()) == pytest.approx(0.0, abs=1e-12)
+    # a single task is the plain area, with DeLong's error
+    one = auroc(score=score[:100], positive=mark[:100], tasks=task[:100])
+    assert one == auroc(score=score[:100], positive=mark[:100])
+
+
+def test_the_error_within_tasks_is_that_of_a_bootstrap() -> None:
+    """Samples of each of two tasks drawn again 1,000 times: the areas' spread, to a tenth."""
+    rng = np.random.default_rng(6)
+    task = np.repeat([0, 1], [150, 250])
+    mark = rng.random(400) < np.where(task == 0, 0.3, 0.15)
+    score = rng.normal(mark * 0.8 + task, 1.0)
+
+    def area(rows: np.ndarray) -> float:
+        found = auroc(
+            score=torch.from_numpy(score[rows]),
+            positive=torch.from_numpy(mark[rows]),
+            tasks=torch.from_numpy(task[rows]),
+        )
+        return found.statistic
+
+    drawn = [
+        area(np.concatenate([rng.integers(0, 150, 150), rng.integers(150, 400, 250)]))
+        for _ in range(1000)
+    ]
+    found = auroc(
+        score=torch.from_numpy(score), positive=torch.from_numpy(mark), tasks=torch.from_numpy(task)
+    )
+    assert found.standard_error == pytest.approx(np.std(drawn), rel=0.1)

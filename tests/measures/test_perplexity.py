@@ -77,18 +77,18 @@ def test_change_counted_by_hand(device: str) -> None:
     )
     assert (uneven.baseline_loss, uneven.compressed_loss) == pytest.approx((1.5, 1.7), rel=1e-12)
     assert uneven.standard_error == pytest.approx(0.15, rel=1e-9)
-    assert (uneven.n, uneven.freedom) == (3, 2)
+    assert (uneven.n, uneven.freedom) == (3, pytest.approx(2, rel=1e-9))
 
 
 def test_error_matches_statsmodels(device: str, generator: torch.Generator) -> None:
     """Change and error equal a weighted regression with cluster-robust errors."""
     texts = _texts(generator)
-    for clusters in (torch.arange(60), torch.arange(60) % 17):
+    for clusters in (torch.arange(60), torch.arange(60) % 15):
         found = _change(texts, device, clusters)
         change, error = _regression(texts, clusters)
         assert found.loss_change == pytest.approx(change, rel=1e-9)
         assert found.standard_error == pytest.approx(error, rel=1e-9)
-        assert found.freedom == int(clusters.max())
+        assert found.freedom == pytest.approx(int(clusters.max()), rel=1e-9)
 
 
 def test_error_check_can_fail(generator: torch.Generator) -> None:

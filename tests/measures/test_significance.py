@@ -6,18 +6,17 @@ from fractions import Fraction
 from math import inf, isnan, nan, sqrt
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import statsmodels.api as sm
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
+from lm_eval_flips.measures.clustered import standard_error
 from lm_eval_flips.measures.significance import (
     binomial_test,
     holm,
@@ -28,7 +27,6 @@ from lm_eval_flips.measures.significance import (
     quantile_interval,
     share_above,
     share_interval,
-    standard_error,
     t_loss,
     t_test,
     wilson,
@@ -36,15 +34,6 @@ from lm_eval_flips.measures.significance import (
 
 MANY = 10**9  # degrees of freedom at which t is the normal
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
-
-
-def _clustered_ols(values: Tensor, clusters: Tensor) -> float:
-    """The cluster-robust error of the mean from statsmodels: a regression on a constant."""
-    y: NDArray[np.float64] = values.double().numpy()
-    fit = sm.OLS(y, np.ones(len(y))).fit(
-        cov_type="cluster", cov_kwds={"groups": clusters.numpy(), "use_correction": True}
-    )
-    return float(fit.bse[0])
 
 
 def _in_clusters(
@@ -174,86 +163,6 @@ def test_t_tests_without_an_error_have_nothing_to_test() -> None:
         assert isnan(t_test(change, error, freedom))
     assert (t_loss(-0.1, 0.0, 9), t_test(-0.1, 0.0, 9)) == (0.0, 0.0)
     assert (t_loss(0.1, 0.0, 9), t_test(0.1, 0.0, 9)) == (1.0, 0.0)
-
-
-def test_standard_error_of_independent_samples_is_scipys(
-    device: str, generator: torch.Generator
-) -> None:
-    """With every sample its own cluster it is the ordinary standard error of the mean."""
-    values = torch.randn(80, generator=generator, dtype=torch.float64)
-    error, freedom = standard_error(values.to(device), torch.arange(80, device=device))
-    assert freedom == 79
-    assert error == pytest.approx(stats.sem(values.numpy()), rel=1e-12)
-
-
-def test_clustered_error_matches_statsmodels(device: str, generator: torch.Generator) -> None:
-    """With clusters of 1 to 9 samples it equals OLS with cov_type='cluster' on a constant."""
-    values, _ = _in_clusters(generator, 20, 5)
-    clusters = torch.randint(19, (100,), generator=generator)
-    clusters[:19] = torch.arange(19)
-    error, freedom = standard_error(values.to(device), clusters.to(device))
-    assert freedom == 18
-    assert error == pytest.approx(_clustered_ols(values, clusters), rel=1e-10)
-
-
-def test_clustered_error_check_can_fail(generator: torch.Generator) -> None:
-    """Control for the test above: one sample moved to another cluster breaks the comparison."""
-    values, clusters = _in_clusters(generator)
-    expected = _clustered_ols(values, clusters)
-    moved = clusters.clone()
-    moved[0] = 29
-    assert standard_error(values, moved)[0] != pytest.approx(expected, rel=1e-4)
-
-
-def test_clustered_error_counted_by_hand(device: str) -> None:
-    """Sums 2 and -2 of two clusters: sqrt((4 + 4) * 2/1 / 4^2) = 1."""
-    error, freedom = standard_error(
-        torch.tensor([1.0, 1.0, -1.0, -1.0], device=device),
-        torch.tensor([0, 0, 1, 1], device=device),
-    )
-    assert error == pytest.approx(1.0, rel=1e-12)
-    assert freedom == 1
-
-
-def test_repeating_every_sample_leaves_the_clustered_error(generator: torch.Generator) -> None:
-    """Logging each sample three times, one cluster each, adds no information."""
-    values = torch.randn(40, generator=generator, dtype=torch.float64)
-    once = standard_error(values, torch.arange(40))
-    thrice = standard_error(values.repeat(3), torch.arange(40).repeat(3))
-    assert thrice == pytest.approx(once, rel=1e-12)
-    assert standard_error(values.repeat(3), torch.arange(120))[0] < 0.6 * once[0]
-
-
-def test_standard_error_ignores_shift_order_and_cluster_names(generator: torch.Generator) -> None:
-    """A constant, another order of samples and renamed clusters change nothing; a factor scales."""
-    values, clusters = _in_clusters(generator)
-    order = torch.randperm(len(values), generator=generator)
-    plain = standard_error(values, clusters)
-    moved = standard_error(values[order] + 5, 29 - clusters[order])
-    assert moved == pytest.approx(plain, rel=1e-10)
-    assert standard_error(-3 * values, clusters)[0] == pytest.approx(3 * plain[0], rel=1e-12)
-
-
-def test_standard_error_of_float32_is_close(device: str, generator: torch.Generator) -> None:
-    """Single-precision values give the error of the same numbers in double."""
-    values, clusters = _in_clusters(generator)
-    single = standard_error(values.float().to(device), clusters.to(device))
-    assert single == pytest.approx(standard_error(values, clusters), rel=1e-5)
-
-
-def test_one_cluster_has_no_error(device: str) -> None:
-    """All samples in one cluster, one sample, or none: nan and no degrees of freedom, never 0."""
-    for n in (0, 1, 5):
-        clusters = torch.zeros(n, dtype=torch.long, device=device)
-        error, freedom = standard_error(torch.arange(float(n), device=device), clusters)
-        assert isnan(error)
-        assert freedom == 0
-
-
-def test_clusters_of_other_samples_are_refused() -> None:
-    """The shapes in the signature are checked under test: 3 values cannot go with 2 clusters."""
-    with pytest.raises(jaxtyping.TypeCheckError, match="clusters"):
-        standard_error(torch.zeros(3), torch.zeros(2, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("count", "n"), [(1, 174), (5, 100), (40, 60), (100, 100)])

@@ -33,8 +33,17 @@ def test_a_half_width_takes_the_fewest_draws_that_reach_it(base: Run, before: Kn
     n = enough(before, 0.04)
     assert stratify(before.tasks, before.rates, n).half_width <= 0.04
     assert stratify(before.tasks, before.rates, n - 1).half_width > 0.04
-    plan = make_plan(base, half_width=0.04)
-    assert plan.budget == n
+    plan = make_plan(base, budget=n)
+    assert plan.half_width <= 0.04
+
+
+def test_a_half_width_needs_a_pilot(base: Run, drawn: Planned) -> None:
+    """Built-in rates promise no width of a model that they have not seen; a pilot's do."""
+    with pytest.raises(
+        FlipsError, match="--half-width needs a --pilot: built-in rates are a guess"
+    ):
+        make_plan(base, half_width=0.04)
+    plan = make_plan(base, half_width=0.04, pilot=load_run(drawn.compressed))
     assert plan.half_width <= 0.04
 
 

@@ -16,6 +16,7 @@ from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors, ErrorsOf
 from tests.generators import paired
 from tests.generators.paired import DEVICES, UNDEFINED, Ints, Questions
+from tests.measures.test_permutation import scipys
 
 
 def by_field(metric: PairedMetric, labels: Ints, field: str = "passage") -> PairedMetric:
@@ -53,7 +54,7 @@ def test_errors_name_what_is_independent() -> None:
         "clustered by document (4 of 12 samples)",
         "stratified by task (9)",
         "clustered by task (10)",
-        "clustered by passage (3)",
+        "clustered by passage (3: too few to tell much)",
     ]
     assert [errors.independent for errors in found] == [True, False, False, False, False]
     assert [errors.clustered_by_task for errors in found] == [False, False, False, True, False]
@@ -76,13 +77,17 @@ def test_a_fields_clusters_reach_over_all_tasks(count: int, device: str) -> None
     change, place = np.concatenate([asked.change for asked in tasks]), np.concatenate(labels)
     groups = len(np.unique(place))
     fit = paired.regression(change, place)
-    assert errors.of(values_of(tasks, device)) == pytest.approx((fit.bse[0], groups - 1), rel=1e-9)
+    assert errors.of(values_of(tasks, device)) == pytest.approx((fit.bse[0], fit.freedom), rel=1e-9)
     row = measure(metrics, name="pooled")
     assert row.error_method == f"clustered by passage ({groups})"
-    assert row.intervals["score_change"] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-8)
-    assert row.p_value == pytest.approx(float(fit.pvalues[0]), rel=1e-7)
-    kl = paired.regression(np.concatenate([asked.kl for asked in tasks]), place)
-    assert row.intervals["choice_kl"] == pytest.approx(tuple(kl.conf_int()[0]), rel=1e-8)
+    ends = paired.change_ends(change, lambda own: paired.clustered(own, place), groups)
+    assert row.intervals["score_change"] == pytest.approx(ends, rel=1e-7)
+    sums = np.bincount(np.unique(place, return_inverse=True)[1], weights=change).astype(np.float64)
+    assert row.p_value == pytest.approx(scipys(sums, "two-sided"), rel=0.1)
+    kl = np.concatenate([asked.kl for asked in tasks])
+    of = np.bincount(np.unique(place, return_inverse=True)[1], weights=kl).astype(np.float64)
+    expected = paired.distance_ends(kl, *paired.clustered(kl, place), units=of)
+    assert row.intervals["choice_kl"] == pytest.approx(expected, rel=1e-7)
 
 
 def test_a_fields_clusters_check_can_fail() -> None:
@@ -144,7 +149,7 @@ def test_few_tasks_are_a_stratum_each(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("count", "kind"), [(3, "field"), (10, "task")])
+@pytest.mark.parametrize(("count", "kind"), [(3, "field"), (12, "task")])
 def test_clusters_over_tasks_are_one_stratum(count: int, kind: str, device: str) -> None:
     """All values, by the field's labels or by the tasks, numbered from 0."""
     tasks = paired.tasks(count)
@@ -161,7 +166,7 @@ def test_clusters_over_tasks_are_one_stratum(count: int, kind: str, device: str)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("count", "kind"), [(3, "document"), (3, "field"), (10, "task")])
+@pytest.mark.parametrize(("count", "kind"), [(3, "document"), (3, "field"), (12, "task")])
 def test_values_that_belong_to_samples_go_with_their_clusters(
     count: int, kind: str, device: str
 ) -> None:
@@ -226,3 +231,64 @@ def test_errors_are_of_anything_that_has_clusters() -> None:
         found = errors.of([torch.from_numpy(values)])
         assert found == pytest.approx((fit.bse[0], 5), rel=1e-9)
         assert errors.by_document == (field is None)
+
+
+def test_uneven_tasks_are_strata() -> None:
+    """Ten tasks of which one holds half of the samples are worth four alike: no clusters."""
+    sizes = [*(20,) * 9, 180]
+    tasks = [paired.questions(60 + i, n) for i, n in enumerate(sizes)]
+    errors = Errors([asked.paired(f"task{i}") for i, asked in enumerate(tasks)])
+    worth = 360**2 / (9 * 20**2 + 180**2)
+    assert errors.method == f"stratified by task (10, worth {worth:.1f} alike ones)"
+    expected = paired.stratified([asked.change for asked in tasks])
+    assert errors.of(values_of(tasks)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_clusters_of_tasks_are_no_surer_than_their_samples() -> None:
+    """Twelve tasks that all lost one answer of twenty: the error is that of 240 samples, not 0."""
+    change = np.array([-1.0, *(0.0,) * 19])
+    sides = [("a", 1.0)] * 20, [("b", float(i > 0)) for i in range(20)]
+    errors = Errors([paired.generated(f"task{i}", *sides) for i in range(12)])
+    values = [torch.from_numpy(change) for _ in range(12)]
+    assert errors.method == "clustered by task (12)"
+    error, freedom = errors.of(values)
+    assert error == pytest.approx(paired.stratified([change] * 12)[0], rel=1e-9)
+    assert freedom == pytest.approx(11, rel=1e-9)
+
+
+def test_a_document_of_several_tasks_counts_once() -> None:
+    """The same sixty questions as three tasks: the error, the p and the flips' interval of one.
+
+    Control: as questions of the tasks' own they look three times as many.
+    """
+    asked = paired.questions(70, 60)
+    once = measure([asked.paired("gsm8k*")], name="one")
+    names = ("gsm8k*", "gsm8k_cot*", "gsm8k_chat*")
+    metrics = [asked.paired(name) for name in names]
+    row = measure(metrics, name="pooled")
+    assert row.error_method == "clustered by document over 3 tasks (60 of 180)"
+    assert row.p_value == once.p_value
+    sums = 3 * (asked.change - asked.change.mean())
+    error = sqrt((sums**2).sum() * 60 / 59) / 180
+    assert Errors(metrics).of(values_of([asked] * 3))[0] == pytest.approx(error, rel=1e-9)
+    assert not row.tested.tasks_independent
+    apart = measure([asked.paired(name.strip("*")) for name in names], name="pooled")
+    assert apart.error_method == "stratified by task (3)"
+    assert apart.p_value < once.p_value
+
+
+def test_tasks_of_the_same_documents_are_one_cluster() -> None:
+    """Twelve tasks and their twins: twelve clusters of twenty-four tasks."""
+    asked = [paired.questions(100 + i, 30) for i in range(12)]
+    metrics = [own.paired(f"{kind}{i}*") for i, own in enumerate(asked) for kind in "ab"]
+    for number, metric in enumerate(metrics):
+        # documents are told by number here: each task's begin elsewhere, its twin's alike
+        metrics[number] = replace(metric, clusters=torch.arange(30) + 1000 * (number // 2))
+    errors = Errors(metrics)
+    assert errors.method == "clustered by task (12 of 24)"
+    change = np.concatenate([own.change for own in asked for _ in "ab"])
+    place = np.repeat(np.arange(12), 60)
+    values = [torch.from_numpy(own.change) for own in asked for _ in "ab"]
+    error, freedom = errors.of(values)
+    assert error >= paired.clustered(change, place)[0] - 1e-12
+    assert freedom == pytest.approx(11, rel=1e-9)

@@ -178,7 +178,12 @@ def test_tasks_without_a_floor_have_no_excess(
             for i, row in enumerate(rows)
         ]
         paths.append(logs.write_run(tmp_path / name, {"task": records, "more": more}))
-    floor = written(tmp_path / "again", near, "compressed", date=logs.LATER)
+    records = [
+        logs.choice(i, [float(x) for x in row if np.isfinite(x)], gold=int(near.gold[i]))
+        for i, row in enumerate(near.compressed)
+    ]
+    again = {"task": records, "elsewhere": more}
+    floor = logs.write_run(tmp_path / "again", again, date=logs.LATER)
     run = compare(*paths, noise_floor=floor, metric="acc").compressed[0]
     found = {row.name: bool(row.excess) for row in (*run.tasks, run.pooled)}
     assert found == {"more": False, "task": True, "pooled": False}

@@ -33,6 +33,15 @@ UNKNOWN = 16.0  # characters of a choice whose length the log does not tell
 STRENGTH = 3.0  # draws that the fitted curve is worth in each stratum
 SLOPE_ERROR = 1.0  # standard deviation of the fitted slope around 1, what is expected beforehand
 ITERATIONS = 50
+SLOPES = (
+    0.0,
+    0.25,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+)  # of curves that may be: from evenly to steeper than expected
+PLAUSIBLE = 1.92  # of log-likelihood: half the 95 % quantile of chi-squared
 
 
 def leads(
@@ -131,6 +140,75 @@ def smoothed_rates(
         mixed = counts[open_] + STRENGTH * curve
         rates[open_] = mixed / (draws[open_] + STRENGTH)
     return torch.from_numpy(rates).to(changed.device)
+
+
+def plausible_rates(
+    *,
+    changed: Float[Tensor, " strata"],
+    drawn: Float[Tensor, " strata"],
+    expected: Float[Tensor, " strata"],
+) -> list[Float[Tensor, " strata"]]:
+    """Change rates of the strata under every slope of the curve that the draws do not rule out.
+
+    What was expected may be wrong: of few changes one does not see whether they follow it, or are
+    spread evenly. An interval that holds under each of these has its width by them, and keeps its
+    level; with many changes they are nearly one. The slopes whose likelihood is within 95 % of the
+    best one's (Wilks), with ``smoothed_rates`` as the first.
+
+    Args:
+        changed: draws of each stratum that changed.
+        drawn: all draws of each stratum.
+        expected: rates beforehand, 0..1; 0 where a change is impossible.
+
+    Example:
+        >>> import torch
+        >>> changed, drawn = torch.tensor([1.0, 0.0]), torch.tensor([20.0, 20.0])
+        >>> found = plausible_rates(
+        ...     changed=changed, drawn=drawn, expected=torch.tensor([0.2, 0.01])
+        ... )
+        >>> [round(float(rates[1]), 3) for rates in found]
+        [0.0, 0.003, 0.001, 0.0, 0.0]
+    """
+    counts, draws = changed.double().cpu().numpy(), drawn.double().cpu().numpy()
+    before = np.clip(expected.double().cpu().numpy(), 0.0, 1 - 1e-6)
+    possible = before > 0
+    found = [smoothed_rates(changed=changed, drawn=drawn, expected=expected)]
+    if not possible.any():
+        return found
+    tried = [_of_slope(counts[possible], draws[possible], before[possible], b) for b in SLOPES]
+    best = max(likelihood for _, likelihood in tried)
+    for curve, likelihood in tried:
+        if likelihood >= best - PLAUSIBLE:
+            rates = np.divide(counts, draws, out=np.zeros_like(counts), where=draws > 0)
+            mixed = counts[possible] + STRENGTH * curve
+            rates[possible] = mixed / (draws[possible] + STRENGTH)
+            found.append(torch.from_numpy(rates).to(changed.device))
+    return found
+
+
+def _of_slope(
+    counts: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    before: NDArray[np.float64],
+    slope: float,
+) -> tuple[NDArray[np.float64], float]:
+    """The curve of one slope that fits best, and the logarithm of its likelihood.
+
+    Half a draw that changed and half one that did not are added in all, evenly over the draws: the
+    level is then found by bisection, where as many change as did.
+    """
+    half = 0.5 * draws / draws.sum()
+    seen, total = counts + half, draws + 2 * half
+    low, high = -50.0, 50.0
+    offset = slope * logit(before)
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        more = float((total * expit(middle + offset)).sum()) < float(seen.sum())
+        low, high = (middle, high) if more else (low, middle)
+    curve: NDArray[np.float64] = expit(high + offset)
+    inside = np.clip(curve, 1e-12, 1 - 1e-12)
+    likelihood = counts * np.log(inside) + (draws - counts) * np.log1p(-inside)
+    return curve, float(likelihood.sum())
 
 
 def _curve(

@@ -14,13 +14,14 @@ itself would bring, every stratum's odds multiplied alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, hypot, sqrt
 
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.sampling.change_rates import smoothed_rates
+from lm_eval_flips.measures.sampling.change_rates import plausible_rates
 from lm_eval_flips.measures.significance import (
     NO_INTERVAL,
     Interval,
@@ -174,14 +175,12 @@ def stratified_share_interval(
         expected: rate of each stratum that was expected beforehand; only ratios matter.
         level: how often intervals hold the share.
     """
-    rates = _rates(changed, design, expected)
-    return share_interval(
-        design.mean(changed.double()),
-        sizes=design.sizes,
-        drawn=design.drawn,
-        rates=rates,
-        level=level,
-    )
+    share = design.mean(changed.double())
+    ends = [
+        share_interval(share, sizes=design.sizes, drawn=design.drawn, rates=rates, level=level)
+        for rates in _rates(changed, design, expected)
+    ]
+    return _union(ends)
 
 
 def stratified_difference_interval(
@@ -203,19 +202,42 @@ def stratified_difference_interval(
         expected_won: the same of what is won.
         level: how often intervals hold the difference.
     """
-    minus, plus = _rates(lost, design, expected_lost), _rates(won, design, expected_won)
-    variances = (minus + plus - (plus - minus) ** 2) * _finite(design.sizes)
-    half = normal_quantile(level) * sqrt(float((design.factors * variances).sum()))
-    mean = design.mean(won.double()) - design.mean(lost.double())
-    return Interval(max(-1.0, mean - half), min(1.0, mean + half))
+    shares = [design.mean(marks.double()) for marks in (lost, won)]
+    minus, plus = (
+        _union(
+            [
+                share_interval(
+                    share, sizes=design.sizes, drawn=design.drawn, rates=rates, level=level
+                )
+                for rates in _rates(marks, design, expected)
+            ]
+        )
+        for share, marks, expected in zip(
+            shares, (lost, won), (expected_lost, expected_won), strict=True
+        )
+    )
+    # MOVER, with the errors of the two shares as good as uncorrelated where both are small
+    down = shares[1] - plus.low, minus.high - shares[0]
+    up = plus.high - shares[1], shares[0] - minus.low
+    change = shares[1] - shares[0]
+    low, high = change - hypot(*down), change + hypot(*up)
+    return Interval(max(-1.0, low), min(1.0, high))
+
+
+def _union(intervals: Sequence[Interval]) -> Interval:
+    return Interval(min(own.low for own in intervals), max(own.high for own in intervals))
 
 
 def _rates(
     changed: Bool[Tensor, " samples"], design: Design, expected: Float[Tensor, " strata"]
-) -> Float[Tensor, " strata"]:
+) -> list[Float[Tensor, " strata"]]:
+    """Every plausible course of the strata's rates; as counted where one was drawn whole."""
     counts, drawn = design.sums(changed.double()), design.drawn.double()
-    smooth = smoothed_rates(changed=counts, drawn=drawn, expected=expected)
-    return torch.where(design.drawn == design.sizes, counts / drawn, smooth)
+    whole = design.drawn == design.sizes
+    return [
+        torch.where(whole, counts / drawn, rates)
+        for rates in plausible_rates(changed=counts, drawn=drawn, expected=expected)
+    ]
 
 
 def _finite(sizes: Int[Tensor, " strata"]) -> Float[Tensor, " strata"]:

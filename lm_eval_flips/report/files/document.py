@@ -142,6 +142,7 @@ def _row(row: Row) -> dict[str, Any]:
                 "interval": list(found.interval),
                 "n": found.n,
                 "within_floor": found.within_floor,
+                "verdict": found.verdict,
             }
             for name, found in row.excess.items()
         },

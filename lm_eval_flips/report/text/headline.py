@@ -13,6 +13,7 @@ from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.text.numbers import nats, number, p_value, signed
 from lm_eval_flips.report.text.sentences import LEVEL
+from lm_eval_flips.uncertainty.noise_floor import FloorVerdict
 
 Tone = Literal["good", "bad", "open"]
 MINUS = re.compile(r"(?<!\w)-(?=[0-9.])")
@@ -132,12 +133,15 @@ def verdicts(run: RunComparison) -> Iterator[Verdict]:
     elif not isnan(row.p_value):
         yield _chance(row)
     if row.excess:
-        within = [_word(name) for name, own in row.excess.items() if own.within_floor]
-        above = [_word(name) for name, own in row.excess.items() if not own.within_floor]
-        if within:
+        told: dict[FloorVerdict, list[str]] = {}
+        for name, own in row.excess.items():
+            told.setdefault(own.verdict, []).append(_word(name))
+        if within := told.get("at most twice"):
+            yield Verdict(text=f"At most twice the noise floor: {', '.join(within)}.", tone="good")
+        if within := told.get("not told apart"):
             words = f"Not told apart from the noise floor (n = {row.n}): {', '.join(within)}."
             yield Verdict(text=words, tone="open")
-        if above:
+        if above := told.get("beyond"):
             yield Verdict(text=f"Beyond the noise floor: {', '.join(above)}.", tone="bad")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lm_eval_flips.errors import named
 from lm_eval_flips.logs.runs import IDENTITY_ARGS, Run
+from lm_eval_flips.planning.known import BUILT_IN
 from lm_eval_flips.planning.plan import MarginClass, Plan
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
 from lm_eval_flips.report.text.numbers import percent
@@ -45,10 +46,15 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{plan.budget} of {plan.documents} documents from {strata} strata, seed {plan.seed}; "
         f"rates: {plan.rates}"
     )
-    yield (
-        f"all flips expected within ±{percent(plan.half_width)} (95 %) of what the full run shows; "
-        f"plain random sampling would need {plan.plain_samples} samples for that"
-    )
+    within = f"within ±{percent(plan.half_width)} (95 %) of what the full run shows"
+    plain = f"plain random sampling would need {plan.plain_samples} samples for that"
+    if plan.rates.startswith(BUILT_IN):
+        yield (
+            f"if they held, all flips would come {within}; {plain}. They are a guess: the run's "
+            "own interval tells, and --pilot plans by a run of this model"
+        )
+    else:
+        yield f"all flips expected {within}; {plain}"
     blind = [name for name, task in plan.tasks.items() if task.strata[0].low is None]
     if blind:
         yield f"no margins in the log of task {named(blind)}: drawn at random, without strata"

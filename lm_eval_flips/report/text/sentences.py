@@ -113,6 +113,8 @@ def _excess_lines(run: RunComparison) -> Iterator[str]:
         shown = points if name.endswith("flips") else signed_nats
         low, high = map(shown, found.interval)
         words = f", not told apart from it (n = {found.n})" if found.within_floor else ""
+        if found.verdict == "at most twice":
+            words = ", at most twice the noise floor"
         parts.append(
             f"{name.replace('_', ' ').replace('kl', 'KL')} {shown(found.excess)} "
             f"[{low}, {high}]{words}"
