@@ -83,9 +83,10 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
 
 def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
     own = own_choices(choices, before.shape[1])
-    step = out_of_step(before[own], after[own])
+    fine = all(bool(isnan(grid(scores[own]))) for scores in (before, after))
+    step = out_of_step(before[own], after[own]) if fine else None
     # numbers of few digits agree by chance
-    mixed = reordered(before, after) & bool(isnan(grid(before[own])))
+    mixed = reordered(before, after) & fine
     if step is not None:
         yield whose.finding(
             "out_of_step",

@@ -128,7 +128,8 @@ def _constant(checked: Checked, scores: Tensor) -> Iterator[Finding]:
             "constant",
             f"in {checked.run} {asked} different samples have the same log-likelihoods ({row})",
             BACKEND,
-            impossible=True,
+            impossible=isnan(grid(scores.flatten())),  # rounded ones may agree by chance
+            blocks=True,
         )
 
 
@@ -158,7 +159,8 @@ def _overfull(checked: Checked, scores: Tensor, choices: Tensor) -> Iterator[Fin
             f"the whole probability ({checked.docs(too_much)}): their log-likelihoods are not in "
             "nats, or are means over tokens",
             LOGGED,
-            impossible=True,
+            impossible=isnan(grid(scores.flatten())),
+            blocks=True,
         )
 
 

@@ -48,7 +48,7 @@ def compared(
             tasks[name] = [
                 logs.choice(
                     copies * i + copy,
-                    [x - 0.01 * side for x in (RIGHT if right[i] else WRONG)],
+                    [x - 0.01 * side - i / 1024 for x in (RIGHT if right[i] else WRONG)],
                     question=f"{name} {i}",
                 )
                 for i in range(SIZE)
