@@ -34,7 +34,7 @@ from lm_eval_flips.report.text.summary import (
 from lm_eval_flips.report.text.table import legend, run_table
 from lm_eval_flips.report.text.warned import MOST, warned
 
-SHOWN = 6  # warnings of many models
+SHOWN = 4  # warnings of many models
 
 
 def printed(comparison: Comparison, *, details: bool = False, fit: bool = True) -> Group:
@@ -105,9 +105,11 @@ def _sentence(name: str, run: RunComparison) -> Text:
 
 def _warnings(comparison: Comparison, names: Sequence[str], *, details: bool) -> Iterator[Text]:
     lines = warned(comparison, names, most=len(comparison.warnings) if details else MOST)
-    shown = lines if details or len(names) <= MOST_SENTENCES else lines[:SHOWN]
+    many = len(names) > MOST_SENTENCES and not details
+    shown = lines[:SHOWN] if many else lines
     for line in shown:
-        yield Text(f"warning: {line}", style="yellow")
+        # of many models a line each: with its way out it is in the details
+        yield Text(f"warning: {line}", style="yellow", no_wrap=many, overflow="ellipsis")
     if len(shown) < len(lines):
         yield Text(f"and {len(lines) - len(shown)} more warnings", style="yellow")
 
