@@ -127,8 +127,7 @@ def schedule_runs(
     """
     measured = model == OWN_MODEL
     _refuse(model=model, recording=recording, output_path=output_path, arguments=arguments)
-    recorded = Path(baseline).is_dir()
-    refuse_no_arguments(compressed if recorded else (baseline, *compressed))
+    refuse_no_arguments(compressed)
     kept = recording or Recording()
 
     def settings(model_args: str, before: Settings | None = None) -> Settings:
@@ -143,12 +142,7 @@ def schedule_runs(
             baseline=before,
         )
 
-    if recorded:
-        first = _recorded(Path(baseline), settings)
-    else:
-        folder = output_path / BASELINE
-        extra = {"record": str(folder), **kept.model_args} if measured else {}
-        first = Evaluation(folder=folder, settings=settings(baseline), extra=extra)
+    first = _first(baseline, output_path / BASELINE, settings, kept if measured else None)
 
     def against_first(name: str, model_args: str) -> Evaluation:
         folder = output_path / name
@@ -201,6 +195,20 @@ def _refuse(
         raise FlipsError(
             f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
         )
+
+
+def _first(
+    baseline: str,
+    folder: Path,
+    settings: Callable[[str], Settings],
+    recording: Recording | None,
+) -> Evaluation:
+    """The baseline: another command's run, or one into this folder, which records if it is to."""
+    if Path(baseline).is_dir():
+        return _recorded(Path(baseline), settings)
+    refuse_no_arguments([baseline])
+    extra = {} if recording is None else {"record": str(folder), **recording.model_args}
+    return Evaluation(folder=folder, settings=settings(baseline), extra=extra)
 
 
 def _recorded(folder: Path, settings: Callable[[str], Settings]) -> Evaluation:
