@@ -85,14 +85,9 @@ class Outputs:
         Raises:
             FlipsError: an output is one of the inputs, or lies in a folder of recorded numbers.
         """
-        from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
-
-        inputs = {_resolved(file) for file in others if file is not None}
-        closed = {_resolved(folder) for folder in folders}
-        for run in runs:
-            inputs |= {_resolved(file) for file in (run.path, *run.sample_paths.values())}
-            for folder in (run.path.parent, run.path.parent.parent):
-                closed |= {_resolved(folder / name) for name in (REFERENCE, DISTANCES)}
+        read, recorded = _read_of(runs)
+        inputs = read | {_resolved(file) for file in others if file is not None}
+        closed = recorded | {_resolved(folder) for folder in folders}
         for option, file in self._files.items():
             target = _resolved(file)
             within = any(folder in (target, *target.parents) for folder in closed)
@@ -109,6 +104,19 @@ def _resolved(file: Path) -> Path:
         return file.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle, a name that is too long
         raise _not_writable(file, getattr(error, "strerror", None) or str(error)) from None
+
+
+def _read_of(runs: Iterable[Run]) -> tuple[set[Path], set[Path]]:
+    """The files that are read of runs, and their folders of recorded numbers."""
+    from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
+
+    files: set[Path] = set()
+    folders: set[Path] = set()
+    for run in runs:
+        files |= {_resolved(file) for file in (run.path, *run.sample_paths.values())}
+        for above in (run.path.parent, run.path.parent.parent):
+            folders |= {_resolved(above / name) for name in (REFERENCE, DISTANCES)}
+    return files, folders
 
 
 def _same_file(target: Path, inputs: Iterable[Path]) -> bool:
