@@ -57,7 +57,7 @@ class Written:
     @property
     def foreign(self) -> NDArray[np.bool_]:
         """Whether a sample's answer stands nowhere in what the model wrote."""
-        return np.frombuffer(self._foreign, np.int8) == 1
+        return np.frombuffer(self._foreign, np.bool_)
 
     @property
     def length(self) -> NDArray[np.int64]:

@@ -195,8 +195,9 @@ def test_a_dump_of_simple_evaluate_is_a_run(tmp_path: Path) -> None:
     assert list(dump.tasks) == ["other", "task"]
     _same(_read(dump))
     comparison = compare(logged, dump, allow_identical=True)
-    assert comparison.compressed[0].pooled.flips.n == 8
-    assert comparison.compressed[0].pooled.flips.flips == 0
+    flips = comparison.compressed[0].pooled.flips
+    assert flips is not None
+    assert (flips.n, flips.flips) == (8, 0)
     with SampleReader(workers=1) as read:
         read.prefetch(dump.tasks.values())
         assert [len(read(task)["none"]) for task in dump.tasks.values()] == [3, 5]
