@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from lm_eval_flips.pairs.metric import PairedMetric
+
+@runtime_checkable
+class Scored(Protocol):
+    """A task's samples as scores, and as right or wrong where they are."""
+
+    @property
+    def baseline_value(self) -> Tensor:
+        """The baseline's scores, ``[samples]``."""
+
+    @property
+    def compressed_value(self) -> Tensor:
+        """The compressed run's."""
+
+    @property
+    def baseline_correct(self) -> Tensor | None:
+        """Whether the baseline's answers are right; None where they are neither."""
+
+    @property
+    def compressed_correct(self) -> Tensor | None:
+        """The same of the compressed run."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is a better one."""
 
 
 class ScoreValues(NamedTuple):
@@ -24,7 +47,7 @@ class ScoreValues(NamedTuple):
         return [compressed.double() - baseline.double() for baseline, compressed in both]
 
 
-def score_values(metrics: Sequence[PairedMetric]) -> ScoreValues:
+def score_values(metrics: Sequence[Scored]) -> ScoreValues:
     """The values whose mean is the score of these metrics together.
 
     As logged, where the same way is better in all. Where some count what is right and others what

@@ -301,6 +301,7 @@ def ranked(sizes: Sequence[int], draws: int, *, worse: float = 0.0, seed: int = 
                         doc_ids=np.arange(len(own)),
                         scores=torch.from_numpy(now.astype(float)),
                         changed=None,
+                        units=None,
                         clusters=torch.arange(start, start + len(own)),
                         cluster_field=None,
                         binary=True,
