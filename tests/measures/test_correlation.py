@@ -455,15 +455,15 @@ def test_pairs_are_taken_within_tasks() -> None:
     areas = [roc_auc_score(mark, score) for mark, score in zip(marks, scores, strict=True)]
     pairs = [40 * 60, 8 * 92]
     score, mark = torch.from_numpy(np.concatenate(scores)), torch.from_numpy(np.concatenate(marks))
-    task = torch.from_numpy(np.concatenate(tasks))
-    found = auroc(score=score, positive=mark, tasks=task)
+    labels = torch.from_numpy(np.concatenate(tasks))
+    found = auroc(score=score, positive=mark, tasks=labels)
     assert found.statistic == pytest.approx(np.average(areas, weights=pairs), rel=1e-12)
     assert found.statistic > 0.7
     assert roc_auc_score(mark.numpy(), score.numpy()) < 0.6
     assert found.interval.low < found.statistic < found.interval.high
-    assert float(auroc_influence(score, mark, task).mean()) == pytest.approx(0.0, abs=1e-12)
+    assert float(auroc_influence(score, mark, labels).mean()) == pytest.approx(0.0, abs=1e-12)
     # a single task is the plain area, with DeLong's error
-    one = auroc(score=score[:100], positive=mark[:100], tasks=task[:100])
+    one = auroc(score=score[:100], positive=mark[:100], tasks=labels[:100])
     assert one == auroc(score=score[:100], positive=mark[:100])
 
 

@@ -77,7 +77,8 @@ def test_change_counted_by_hand(device: str) -> None:
     )
     assert (uneven.baseline_loss, uneven.compressed_loss) == pytest.approx((1.5, 1.7), rel=1e-12)
     assert uneven.standard_error == pytest.approx(0.15, rel=1e-9)
-    assert (uneven.n, uneven.freedom) == (3, pytest.approx(2, rel=1e-9))
+    assert uneven.n == 3
+    assert uneven.freedom == pytest.approx(2, rel=1e-9)
 
 
 def test_error_matches_statsmodels(device: str, generator: torch.Generator) -> None:
