@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import log
 from pathlib import Path
 
@@ -76,12 +77,13 @@ def test_unusable_samples_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_some_samples_lack_is_refused(tmp_path: Path) -> None:
-    """It has no score over all documents."""
+    """It has no score over all documents; a task's own scoring may leave one out of some."""
     ask = [
         logs.choice(i, [-1.0, -2.0], metrics=["acc"] if i else ["other"], other=0.5)
         for i in range(5)
     ]
-    logs.write_run(tmp_path, {"ask": ask})
+    own_scoring = {"ask": {"process_results": "<function process_results>"}}
+    logs.write_run(tmp_path, {"ask": ask}, configs=own_scoring)
     with pytest.raises(FlipsError, match="'ask': 4 of 5 samples have acc; plan other tasks with"):
         populations(load_run(tmp_path))
 
@@ -112,11 +114,15 @@ def test_a_digest_is_of_documents_and_their_ids(drawn: Planned) -> None:
     assert len(set(document_hashes(samples))) == 240
 
 
-def test_a_hash_is_the_first_half_of_the_logged_one(drawn: Planned, questions: World) -> None:
-    """As lm_eval wrote it."""
+def test_a_hash_is_the_first_half_of_the_logged_one(drawn: Planned) -> None:
+    """As it stands in the samples file, by plain json."""
     (large, *_), _ = populations(load_run(drawn.baseline))
-    expected = [found["doc_hash"][:32] for found in questions.baseline["large"]]
-    assert document_hashes(large.samples) == expected
+    (file,) = drawn.baseline.rglob("samples_large_*.jsonl")
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    expected = {line["doc_id"]: line["doc_hash"][:32] for line in lines}
+    assert len(expected) == 240
+    found = zip(large.samples.doc_id.tolist(), document_hashes(large.samples), strict=True)
+    assert dict(found) == expected
 
 
 def test_few_shot_examples_that_are_drawn_are_noticed(tmp_path: Path) -> None:
@@ -145,11 +151,16 @@ def test_a_model_is_its_name_revision_and_adapters(drawn: Planned) -> None:
 
 def test_a_single_choice_has_no_margin(tmp_path: Path) -> None:
     """A margin of 1 would say that such an answer is sure, of which nothing is known."""
-    alone = [logs.choice(i, [-1.0 - i], gold=0) for i in range(5)]
-    logs.write_run(
-        tmp_path, {"alone": alone, "ask": [logs.choice(i, [-1.0, -2.0 - i]) for i in range(5)]}
-    )
+    tasks = {
+        "alone": [logs.choice(i, [-1.0 - i], gold=0) for i in range(5)],
+        "cloze": [logs.cloze(i, -1.0 - i, greedy=i < 3) for i in range(5)],
+        "ask": [logs.choice(i, [-1.0, -2.0 - i]) for i in range(5)],
+    }
+    logs.write_run(tmp_path, tasks, configs={"alone": {"output_type": "multiple_choice"}})
     known, _ = populations(load_run(tmp_path))
-    assert known[0].margin is None
-    assert known[1].margin is not None
-    assert not torch.isnan(known[1].margin).any()
+    margins = {own.task: own.margin for own in known}
+    assert set(margins) == {"alone", "cloze", "ask"}
+    assert margins["alone"] is None
+    assert margins["cloze"] is None
+    assert margins["ask"] is not None
+    assert not torch.isnan(margins["ask"]).any()
