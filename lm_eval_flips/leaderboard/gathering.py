@@ -19,6 +19,7 @@ from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.logs.prefetch import SampleReader, TaskKey, key_of
+from lm_eval_flips.logs.processes import end_with_parent
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
@@ -160,6 +161,7 @@ _process: _Computing | None = None
 
 def _start(baseline: Run, asked: Options) -> None:
     global _process
+    end_with_parent()
     import torch
 
     torch.set_num_threads(1)  # as many processes as processors

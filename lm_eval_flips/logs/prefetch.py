@@ -10,6 +10,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from types import TracebackType
 
+from lm_eval_flips.logs.processes import end_with_parent
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import Samples
@@ -84,6 +85,7 @@ _shared_count: Synchronized[int] | None = None
 
 def _share(count: Synchronized[int]) -> None:
     global _shared_count
+    end_with_parent()
     _shared_count = count
 
 

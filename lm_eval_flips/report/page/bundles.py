@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.processes import end_with_parent
 
 NEEDS = ("altair", "itables", "jinja2", "vl_convert")
 INSTALL = "pip install 'lm-eval-flips[report]'"
@@ -102,5 +103,6 @@ class BundlesAhead:
 
 
 def _send(sender: Connection) -> None:
+    end_with_parent()
     sender.send(bundles())
     sender.close()
