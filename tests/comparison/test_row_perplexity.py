@@ -33,7 +33,9 @@ def test_word_perplexity_matches_statsmodels(device: str) -> None:
     scaled = before * (exp(low) - 1), before * (exp(high) - 1)
     assert found.intervals["score_change"] == pytest.approx(scaled, rel=1e-8)
     assert found.p_value == pytest.approx(float(fit.pvalues[0]), rel=1e-8)
-    assert set(found.intervals) == {"score_change", "perplexity_ratio"}
+    bits = low / log(2), high / log(2)
+    assert found.intervals["bits_change"] == pytest.approx(bits, rel=1e-9)
+    assert set(found.intervals) == {"score_change", "perplexity_ratio", "bits_change"}
     assert (found.flips, found.distances, found.margins) == (None, None, None)
     assert found.error_method == "independent samples"
 
@@ -140,5 +142,5 @@ def test_row_of_unlike_perplexities_is_no_perplexity() -> None:
     assert alike.perplexity is not None
     assert (alike.metric, set(alike.intervals)) == (
         "word_perplexity",
-        {"score_change", "perplexity_ratio"},
+        {"score_change", "perplexity_ratio", "bits_change"},
     )

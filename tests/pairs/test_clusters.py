@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from lm_eval_flips import FlipsError, Row, compare
 from lm_eval_flips.gate.gate import judge
@@ -18,6 +17,7 @@ from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from tests.cli.test_cli import command
 from tests.generators import logs, paired
 from tests.generators.paired import UNDEFINED, Questions
+from tests.measures.test_permutation import scipys
 from tests.report.text.test_table import printed, row_of
 
 Fields = Sequence[Mapping[str, Any]]
@@ -74,16 +74,21 @@ def tasks_of(
 
 
 def assert_clustered(row: Row, change: Sequence[float], labels: Sequence[Any]) -> None:
-    """Interval and both p-values of the change are those of statsmodels' clustered error."""
+    """The change's interval is that of the clusters' errors; p is scipy's of their signs.
+
+    The interval reaches to 0 where that test calls it no change.
+    """
     place = np.unique(np.array([json.dumps(label) for label in labels]), return_inverse=True)[1]
-    fit = paired.regression(np.array(change), place)
-    groups = int(place.max()) + 1
-    assert row.score_change == pytest.approx(float(fit.params[0]), rel=1e-9, abs=1e-12)
-    low, high = fit.conf_int()[0]
-    assert row.intervals["score_change"] == pytest.approx((max(low, -1), min(high, 1)), rel=1e-8)
-    assert row.test == "t"
-    assert row.p_value == pytest.approx(float(fit.pvalues[0]), rel=1e-7)
-    assert row.p_loss == pytest.approx(stats.t.cdf(float(fit.tvalues[0]), groups - 1), rel=1e-7)
+    whole, groups = np.array(change), int(place.max()) + 1
+    assert row.score_change == pytest.approx(whole.mean(), rel=1e-9, abs=1e-12)
+    sums = np.bincount(place, weights=whole).astype(np.float64)
+    assert row.test == "permutation"
+    both, loss = scipys(sums, "two-sided"), scipys(sums, "less")
+    assert (row.p_value, row.p_loss) == pytest.approx((both, loss), rel=0.1)
+    low, high = paired.change_ends(whole, lambda own: paired.clustered(own, place), groups)
+    if both >= 0.05:
+        low, high = min(low, 0.0), max(high, 0.0)
+    assert row.intervals["score_change"] == pytest.approx((low, high), rel=1e-7, abs=1e-12)
 
 
 def changes(tasks: Mapping[str, tuple[Questions, Fields]]) -> list[float]:
@@ -129,11 +134,11 @@ def test_tasks_can_be_the_clusters_of_a_few(tmp_path: Path) -> None:
     """Asked for, three tasks are clusters; each by itself lies in one, and has no interval."""
     tasks = tasks_of((30, 40, 50), seed=3)
     run = compare(*written(tmp_path, tasks), cluster="task").compressed[0]
-    assert run.pooled.error_method == "clustered by task (3)"
+    assert run.pooled.error_method == "clustered by task (3: too few to tell much)"
     labels = [name for name, (asked, _) in tasks.items() for _ in asked.gold]
     assert_clustered(run.pooled, changes(tasks), labels)
     for row in run.tasks:
-        assert row.error_method == "clustered by task (1)"
+        assert row.error_method == "clustered by task (1: too few to tell much)"
         for interval in row.intervals.values():
             assert interval == UNDEFINED
         assert isnan(row.p_value)
@@ -146,7 +151,7 @@ def test_groups_are_the_smallest_that_hold_a_task(tmp_path: Path) -> None:
     groups = {"all": ["inner", "task2", "task3"], "inner": ["task0", "task1"]}
     paths = written(tmp_path, tasks, groups=groups)
     run = compare(*paths, cluster="group").compressed[0]
-    assert run.pooled.error_method == "clustered by group (3)"
+    assert run.pooled.error_method == "clustered by group (3: too few to tell much)"
     place = {"task0": "inner", "task1": "inner", "task2": "all", "task3": "all", "task4": "task4"}
     labels = [place[name] for name, (asked, _) in tasks.items() for _ in asked.gold]
     assert_clustered(run.pooled, changes(tasks), labels)
@@ -163,7 +168,7 @@ def test_fields_called_group_or_task_are_meant_with_doc_before_them(tmp_path: Pa
     paths = written(tmp_path, tasks)
     for field, count in (("doc.group", 5), ("doc.task", 3), ("task", 2), ("group", 2)):
         row = compare(*paths, cluster=field).compressed[0].pooled
-        assert row.error_method == f"clustered by {field} ({count})"
+        assert row.error_method == f"clustered by {field} ({count}: too few to tell much)"
         if field.startswith("doc."):
             assert_clustered(row, changes(tasks), values(tasks, field.removeprefix("doc.")))
 
@@ -189,23 +194,23 @@ def test_any_value_that_json_holds_can_be_shared(tmp_path: Path) -> None:
         .compressed[0]
         .pooled
     )
-    assert row.error_method == "clustered by source (8)"
+    assert row.error_method == "clustered by source (8: too few to tell much)"
     assert_clustered(row, asked.change.tolist(), [labels[i % 9] for i in range(54)])
 
 
 def test_every_interval_of_the_row_is_clustered(tmp_path: Path) -> None:
-    """KL and shares too: statsmodels' errors, and Wilson's interval of as many samples."""
+    """KL and shares too: the clusters' errors, and Wilson's interval of as many samples."""
     tasks = tasks_of((60, 60), seed=8)
     row = compare(*written(tmp_path, tasks), cluster="passage").compressed[0].pooled
     place = np.unique(values(tasks, "passage"), return_inverse=True)[1]
     kl = np.concatenate([asked.kl for asked, _ in tasks.values()])
-    fit = paired.regression(kl, place)
-    assert row.intervals["choice_kl"] == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-7)
+    of = np.bincount(place, weights=kl).astype(np.float64)
+    expected = paired.distance_ends(kl, *paired.clustered(kl, place), units=of)
+    assert row.intervals["choice_kl"] == pytest.approx(expected, rel=1e-7)
     for name in ("flips", "all_flips", "correct_to_incorrect_share"):
         counted = np.concatenate([asked.shares[name] for asked, _ in tasks.values()])
         fit = paired.regression(counted, place)
-        groups = int(place.max()) + 1
-        expected = paired.effective_wilson(counted.mean(), 120, fit.bse[0], groups - 1)
+        expected = paired.effective_wilson(counted.mean(), 120, fit.bse[0], fit.freedom)
         assert row.intervals[name] == expected, name
 
 
