@@ -88,8 +88,11 @@ else
   # one thread a worker: with two torch processes on two cores, more of them wait for each other
   export OMP_NUM_THREADS=1
   workers=(-n "${LM_EVAL_FLIPS_WORKERS:-auto}" --dist loadgroup --no-loadscope-reorder)
-  "$python" -m pytest -q "${workers[@]}" --doctest-modules --pyargs lm_eval_flips
+  # what fails is told of both
+  examples=0
+  "$python" -m pytest -q "${workers[@]}" --doctest-modules --pyargs lm_eval_flips || examples=$?
   # the whole fuzz takes an hour by itself; a seeded share of it runs with the rest
   "$python" -m pytest -q "${workers[@]}" --durations=10 \
     --deselect tests/logs/test_fuzz.py::test_twenty_thousand_mutations_change_nothing_in_silence
+  exit "$examples"
 fi
