@@ -113,11 +113,11 @@ def test_a_sample_s_token_kl_is_the_mean_of_its_requests(tmp_path: Path) -> None
     column = to_table(comparison)["acc.token_kl"].to_pylist()
     expected = [np.mean([np.mean(kl(doc, choice)) for choice in range(3)]) for doc in range(N)]
     assert column == pytest.approx(expected, rel=1e-6)
-    found = rows_of(comparison)["token_correlation"]
+    found = rows_of(comparison)
     flipped = [float(doc > 8) for doc in range(N)]
     rho = stats.spearmanr(expected, flipped).statistic
-    assert found["token_kl_with_flipped"]["spearman"] == pytest.approx(rho)
-    assert found["token_kl_detects_flips"]["auroc"] == 1.0
+    assert found["token_kl_with_flipped"] == pytest.approx(rho)
+    assert found["token_kl_detects_flips"] == 1.0
 
 
 def test_the_table_has_a_column_and_a_line(tmp_path: Path) -> None:
