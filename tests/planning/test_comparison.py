@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare, compare_planned
 from lm_eval_flips.comparison.options import Options
@@ -117,8 +118,16 @@ def test_a_gate_judges_estimates_of_questions_like_these(
     low, high = sorted(sign * end for end in estimate.general)
     assert (ruling.interval.low, ruling.interval.high) == (low, high)
     assert _ruling(comparison, **{rule: high + 1e-9}).outcome == "pass"
+    least = low
+    if name in ("flips", "negative_flip_rate") and low > 0:
+        # a share fails by the exact test of as many samples as have this interval, by Wilson
+        worth = low * (1 - low) * (stats.norm.ppf(0.975) / (estimate.value - low)) ** 2
+        counted = worth * estimate.value
+        least = float(stats.beta.ppf(0.025, counted, worth - counted + 1))
+        assert least < low
+        assert _ruling(comparison, **{rule: least + 1e-6}).outcome == "undecided"
     if low > 0:
-        assert _ruling(comparison, **{rule: low - 1e-9}).outcome == "fail"
+        assert _ruling(comparison, **{rule: least - 1e-6}).outcome == "fail"
     middle = max(estimate.value * sign, 0.0)
     assert _ruling(comparison, **{rule: middle}).outcome == "undecided"
 
