@@ -15,7 +15,7 @@ from scipy import stats
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.report.files.document import to_json
 from lm_eval_flips.report.files.per_sample import to_table
-from tests.generators import logs
+from tests.generators import logs, paired
 from tests.generators.distances import write_distances
 from tests.report.text.test_table import printed, row_of
 
@@ -99,11 +99,13 @@ def test_the_document_holds_what_numpy_finds(tmp_path: Path) -> None:
     assert row["token_lower_bound_top"] is None
 
 
-def test_the_interval_is_the_delta_method_s_over_documents(tmp_path: Path) -> None:
-    """All documents have three requests: the interval is Student's t of the documents' means."""
+def test_the_interval_is_that_of_distances_over_documents(tmp_path: Path) -> None:
+    """All documents have three requests: the interval is that of the documents' means."""
     row = rows_of(compared(tmp_path))
-    documents = [np.mean([np.mean(kl(doc, choice)) for choice in range(3)]) for doc in range(N)]
-    expected = stats.t.interval(0.95, N - 1, np.mean(documents), stats.sem(documents))
+    documents = np.array(
+        [np.mean([np.mean(kl(doc, choice)) for choice in range(3)]) for doc in range(N)]
+    )
+    expected = paired.distance_ends(documents, float(stats.sem(documents)), N - 1)
     assert row["intervals"]["token_kl"] == pytest.approx(expected, rel=1e-5)
 
 
