@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.comparison.planned import Estimate
+from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.sampling.allocation import plain_samples
 from lm_eval_flips.measures.sampling.stratified import (
@@ -181,11 +182,12 @@ def _of_requests(metric: PairedMetric, *, first_only: bool) -> tuple[Tensor, Ten
 def _of_distance(drawn: Drawn, mean: float, values: Tensor) -> Estimate:
     design = drawn.design
     n, variance = design.documents, design.spread(values)
-    low, high = mean_interval(mean, sqrt(variance / n), n - 1)
+    # as a full run's rows: one value more, judged from those that were drawn, which are the larger
+    more = one_more(values, samples=len(values))
     return _estimate(
         mean,
         stratified_interval(values, design, positive=True),
-        Interval(max(0.0, low), high),
+        distance_interval(mean, sqrt(variance / n), n - 1, more=more),
         variance=variance,
         documents=n,
     )

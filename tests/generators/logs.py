@@ -222,7 +222,9 @@ def write_run(
     place = folder / model.replace("/", "__")
     place.mkdir(parents=True, exist_ok=True)
     if not shared_documents and len(tasks) > 1:
-        tasks = {name: [_own(name, own) for own in records] for name, records in tasks.items()}
+        tasks = {
+            name: [own_documents(name, own) for own in records] for name, records in tasks.items()
+        }
     for name, records in tasks.items():
         write_samples(place / f"samples_{name}_{date}.jsonl", records)
     results = {**_results(tasks, model, dict(groups or {})), **changes}
@@ -235,7 +237,8 @@ def write_run(
     return file
 
 
-def _own(task: str, record: Record) -> Record:
+def own_documents(task: str, record: Record) -> Record:
+    """The record of a document that no other task has."""
     return {**record, "doc_hash": digest(f"{task} {record['doc_hash']}")}
 
 

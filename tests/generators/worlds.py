@@ -38,7 +38,11 @@ class World:
             }
         groups = {"both": ["large", "small"]} if {"large", "small"} <= set(records) else {}
         model = "org/model" if side == "baseline" else "org/int4"
-        logs.write_run(folder, records, model=model, groups=groups, **self.changes)
+        # each task has documents of its own, also where a run holds one task alone
+        own = {name: [logs.own_documents(name, of) for of in records[name]] for name in records}
+        logs.write_run(
+            folder, own, model=model, groups=groups, shared_documents=True, **self.changes
+        )
         return folder
 
 

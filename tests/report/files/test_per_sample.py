@@ -53,7 +53,8 @@ def test_a_sample_without_the_metric_has_nulls(tmp_path: Path) -> None:
         records = [logs.choice(i, scores) for i in range(3)]
         records[1]["metrics"] = ["acc_norm"]
         del records[1]["acc"]
-        paths.append(logs.write_run(tmp_path / name, {"task": records}))
+        own = {"task": {"process_results": "def process_results(doc, results): ..."}}
+        paths.append(logs.write_run(tmp_path / name, {"task": records}, configs=own))
     comparison = compare(*paths)
     assert {row.metric: row.n for row in comparison.compressed[0].tasks} == {
         "acc": 2,
