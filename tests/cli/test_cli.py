@@ -53,7 +53,7 @@ def test_the_files_are_written_and_not_overwritten(folders: list[str], tmp_path:
     """--json and --per-sample appear; a second run refuses before it reads, or replaces."""
     arguments = ["compare", *folders, "--json", "a/c.json", "--per-sample", "s.parquet"]
     assert command(*arguments, folder=tmp_path).returncode == 0
-    assert json.loads((tmp_path / "a/c.json").read_text())["version"] == 1
+    assert json.loads((tmp_path / "a/c.json").read_text())["version"] == 2
     assert (tmp_path / "s.parquet").stat().st_size
     again = command(*arguments, folder=tmp_path)
     assert again.returncode == 2
