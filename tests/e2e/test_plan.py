@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_compare_and_gate_print_the_estimates(evaluated: Path, local_runs: Local
     arguments = (local_runs.baseline, evaluated / "run", "--plan", evaluated / "samples.json")
     done = ours(evaluated, "compare", *arguments, "--json", "c.json", "--overwrite")
     assert done.returncode == 0, done.stdout
-    assert " of 20 " in done.stdout
+    assert re.search(r"^tiny_choice +acc .* 20 ", done.stdout, flags=re.MULTILINE), done.stdout
     assert "plain random sampling would need" in done.stdout
     document = json.loads((evaluated / "c.json").read_text())
     assert document["compressed"][0]["planned"]["pooled"]["n"] == 40
