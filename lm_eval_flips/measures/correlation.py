@@ -198,7 +198,7 @@ def _within(score: Tensor, positive: Tensor, tasks: Tensor | None) -> list[_Part
     found = []
     for own in parts:
         marked = positive[own]
-        if marked.any() and not marked.all():
+        if 0 < int(marked.sum()) < len(marked):
             found.append(_Part(*_placements(score[own], marked), own[marked], own[~marked]))
     return found
 
@@ -209,8 +209,9 @@ def _placements(score: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     The means of both are the area, their variances are DeLong's error.
     """
     everywhere = ranks(score)
-    above = (everywhere[positive] - ranks(score[positive])) / max(int((~positive).sum()), 1)
-    below = 1 - (everywhere[~positive] - ranks(score[~positive])) / max(int(positive.sum()), 1)
+    marked, others = everywhere[positive], everywhere[~positive]
+    above = (marked - ranks(score[positive])) / max(len(others), 1)
+    below = 1 - (others - ranks(score[~positive])) / max(len(marked), 1)
     return above, below
 
 

@@ -10,8 +10,9 @@ the mean and widens the error. Both vanish as samples are added.
 
 from __future__ import annotations
 
-from math import exp, isfinite, isnan, sqrt
+from math import exp, isfinite, isnan, log, sqrt
 
+import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.significance import NO_INTERVAL, Freedom, Interval, t_quantile
@@ -60,14 +61,18 @@ def one_more(values: Float[Tensor, " units"], *, samples: int) -> float:
         >>> round(one_more(torch.arange(1.0, 101.0), samples=100), 2)
         0.62
     """
-    known = values[values.isfinite() & (values > 0)].double()
     units = values.numel()
-    if not known.numel():
+    if not units:
         return 0.0
-    tail = known.topk(min(LARGEST + 1, known.numel())).values
+    exact = values.double()
+    known = torch.where(exact.isfinite() & (exact > 0), exact, 0.0)
+    largest = known.topk(min(LARGEST + 1, units)).values
+    mean, *found = torch.cat([exact.mean()[None], largest]).tolist()  # one read from a GPU
+    tail = [value for value in found if value > 0]
+    if not tail:
+        return 0.0
     fall = STEEPEST / 2
     if len(tail) > 1:
-        fall = min(STEEPEST, float((tail[:-1] / tail[-1]).log().mean()))
-    rare: float = float(tail[0]) * RARER**fall
-    mean = float(values.double().mean())
-    return max(0.0, rare - mean) / (samples + samples / units)
+        fall = min(STEEPEST, sum(log(value / tail[-1]) for value in tail[:-1]) / (len(tail) - 1))
+    rare: float = tail[0] * RARER**fall
+    return float(max(0.0, rare - mean)) / (samples + samples / units)

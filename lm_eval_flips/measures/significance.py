@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from math import isnan, nan, sqrt
 from typing import NamedTuple, TypeAlias
 
+import torch
 from scipy import special
 from torch import Tensor
 
@@ -259,10 +260,8 @@ def quantile_interval(
         return NO_INTERVAL
     low, high = _binomial_quantile(tail, n, share) - 1, _binomial_quantile(1 - tail, n, share)
     ordered = values.sort().values
-    return Interval(
-        float(ordered[low]) if low >= 0 else nan,
-        float(ordered[high]) if high < n else nan,
-    )
+    ends = torch.stack((ordered[max(low, 0)], ordered[min(high, n - 1)])).tolist()
+    return Interval(ends[0] if low >= 0 else nan, ends[1] if high < n else nan)
 
 
 def _binomial_quantile(below: float, n: int, share: float) -> int:

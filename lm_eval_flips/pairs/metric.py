@@ -139,8 +139,9 @@ def only_zeros_and_ones(pairs: Pairs, metric: str) -> bool:
     if metric in PERPLEXITIES or is_graded(metric):
         return False
     kept = shared_samples(pairs, metric)
-    sides = (side.metrics[metric][kept] for side in (pairs.baseline, pairs.compressed))
-    return all(bool(((values == 0) | (values == 1)).all()) for values in sides)
+    left, right = pairs.baseline.metrics[metric], pairs.compressed.metrics[metric]
+    plain = ((left == 0) | (left == 1)) & ((right == 0) | (right == 1))
+    return bool((plain | ~kept).all())
 
 
 def paired_metric(
@@ -251,7 +252,7 @@ def as_compared(pairs: Pairs, side: Side, metric: str) -> Tensor | None:
         return scores
     lengths = pairs.chars if metric == "acc_norm" else pairs.bytes
     own = torch.arange(scores.shape[1], device=scores.device) < pairs.choices[:, None]
-    if lengths[own].isnan().any():
+    if (lengths.isnan() & own).any():
         return None
     return torch.where(own, scores / lengths, -torch.inf)
 

@@ -48,7 +48,7 @@ def compared(
             tasks[name] = [
                 logs.choice(
                     copies * i + copy,
-                    [x - 0.01 * side - i / 1024 for x in (RIGHT if right[i] else WRONG)],
+                    [x - 0.01 * side - 7 * i % SIZE / 8 for x in (RIGHT if right[i] else WRONG)],
                     question=f"{name} {i}",
                 )
                 for i in range(SIZE)
@@ -255,6 +255,19 @@ def _with_p(row: Row, p: float) -> Row:
 # Decisions over all tasks
 
 
+def fisher_by_outcomes(counts: Mapping[str, tuple[int, int]]) -> float:
+    """Fisher's sum by its own law: all outcomes of three tasks' fair coins, by scipy."""
+    tasks = [(lost, lost + won) for lost, won in counts.values() if lost + won]
+    laws = []
+    for _, pairs in tasks:
+        logs_of = -2 * np.log(stats.binom.cdf(pairs - np.arange(pairs + 1), pairs, 0.5))
+        laws.append((logs_of, stats.binom.pmf(np.arange(pairs + 1), pairs, 0.5)))
+    sums = laws[0][0][:, None, None] + laws[1][0][:, None] + laws[2][0]
+    chances = laws[0][1][:, None, None] * laws[1][1][:, None] * laws[2][1]
+    measured = sum(law[0][lost] for law, (lost, _) in zip(laws, tasks, strict=True))
+    return float(chances[sums >= measured - 1e-9].sum())
+
+
 def test_decisions_are_scipys(tmp_path: Path) -> None:
     """Pooled counts, Fisher's sum and the largest of fair coins' excesses, by scipy."""
     run = compared(tmp_path, COUNTS)
@@ -264,15 +277,7 @@ def test_decisions_are_scipys(tmp_path: Path) -> None:
     assert found.pooled == pytest.approx(one_sided(24, 17), rel=1e-9)
     each = [one_sided(*COUNTS[name]) for name in ("arc", "boolq", "piqa")]
     assert [row.p_loss for row in run.tasks if not isnan(row.p_loss)] == pytest.approx(each)
-    # Fisher's sum by its own law: all outcomes of the three tasks' coins
-    laws = []
-    for pairs in (17, 11, 13):
-        logs_of = -2 * np.log(stats.binom.cdf(pairs - np.arange(pairs + 1), pairs, 0.5))
-        laws.append((logs_of, stats.binom.pmf(np.arange(pairs + 1), pairs, 0.5)))
-    sums = laws[0][0][:, None, None] + laws[1][0][:, None] + laws[2][0]
-    chances = laws[0][1][:, None, None] * laws[1][1][:, None] * laws[2][1]
-    reached = sums >= -2 * np.log(each).sum() - 1e-9
-    assert found.fisher == pytest.approx(chances[reached].sum(), rel=0.02)
+    assert found.fisher == pytest.approx(fisher_by_outcomes(COUNTS), rel=0.02)
     assert found.fisher != pytest.approx(stats.combine_pvalues(each).pvalue, rel=0.1)
     root = 11 / sqrt(17)
     below = 1.0

@@ -68,6 +68,14 @@ def command(tiny_model: Path, perturbed_model: Path, task_folder_local: Path) ->
     return Command(baseline=tiny_model, compressed=perturbed_model, tasks=task_folder_local)
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heard() -> Iterator[None]:
+    """Also where the tests were started by nohup, whose children inherit that none is."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def children(folder: Path) -> list[int]:
     """Processes whose command line names a folder."""
     named = []

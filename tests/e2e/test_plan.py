@@ -106,7 +106,7 @@ def test_estimates_are_the_full_runs_answers_weighted(
 def test_compare_and_gate_print_the_estimates(evaluated: Path, local_runs: LocalRuns) -> None:
     """Exit codes, the numbers of samples, JSON; without --plan the way out is named."""
     arguments = (local_runs.baseline, evaluated / "run", "--plan", evaluated / "samples.json")
-    done = ours(evaluated, "compare", *arguments, "--json", "c.json", "--overwrite")
+    done = ours(evaluated, "compare", *arguments, "--details", "--json", "c.json", "--overwrite")
     assert done.returncode == 0, done.stdout
     assert re.search(r"^tiny_choice +acc .* 20 ", done.stdout, flags=re.MULTILINE), done.stdout
     assert "plain random sampling would need" in done.stdout

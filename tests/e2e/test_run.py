@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,15 +134,25 @@ def rows_of(document: dict[str, Any], run_number: int = 0) -> dict[str, dict[str
     return found
 
 
+def detailed(*runs: Path, options: Sequence[str] = ()) -> str:
+    """What `compare --details` prints of some runs."""
+    command = [sys.executable, "-m", "lm_eval_flips", "compare", *map(str, runs), "--details"]
+    done = run([*command, *options], runs[0].parent)
+    assert done.returncode == 0, done.stdout
+    printed: str = done.stdout
+    return printed
+
+
 def test_every_evaluation_is_announced_and_the_table_ends_in_token_kl(main: Done) -> None:
     """A user sees which model runs, and the distance over the vocabulary beside the flips."""
     for name in ("baseline", "perturbed", "tiny"):
         assert f"{main.folder / name}: evaluating pretrained=" in main.printed
     heads = [line for line in main.printed.splitlines() if line.endswith("choice KL  token KL")]
     assert len(heads) == 2
-    assert "over the vocabulary: " in main.printed
-    assert "token KL and flips, sample by sample: Spearman" in main.printed
     assert "Traceback" not in main.printed
+    told = detailed(main.folder / "baseline", main.folder / "perturbed")
+    assert "over the vocabulary: " in told
+    assert "token KL and flips, sample by sample: " in told
 
 
 @pytest.mark.parametrize("task", MEASURED)
@@ -519,7 +529,9 @@ def test_compare_refuses_nan_and_leaves_them_out_when_asked(troubled: Done, main
         assert tokens is not None
         assert isfinite(tokens.token_kl.per_request_mean)
         if rows[name].n == whole[name]["n"]:
-            assert tokens.token_kl.mean == pytest.approx(whole[name]["token_kl_per_position"], abs=1e-5)
+            assert tokens.token_kl.mean == pytest.approx(
+                whole[name]["token_kl_per_position"], abs=1e-5
+            )
 
 
 def test_run_ends_at_nan_in_one_line(
@@ -599,8 +611,8 @@ def test_swapping_the_models_swaps_forward_and_reverse(
     there, back = rows_of(main.document), rows_of(swapped[1].document)
     for task in MEASURED:
         for name, other in (("token_kl", "token_kl_reverse"), ("token_kl_reverse", "token_kl")):
-            assert back[task][name]["first_position_mean"] == pytest.approx(
-                there[task][other]["first_position_mean"], abs=1e-5
+            assert back[task][f"{name}_first_position"] == pytest.approx(
+                there[task][f"{other}_first_position"], abs=1e-5
             )
         first = [rows[task]["token_kl_first_position"] for rows in (there, back)]
         assert abs(first[0] - first[1]) > 1e-5
@@ -611,10 +623,12 @@ def test_last_positions_give_no_mean_over_others(swapped: tuple[Done, Done]) -> 
     """The JSON has null for what was not recorded; the table shows the first position."""
     done = swapped[1]
     for task in MEASURED:
-        row = rows_of(done.document)[task]["token_kl"]
-        assert row["positions"] == row["requests"]
-        for name in ("per_request_mean", "mean", "median", "p99", "max"):
-            assert row[name] is None
+        row = rows_of(done.document)[task]
+        assert row["token_positions"] == row["token_requests"]
+        assert row["token_kl_first_position_only"] is True
+        assert row["token_kl"] == row["token_kl_first_position"]
+        for name in ("per_position", "median", "p99", "max"):
+            assert row[f"token_kl_{name}"] is None
     first = rows_of(done.document)["tiny_inputs"]["token_kl_first_position"]
     (line,) = [x for x in done.printed.splitlines() if x.startswith("tiny_inputs ")]
     assert line.split()[-1] == f"{first:.4f}"
@@ -669,7 +683,8 @@ def bounded(
 def test_lower_bounds_are_labelled(bounded: Done, main: Done) -> None:
     """In the head of the table, below it, and in the JSON."""
     assert "token KL ≥" in bounded.printed
-    assert "lower bounds from the 5 likeliest tokens" in bounded.printed
+    runs = (bounded.folder / "baseline", bounded.folder / "perturbed")
+    assert "lower bounds from the 5 likeliest tokens" in detailed(*runs)
     assert "token KL ≥" not in main.printed
     for task in MEASURED:
         assert rows_of(bounded.document)[task]["token_lower_bound_top"] == 5
@@ -680,8 +695,8 @@ def test_lower_bounds_are_below_the_whole(bounded: Done, main: Done) -> None:
     for task in MEASURED:
         low, whole = rows_of(bounded.document)[task], rows_of(main.document)[task]
         for name in ("token_kl", "token_kl_reverse", "token_jensen_shannon"):
-            for key in ("per_request_mean", "mean", "median", "max", "first_position_mean"):
-                assert low[name][key] <= whole[name][key] + 1e-6
+            for key in ("", "_per_position", "_median", "_max", "_first_position"):
+                assert low[name + key] <= whole[name + key] + 1e-6
         assert 0 < low["token_kl_per_position"] < 0.95 * whole["token_kl_per_position"]
         for name in ("same_top", "logprob_change", "choice_kl"):
             assert low[name] == pytest.approx(whole[name], abs=1e-5)
@@ -797,8 +812,11 @@ def test_a_noise_floor_is_evaluated_and_held_against_the_compressed_model(
     )
     assert done.code == 0, done.printed
     assert "noise floor" in done.printed
-    assert "beyond the noise floor: flips" in done.printed
-    assert "equivalence within ±0.05" in done.printed
+    runs = [tmp_path / "runs" / name for name in ("baseline", "perturbed")]
+    asked = ["--noise-floor", str(tmp_path / "runs" / "noise-floor"), "--tasks", "tiny_choice"]
+    told = detailed(*runs, options=[*asked, "--equivalence-margin", "0.05"])
+    assert "beyond the noise floor: " in told
+    assert "equivalence within ±0.05" in told
     floor = done.document["noise_floor"]["pooled"]
     assert 0 <= floor["token_kl_max"] < 1e-6
     (row, *_) = done.document["compressed"][0]["tasks"]

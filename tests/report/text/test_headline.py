@@ -82,10 +82,13 @@ def test_what_is_within_the_noise_floor_is_said(tmp_path: Path) -> None:
     base, low, high = reports.ordinary(tmp_path, {"low": 0.01, "high": 3.0})
     (floor,) = reports.ordinary(tmp_path / "floor", {}, base=0.3)
     within, beyond = compare(base, low, high, noise_floor=floor, tasks="arc").compressed
-    assert Verdict(
-        text="Not told apart from the noise floor (n = 60): flips, all flips, choice KL.",
-        tone="open",
-    ) in [*verdicts(within)]
+    # what is at most twice the floor is shown to be little; too few flips show nothing
+    assert Verdict(text="At most twice the noise floor: all flips, choice KL.", tone="good") in [
+        *verdicts(within)
+    ]
+    assert Verdict(text="Not told apart from the noise floor (n = 60): flips.", tone="open") in [
+        *verdicts(within)
+    ]
     assert Verdict(text="Beyond the noise floor: flips, all flips, choice KL.", tone="bad") in [
         *verdicts(beyond)
     ]
