@@ -189,7 +189,7 @@ def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Fuzz:
 
 def test_damage_is_refused_told_or_harmless(fuzz: Fuzz) -> None:
     """A share of the mutations; the whole of them is the simulation below."""
-    outcomes = fuzz.run(range(100))
+    outcomes = fuzz.run(range(150))
     assert outcomes.bad == []
     # control: the mutations are of all kinds
     assert min(outcomes.counts[how] for how in ("refused", "warned", "harmless", "plausible")) > 0
