@@ -9,8 +9,7 @@ import torch
 
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.logs.records import Request, request_digest
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Answer, key_of
+from lm_eval_flips.scoring.requests import Answer, TokenRequest, key_of
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 

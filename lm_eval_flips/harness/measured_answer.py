@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isnan, nan
 from typing import Any
 
-from lm_eval_flips.scoring.reference import Answer
+from lm_eval_flips.scoring.requests import Answer
 
 
 class MeasuredAnswer(tuple[float, bool]):

@@ -16,7 +16,6 @@ from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring.baseline import Baseline
 from lm_eval_flips.scoring.reference import (
-    Answer,
     Recorded,
     Reference,
     ReferenceHeader,
@@ -24,6 +23,7 @@ from lm_eval_flips.scoring.reference import (
     States,
     lm_head_file,
 )
+from lm_eval_flips.scoring.requests import Answer
 from lm_eval_flips.scoring.scores import RequestScore
 from lm_eval_flips.scoring.token_distances import DistancesHeader, DistanceWriter
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens

@@ -16,57 +16,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_flips.errors import FlipsError
-
-Ints = NDArray[np.int64]
+from lm_eval_flips.scoring.requests import Ints, TokenRequest
 
 WORTH_KEEPING = 32  # tokens; running a shorter prefix by itself costs more than it saves
 ROW = 96  # tokens of a pack, where its requests need no more; attention costs the square
 REPEATED = 8  # tokens; a shared prefix that is shorter is repeated to keep packs short
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TokenRequest:
-    """One request: a context and the continuation whose tokens are scored, both token ids.
-
-    ``fed`` is what a causal model reads: all but the last token, cut from the left to the model's
-    longest input. Its last ``scored`` positions predict the continuation.
-    """
-
-    fed: Ints
-    continuation: Ints
-
-    @classmethod
-    def of(
-        cls, context: Sequence[int], continuation: Sequence[int], *, max_length: int
-    ) -> TokenRequest:
-        """Cut a request to what the model reads, as the harness does.
-
-        Raises:
-            FlipsError: a token of the continuation has no token before it, as where the
-                continuation alone is longer than ``max_length``; or there is no continuation.
-
-        Example:
-            >>> TokenRequest.of([1, 2, 3], [4, 5], max_length=3).fed.tolist()
-            [2, 3, 4]
-        """
-        whole = np.array([*context, *continuation][-(max_length + 1) :], np.int64)
-        if not 0 < len(continuation) < len(whole):
-            raise FlipsError(
-                f"a continuation of {len(continuation)} tokens behind a context of {len(context)} "
-                f"cannot be scored by a model that reads {max_length} tokens"
-            )
-        return cls(whole[:-1], np.array(continuation, np.int64))
-
-    @property
-    def scored(self) -> int:
-        """Number of positions that are scored: the continuation's tokens."""
-        return len(self.continuation)
-
-    @property
-    def first_scored(self) -> int:
-        """Position of the first one, counted from 0; the tokens before it are only read."""
-        return len(self.fed) - self.scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,24 +7,22 @@ the logits would take 2 V. In the bounded mode the K most likely tokens are kept
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from math import nan
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
+from lm_eval_flips.scoring.reference_index import RequestIndex, read_indices
+from lm_eval_flips.scoring.requests import KEY, Answer, Ints
 from lm_eval_flips.scoring.shards import (
     File,
     Header,
-    Manifest,
     ShardWriter,
     read_manifest,
     read_tensor_file,
@@ -37,7 +35,6 @@ from lm_eval_flips.scoring.transformers.lm_head import LMHead, linear
 Positions = Literal["all", "last"]
 States = Tensor | TopTokens
 
-KEY = 16  # bytes of a request's key
 LM_HEAD = "lm_head.safetensors"
 KEPT_SHARDS = 2  # in memory at once; requests come in about the order in which they were written
 
@@ -65,17 +62,6 @@ class ReferenceHeader(Header, frozen=True, kw_only=True):
     files: str = ""
 
 
-class Answer(NamedTuple):
-    """What a model gave for a request: its log-likelihood (nats), and whether it is greedy.
-
-    ``token_kl`` is the mean over its tokens of KL(baseline || compressed), nan without a baseline.
-    """
-
-    loglikelihood: float
-    is_greedy: bool
-    token_kl: float = nan
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recorded:
     """Some requests' answers and the states that predict them.
@@ -89,21 +75,6 @@ class Recorded:
     rows: Sequence[Ints]
     logprobs: Sequence[Tensor]
     states: States
-
-
-def key_of(request: TokenRequest) -> bytes:
-    """A request's key: a hash of what the model is fed and of the continuation.
-
-    Example:
-        >>> request = TokenRequest.of([1, 2], [3], max_length=8)
-        >>> key_of(request) == key_of(TokenRequest.of([1, 2], [3], max_length=9))
-        True
-    """
-    hashed = hashlib.blake2b(digest_size=KEY)
-    hashed.update(len(request.fed).to_bytes(8, "little"))
-    hashed.update(request.fed.astype("<i4").tobytes())
-    hashed.update(request.continuation.astype("<i4").tobytes())
-    return hashed.digest()
 
 
 def lm_head_file(weight: Tensor, bias: Tensor | None) -> tuple[File, bytes]:
@@ -133,7 +104,7 @@ class ReferenceWriter:
         self._states = 0  # rows that wait to be written
         self.answers = {
             key: answer
-            for index in _indices(folder, self._shards.manifest)
+            for index in read_indices(folder, self._shards.manifest.shards)
             for key, answer in index.answers()
         }
 
@@ -146,7 +117,7 @@ class ReferenceWriter:
                 "keys": torch.frombuffer(bytearray(b"".join(recorded.keys)), dtype=torch.uint8)
                 .reshape(-1, KEY)
                 .clone(),
-                "counts": torch.tensor([len(own) for own in recorded.rows], dtype=torch.int32),
+                "counts": torch.tensor([len(rows) for rows in recorded.rows], dtype=torch.int32),
                 "loglikelihoods": torch.tensor(
                     [answer.loglikelihood for answer in recorded.answers], dtype=torch.float64
                 ),
@@ -167,42 +138,6 @@ class ReferenceWriter:
         self._states = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Index:
-    """What a shard says of its requests."""
-
-    keys: Tensor
-    counts: Tensor
-    loglikelihoods: Tensor
-    greedy: Tensor
-    rows: Tensor
-    logprobs: Tensor
-
-    def names(self) -> Iterator[bytes]:
-        for key in self.keys.numpy():
-            yield key.tobytes()
-
-    def answers(self) -> Iterator[tuple[bytes, Answer]]:
-        values = zip(self.loglikelihoods.tolist(), self.greedy.tolist(), strict=True)
-        for key, (loglikelihood, greedy) in zip(self.names(), values, strict=True):
-            yield key, Answer(loglikelihood, greedy)
-
-
-class _Place(NamedTuple):
-    """Where a request is: in which shard, the how manieth there, and its positions."""
-
-    shard: int
-    number: int
-    start: int
-    size: int
-
-
-def _indices(folder: Path, manifest: Manifest[ReferenceHeader]) -> Iterator[_Index]:
-    for file in manifest.shards:
-        tensors = read_tensor_file(folder, file)
-        yield _Index(**{field.name: tensors[field.name] for field in fields(_Index)})
-
-
 class Reference:
     """A recorded baseline.
 
@@ -217,27 +152,19 @@ class Reference:
     def __init__(self, folder: Path, *, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
         self._files: list[tuple[Path, File]] = []
-        self._indices: list[_Index] = []
-        self._places: dict[bytes, _Place] = {}
+        self._requests = RequestIndex()
         self._loaded: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
         for part in (folder, *sorted(folder.glob("rank-*"))):
             manifest = read_manifest(part, ReferenceHeader)
             if part == folder:
                 self.header = manifest.header
             self._files += [(part, file) for file in manifest.shards]
-            for index in _indices(part, manifest):
-                self._enter(index)
+            for index in read_indices(part, manifest.shards):
+                self._requests.enter(index)
         self.folder = folder
 
-    def _enter(self, index: _Index) -> None:
-        starts = torch.cumsum(index.counts, 0) - index.counts
-        places = zip(index.names(), starts.tolist(), index.counts.tolist(), strict=True)
-        for number, (key, start, size) in enumerate(places):
-            self._places[key] = _Place(len(self._indices), number, start, size)
-        self._indices.append(index)
-
     def __contains__(self, key: bytes) -> bool:
-        return key in self._places
+        return key in self._requests
 
     def head(self) -> LMHead:
         """The baseline's lm_head, rebuilt.
@@ -261,37 +188,24 @@ class Reference:
     def states(self, wanted: Sequence[tuple[bytes, int]]) -> States:
         """The states that predict token ``j`` of a request, for each pair of its key and ``j``."""
         chosen: list[list[Tensor]] = []
-        for shard, places in self._by_shard(wanted):
+        order: list[int] = []
+        for shard, numbers, rows in self._requests.rows(wanted):
             tensors = self._shard(shard)
-            index = self._indices[shard]
-            rows = index.rows[torch.tensor([place for _, place in places])].long()
             chosen.append([tensors[name][rows] for name in _state_names(self.header)])
-        order = [where for _, places in self._by_shard(wanted) for where, _ in places]
+            order += numbers
         back = torch.tensor(order).argsort()
-        found = [torch.cat(parts)[back].to(self._device) for parts in zip(*chosen, strict=True)]
+        states = [torch.cat(parts)[back].to(self._device) for parts in zip(*chosen, strict=True)]
         if self.header.top is None:
-            return found[0]
-        return TopTokens(ids=found[0], logprobs=found[1])
+            return states[0]
+        return TopTokens(ids=states[0], logprobs=states[1])
 
     def loglikelihood(self, key: bytes) -> float:
         """The baseline's answer to a request, in nats."""
-        place = self._places[key]
-        return float(self._indices[place.shard].loglikelihoods[place.number])
+        return self._requests.loglikelihood(key)
 
     def logprobs(self, key: bytes) -> Tensor:
         """Log-probabilities (nats) of a request's continuation, token by token."""
-        place = self._places[key]
-        return self._indices[place.shard].logprobs[place.start : place.start + place.size]
-
-    def _by_shard(
-        self, wanted: Sequence[tuple[bytes, int]]
-    ) -> Iterable[tuple[int, list[tuple[int, int]]]]:
-        """For each shard: which of those wanted it holds, and at which of its positions."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for where, (key, token) in enumerate(wanted):
-            place = self._places[key]
-            found.setdefault(place.shard, []).append((where, place.start + token))
-        return sorted(found.items())
+        return self._requests.logprobs(key)
 
     def _shard(self, number: int) -> dict[str, Tensor]:
         if number not in self._loaded:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.scoring.baseline import Baseline, BaselineRows
-from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
+from lm_eval_flips.scoring.requests import Ints, TokenRequest
 from lm_eval_flips.scoring.token_distances import TokenDistances
 from lm_eval_flips.scoring.transformers.lm_head import LMHead
 from lm_eval_flips.scoring.transformers.scorer import ScoredRows

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_eval_flips.scoring.reference import KEY, Answer, Positions
+from lm_eval_flips.scoring.reference import Positions
+from lm_eval_flips.scoring.requests import KEY, Answer
 from lm_eval_flips.scoring.shards import Header, ShardWriter, read_manifest, read_tensor_file
 
 

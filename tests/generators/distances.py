@@ -10,7 +10,7 @@ import torch
 
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.logs.runs import DISTANCES
-from lm_eval_flips.scoring.reference import Answer
+from lm_eval_flips.scoring.requests import Answer
 from lm_eval_flips.scoring.token_distances import DistancesHeader, DistanceWriter, TokenDistances
 from tests.generators.logs import Record
 

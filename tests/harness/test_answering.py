@@ -20,8 +20,8 @@ from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Answer, Reference, key_of
+from lm_eval_flips.scoring.reference import Reference
+from lm_eval_flips.scoring.requests import Answer, TokenRequest, key_of
 from lm_eval_flips.scoring.token_distances import load_distances
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from lm_eval_flips.scoring.transformers.scorer import Scorer

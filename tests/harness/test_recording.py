@@ -19,8 +19,8 @@ from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options, tokenizer_fingerprint
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import LM_HEAD, Answer, Reference, ReferenceHeader, key_of
+from lm_eval_flips.scoring.reference import LM_HEAD, Reference, ReferenceHeader
+from lm_eval_flips.scoring.requests import Answer, TokenRequest, key_of
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.token_distances import DistancesHeader, load_distances
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens

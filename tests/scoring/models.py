@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
+from lm_eval_flips.scoring.requests import TokenRequest
 
 TOKENS = 97
 WINDOW = 12  # tokens that a sliding layer sees

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.scoring.baseline import Baseline
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import key_of
+from lm_eval_flips.scoring.requests import TokenRequest, key_of
 from lm_eval_flips.scoring.vocabulary import VocabularyDistances
 from tests.scoring.test_reference import TOKENS, Toy, questions, record
 

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 
 from lm_eval_flips import FlipsError
-from lm_eval_flips.scoring.prefix_tree import (
-    WORTH_KEEPING,
-    Branch,
-    Pack,
-    TokenRequest,
-    plain_batches,
-    plan,
-)
+from lm_eval_flips.scoring.prefix_tree import WORTH_KEEPING, Branch, Pack, plain_batches, plan
+from lm_eval_flips.scoring.requests import TokenRequest
 
 LONGEST = 300
 

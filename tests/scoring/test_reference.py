@@ -17,19 +17,16 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.prefix_tree import Ints, TokenRequest
 from lm_eval_flips.scoring.reference import (
     KEPT_SHARDS,
-    KEY,
     LM_HEAD,
-    Answer,
     Recorded,
     Reference,
     ReferenceHeader,
     ReferenceWriter,
-    key_of,
     lm_head_file,
 )
+from lm_eval_flips.scoring.requests import KEY, Answer, Ints, TokenRequest, key_of
 from lm_eval_flips.scoring.shards import File
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lm_eval_flips.scoring import scores as module
 from lm_eval_flips.scoring.baseline import Baseline
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Reference, key_of
+from lm_eval_flips.scoring.reference import Reference
+from lm_eval_flips.scoring.requests import TokenRequest, key_of
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.token_distances import FIELDS, TokenDistances
 from lm_eval_flips.scoring.transformers.lm_head import LMHead

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.scoring import shards
-from lm_eval_flips.scoring.reference import Answer
+from lm_eval_flips.scoring.requests import Answer
 from lm_eval_flips.scoring.token_distances import (
     FIELDS,
     DistancesHeader,

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lm_eval_flips.scoring.prefix_tree import Pack, TokenRequest
+from lm_eval_flips.scoring.prefix_tree import Pack
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.transformers.lengths import chooses_beyond, rescaled_beyond
 from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, head_of
 

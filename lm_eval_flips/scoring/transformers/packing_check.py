@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.scoring.prefix_tree import Branch, Pack, TokenRequest, plan
+from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plan
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import (
     CausalModel,
     UnreadableHeadError,

@@ -15,14 +15,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lm_eval_flips.scoring.prefix_tree import (
-    Branch,
-    Ints,
-    Pack,
-    TokenRequest,
-    plain_batches,
-    plan,
-)
+from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plain_batches, plan
+from lm_eval_flips.scoring.requests import Ints, TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, out_of_memory
 from lm_eval_flips.scoring.transformers.packing_check import PackingCheck
 

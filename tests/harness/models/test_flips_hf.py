@@ -27,8 +27,8 @@ from lm_eval_flips.harness.measured_answer import MeasuredAnswer, MeasuredText
 from lm_eval_flips.harness.models import flips_hf as flips_model
 from lm_eval_flips.harness.models.flips_hf import FlipsHF
 from lm_eval_flips.logs.records import Request, request_digest
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Reference, key_of
+from lm_eval_flips.scoring.reference import Reference
+from lm_eval_flips.scoring.requests import TokenRequest, key_of
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
 

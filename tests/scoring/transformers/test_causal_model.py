@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lm_eval_flips.scoring.prefix_tree import Pack, TokenRequest, plan
+from lm_eval_flips.scoring.prefix_tree import Pack, plan
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
 from tests.scoring import models
 

@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_map
 from lm_eval_flips.harness.answering import Answering
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
-from lm_eval_flips.scoring.prefix_tree import TokenRequest
-from lm_eval_flips.scoring.reference import Answer
+from lm_eval_flips.scoring.requests import Answer, TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 from tests.scoring import models

@@ -13,7 +13,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from lm_eval_flips.scoring.prefix_tree import TokenRequest, plan
+from lm_eval_flips.scoring.prefix_tree import plan
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from lm_eval_flips.scoring.transformers.packing_check import PackingCheck
 from lm_eval_flips.scoring.transformers.scorer import Scorer

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lm_eval_flips.scoring.prefix_tree import Branch, TokenRequest, plan
+from lm_eval_flips.scoring.prefix_tree import Branch, plan
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.transformers.causal_model import (
     CausalModel,
     UnreadableHeadError,
