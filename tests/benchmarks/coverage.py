@@ -59,6 +59,8 @@ class World:
 
         groups = -(-n // self.cluster)
         owner = torch.arange(n) // self.cluster
+        # the next task's documents are others
+        first = torch.randint(1 << 40, (), generator=generator)
         middle = 1.5 * normal(n, CHOICES)
         gold = torch.where(
             torch.rand(n, generator=generator) < 0.4,
@@ -73,7 +75,7 @@ class World:
         before = middle + moved() if self.mirrored else middle
         after = middle + moved()
         after[torch.arange(n), gold] -= self.worse
-        return as_paired(before, after, gold, owner)
+        return as_paired(before, after, gold, first + owner)
 
 
 @lru_cache
@@ -180,7 +182,7 @@ def coverages(
     for _ in range(draws):
         parts = [world.draw(n // tasks, generator) for _ in range(tasks)]
         if blind:
-            parts = [replace(part, clusters=torch.arange(len(part.rows))) for part in parts]
+            parts = [replace(p, clusters=p.clusters[0] + torch.arange(len(p.rows))) for p in parts]
         floors = [second_run(part, generator) for part in parts]
         row = measure(parts, name="row", bootstrap=bootstrap, floors=floors)
         for name in truth:

@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 
+import lm_eval_flips
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("lm_eval_flips", "tasks", "tests", "examples/runs", "pyproject.toml")
+PACKAGE = Path(lm_eval_flips.__file__).parent  # of the wheel, where that is tested
+COPIED = ("tasks", "tests", "examples/runs", "pyproject.toml")
 STEP = re.compile(
     r"^<!-- (?:new|above `(?P<anchor>[^`]+)` in) (?P<path>\S+) -->\n```(?:python|diff)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
@@ -40,8 +43,8 @@ native.evaluated(folder, "flips_said_well", folder / "other", seed=2, baseline=s
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with the measure that the document adds, as it prints it."""
     folder = tmp_path_factory.mktemp("recipe")
-    for name in COPIED:
-        source, target = ROOT / name, folder / name
+    for source in (PACKAGE, *(ROOT / name for name in COPIED)):
+        target = folder / source.relative_to(PACKAGE.parent if source == PACKAGE else ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -115,7 +118,7 @@ def test_the_copy_alone_has_it(copy: Path) -> None:
     """Control: what is tested here is the copy, and the package has no such measure."""
     code = "import lm_eval_flips; print(lm_eval_flips.__file__)"
     assert str(copy) in run(copy, "-c", code)
-    assert not (ROOT / "lm_eval_flips" / "measures" / "hellinger.py").exists()
+    assert not (PACKAGE / "measures" / "hellinger.py").exists()
 
 
 def test_parquet_and_json_hold_it(copy: Path, compared: str) -> None:

@@ -167,7 +167,7 @@ def plausible_rates(
         ...     changed=changed, drawn=drawn, expected=torch.tensor([0.2, 0.01])
         ... )
         >>> [round(float(rates[1]), 3) for rates in found]
-        [0.0, 0.003, 0.001, 0.0, 0.0]
+        [0.0, 0.005, 0.003, 0.002, 0.0, 0.0, 0.0]
     """
     counts, draws = changed.double().cpu().numpy(), drawn.double().cpu().numpy()
     before = np.clip(expected.double().cpu().numpy(), 0.0, 1 - 1e-6)
