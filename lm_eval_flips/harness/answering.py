@@ -10,8 +10,8 @@ import torch
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.scoring.requests import Answer, TokenRequest, key_of
+from lm_eval_flips.scoring.scored_rows import RowScorer
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
-from lm_eval_flips.scoring.transformers.scorer import Scorer
 
 
 class Answering:
@@ -28,7 +28,7 @@ class Answering:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: RowScorer,
         recording: Recording,
         windows: Sequence[Sequence[TokenRequest]],
         texts: Sequence[tuple[str, ...]],

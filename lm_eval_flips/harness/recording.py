@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,10 @@ from lm_eval_flips.scoring.reference import (
     lm_head_file,
 )
 from lm_eval_flips.scoring.requests import Answer
+from lm_eval_flips.scoring.scored_rows import ScoredModel, ScoredRows
 from lm_eval_flips.scoring.scores import RequestScore
 from lm_eval_flips.scoring.token_distances import DistancesHeader, DistanceWriter
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
-from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
-from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, linear
-from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 
 
 class Recording:
@@ -52,7 +49,7 @@ class Recording:
         self,
         options: Options,
         *,
-        model: CausalModel,
+        model: ScoredModel,
         hidden: Tensor,
         identity: ModelIdentity,
         rank: int = 0,
@@ -95,6 +92,8 @@ class Recording:
             return
         own = [score.rows[:1] if self._first_only else score.rows for score in scores]
         hidden = rows.hidden
+        if self._top is None and rows.recorded is not None:
+            hidden = rows.recorded
         if self._first_only:
             used = np.unique(np.concatenate(own))
             hidden = hidden[torch.from_numpy(used).to(hidden.device)]
@@ -162,17 +161,12 @@ class Recording:
         self, options: Options, folder: Path, hidden: Tensor, identity: ModelIdentity
     ) -> ReferenceWriter:
         head = self._model.head
+        scale, cap = head.scale, head.cap
         file = content = None
         if options.top is None:
-            module = self._model.model.get_output_embeddings()
-            weight, bias = _plain_weights(module, hidden)
-            stored = LMHead(
-                project=linear(weight, bias), tokens=head.tokens, scale=head.scale, cap=head.cap
-            )
-            with torch.no_grad():
-                if not agrees(stored.logits(hidden), head.logits(hidden)):
-                    raise UnreadableHeadError("lm_head's weight does not make its output")
-            file, content = lm_head_file(weight, bias)
+            stored = self._model.stored_head(hidden)
+            scale, cap = stored.scale, stored.cap
+            file, content = lm_head_file(stored.weight, stored.bias)
         header = ReferenceHeader(
             model=identity.name,
             revision=identity.revision,
@@ -183,8 +177,8 @@ class Recording:
             max_length=identity.max_length,
             positions="last" if self._first_only else "all",
             top=options.top,
-            scale=head.scale,
-            cap=head.cap,
+            scale=scale,
+            cap=cap,
             lm_head=file,
             files=identity.files,
         )
@@ -211,19 +205,6 @@ class Recording:
                 f"{baseline.shared} are compared"
             )
         return baseline
-
-
-def _plain_weights(module: Any, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-    """lm_head's weight and bias as the plain numbers that its hidden states are multiplied by."""
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    if weight is None or weight.is_meta:
-        raise UnreadableHeadError("lm_head has no weight")
-    weight = weight.detach()
-    if type(weight) is not Tensor or not weight.dtype.is_floating_point:
-        weight = weight.dequantize()
-    if weight.shape[1:] != hidden.shape[1:]:
-        raise UnreadableHeadError("lm_head's weight is packed")
-    return weight.to(hidden), None if bias is None else bias.to(hidden)
 
 
 def _part(folder: Path, rank: int) -> Path:

@@ -1,1 +1,1 @@
-"""Tokens -> log-likelihoods and distances, fast. Knows transformers, not the harness."""
+"""Tokens -> log-likelihoods and distances, fast. Knows engines, not the harness."""

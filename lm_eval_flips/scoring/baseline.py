@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.scoring.lm_head import LMHead
 from lm_eval_flips.scoring.reference import Reference, States
 from lm_eval_flips.scoring.top_tokens import TopTokens, bounded_distances
-from lm_eval_flips.scoring.transformers.lm_head import LMHead
 from lm_eval_flips.scoring.vocabulary import (
     VocabularyDistances,
     token_scores,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.scoring.lm_head import LMHead, linear
 from lm_eval_flips.scoring.reference_index import RequestIndex, read_indices
 from lm_eval_flips.scoring.requests import KEY, Answer, Ints
 from lm_eval_flips.scoring.shards import (
@@ -30,7 +31,6 @@ from lm_eval_flips.scoring.shards import (
     write_file,
 )
 from lm_eval_flips.scoring.top_tokens import TopTokens
-from lm_eval_flips.scoring.transformers.lm_head import LMHead, linear
 
 Positions = Literal["all", "last"]
 States = Tensor | TopTokens

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.scoring.baseline import Baseline, BaselineRows
+from lm_eval_flips.scoring.lm_head import LMHead
 from lm_eval_flips.scoring.requests import Ints, TokenRequest
+from lm_eval_flips.scoring.scored_rows import ScoredRows
 from lm_eval_flips.scoring.token_distances import TokenDistances
-from lm_eval_flips.scoring.transformers.lm_head import LMHead
-from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 from lm_eval_flips.scoring.vocabulary import VocabularyDistances, joined, token_scores
 
 CHUNK_BYTES = 1 << 26  # of float32 logits

@@ -19,12 +19,13 @@ from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options, tokenizer_fingerprint
 from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
 from lm_eval_flips.scoring import shards
+from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.reference import LM_HEAD, Reference, ReferenceHeader
 from lm_eval_flips.scoring.requests import Answer, TokenRequest, key_of
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.token_distances import DistancesHeader, load_distances
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
-from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 from tests import conftest
 from tests.scoring import models

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.scoring import shards
+from lm_eval_flips.scoring.lm_head import LMHead, linear
 from lm_eval_flips.scoring.reference import (
     KEPT_SHARDS,
     LM_HEAD,
@@ -27,11 +28,10 @@ from lm_eval_flips.scoring.reference import (
     lm_head_file,
 )
 from lm_eval_flips.scoring.requests import KEY, Answer, Ints, TokenRequest, key_of
+from lm_eval_flips.scoring.scored_rows import ScoredRows
 from lm_eval_flips.scoring.shards import File
 from lm_eval_flips.scoring.top_tokens import TopTokens, top_tokens
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel
-from lm_eval_flips.scoring.transformers.lm_head import LMHead, linear
-from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 from tests.scoring import models
 
 TOKENS, WIDTH, LONGEST = 23, 6, 64

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from lm_eval_flips.scoring import scores as module
 from lm_eval_flips.scoring.baseline import Baseline
+from lm_eval_flips.scoring.lm_head import LMHead
 from lm_eval_flips.scoring.reference import Reference
 from lm_eval_flips.scoring.requests import TokenRequest, key_of
+from lm_eval_flips.scoring.scored_rows import ScoredRows
 from lm_eval_flips.scoring.scores import RequestScore, score_rows
 from lm_eval_flips.scoring.token_distances import FIELDS, TokenDistances
-from lm_eval_flips.scoring.transformers.lm_head import LMHead
-from lm_eval_flips.scoring.transformers.scorer import ScoredRows
 from tests.scoring.test_baseline import oracle
 from tests.scoring.test_reference import LONGEST, TOKENS, Toy, questions, record
 

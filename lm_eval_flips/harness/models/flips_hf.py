@@ -25,8 +25,9 @@ from lm_eval_flips.harness.measured_answer import as_logged
 from lm_eval_flips.harness.models.refusals import names_of, refuse_lengths, refuse_missing
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
+from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.requests import TokenRequest
-from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 
 logger = logging.getLogger(__name__)

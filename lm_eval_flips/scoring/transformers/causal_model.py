@@ -18,16 +18,14 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from lm_eval_flips.scoring.lm_head import LMHead, StoredHead, UnreadableHeadError, agrees
 from lm_eval_flips.scoring.prefix_tree import Pack
 from lm_eval_flips.scoring.requests import TokenRequest
+from lm_eval_flips.scoring.scored_rows import ScoredModel
 from lm_eval_flips.scoring.transformers.lengths import chooses_beyond, rescaled_beyond
-from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, head_of
+from lm_eval_flips.scoring.transformers.lm_head import head_of, stored_head_of
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-
-
-class UnreadableHeadError(RuntimeError):
-    """The hidden states that enter lm_head do not make the logits that the model returns."""
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -58,7 +56,7 @@ class _Caught:
         return (self.hidden[:1, :1],)
 
 
-class CausalModel:
+class CausalModel(ScoredModel):
     """A causal language model that reads packs.
 
     Args:
@@ -102,6 +100,14 @@ class CausalModel:
         if self._logits_device is None:
             raise UnreadableHeadError("no forward pass has been made yet")
         return self._logits_device
+
+    def stored_head(self, hidden: Tensor) -> StoredHead:
+        """The head as plain numbers, held against the model's on these hidden states.
+
+        Raises:
+            UnreadableHeadError: its weight cannot be had, or does not make its output.
+        """
+        return stored_head_of(self.model.get_output_embeddings(), self.head, hidden)
 
     def probe(self, token: int) -> Tensor:
         """Read one token, which tells what follows lm_head; its hidden state, ``[1, width]``.

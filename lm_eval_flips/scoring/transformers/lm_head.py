@@ -1,4 +1,4 @@
-"""The last layer: from the hidden state that enters lm_head to the logits a model returns.
+"""Which head a transformers model has.
 
 Most models return lm_head's output as it is. Gemma 2 caps it softly, Granite divides it, Cohere
 multiplies it; their configs name the factor. Which of these a model does is not taken from its
@@ -7,42 +7,12 @@ name: the rebuilt logits are held against the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lm_eval_flips.shapes import Float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LMHead:
-    """lm_head with what a model does to its output: ``cap * tanh(scale * project(h) / cap)``.
-
-    ``cap`` is 0 where there is none; ``tokens`` is the size of the vocabulary.
-    """
-
-    project: Callable[[Tensor], Tensor]
-    tokens: int
-    scale: float = 1.0
-    cap: float = 0.0
-
-    def logits(self, hidden: Float[Tensor, "positions width"]) -> Float[Tensor, "positions tokens"]:
-        """Logits of the hidden states, in the model's dtype.
-
-        Example:
-            >>> head = LMHead(project=torch.nn.Identity(), tokens=2, scale=2.0)
-            >>> head.logits(torch.tensor([[1.0, 3.0]]))
-            tensor([[2., 6.]])
-        """
-        logits = self.project(hidden)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        if self.cap:
-            logits = torch.tanh(logits / self.cap) * self.cap
-        return logits
+from lm_eval_flips.scoring.lm_head import LMHead, StoredHead, UnreadableHeadError, agrees
 
 
 def head_of(model: Any, hidden: Tensor, own: Tensor) -> LMHead | None:
@@ -73,24 +43,32 @@ def head_of(model: Any, hidden: Tensor, own: Tensor) -> LMHead | None:
     return next((head for head in heads if agrees(head.logits(hidden), own)), None)
 
 
-def agrees(rebuilt: Tensor, own: Tensor) -> bool:
-    """Whether two logits are the same but for rounding in the model's dtype.
+def stored_head_of(module: Any, head: LMHead, hidden: Tensor) -> StoredHead:
+    """lm_head's weight and bias as the plain numbers that its hidden states are multiplied by.
 
-    A model over several devices returns its logits on the first; lm_head makes them on the last.
+    Args:
+        module: the model's lm_head.
+        head: what the model computes with it.
+        hidden: hidden states that entered it, ``[positions, width]``.
+
+    Raises:
+        UnreadableHeadError: these numbers do not make its output, or cannot be had.
     """
-    if rebuilt.shape != own.shape:
-        return False
-    own = own.to(rebuilt.device)
-    finite = own[own.isfinite()].float().abs()
-    scale = float(finite.max()) if finite.numel() else 0.0
-    off = 8 * torch.finfo(own.dtype).eps * scale
-    return torch.allclose(rebuilt.float(), own.float(), rtol=0.0, atol=off, equal_nan=True)
-
-
-def linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """lm_head from its stored weight ``[tokens, width]``."""
-
-    def project(hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden, weight, bias)
-
-    return project
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    if weight is None or weight.is_meta:
+        raise UnreadableHeadError("lm_head has no weight")
+    weight = weight.detach()
+    if type(weight) is not Tensor or not weight.dtype.is_floating_point:
+        weight = weight.dequantize()
+    if weight.shape[1:] != hidden.shape[1:]:
+        raise UnreadableHeadError("lm_head's weight is packed")
+    stored = StoredHead(
+        weight=weight.to(hidden),
+        bias=None if bias is None else bias.to(hidden),
+        scale=head.scale,
+        cap=head.cap,
+    )
+    with torch.no_grad():
+        if not agrees(stored.head.logits(hidden), head.logits(hidden)):
+            raise UnreadableHeadError("lm_head's weight does not make its output")
+    return stored

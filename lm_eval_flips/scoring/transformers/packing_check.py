@@ -19,13 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plan
 from lm_eval_flips.scoring.requests import TokenRequest
-from lm_eval_flips.scoring.transformers.causal_model import (
-    CausalModel,
-    UnreadableHeadError,
-    out_of_memory,
-)
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel, out_of_memory
 
 TRIED = 2  # requests; each is read by itself, which costs what packing saves
 POSITIONS = 16  # of each request, the last ones

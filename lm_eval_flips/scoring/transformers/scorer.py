@@ -7,7 +7,6 @@ Which of the two it is, is found out on the requests themselves: packed must giv
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plain_batches, plan
 from lm_eval_flips.scoring.requests import Ints, TokenRequest
+from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredRows
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, out_of_memory
 from lm_eval_flips.scoring.transformers.packing_check import PackingCheck
 
@@ -24,20 +24,7 @@ BUDGET = {"cpu": 1024}  # tokens of a pack, by device
 LARGE_BUDGET = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScoredRows:
-    """Hidden states that predict some requests' continuations, each shared one once.
-
-    ``hidden`` is ``[rows, width]``; of request ``requests[i]`` token ``j`` is predicted by row
-    ``rows[i][j]``.
-    """
-
-    hidden: Tensor
-    requests: tuple[int, ...]
-    rows: tuple[Ints, ...]
-
-
-class Scorer:
+class Scorer(RowScorer):
     """Runs requests through a model, packed where the model can take it.
 
     ``refusal`` says why it cannot, once that is known.
@@ -51,7 +38,7 @@ class Scorer:
     def __init__(
         self, model: CausalModel, *, budget: int | None = None, batch_size: int = 1
     ) -> None:
-        self.model = model
+        self.model: CausalModel = model
         self.budget = budget or BUDGET.get(model.device.type, LARGE_BUDGET)
         self.batch_size = batch_size
         self._check = PackingCheck(model)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import Pack, plan
 from lm_eval_flips.scoring.requests import TokenRequest
-from lm_eval_flips.scoring.transformers.causal_model import CausalModel, UnreadableHeadError
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel
 from tests.scoring import models
 
 SOME = ["llama", "mistral", "gemma2", "gpt2", "opt", "gpt_oss"]

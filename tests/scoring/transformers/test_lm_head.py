@@ -26,7 +26,8 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from lm_eval_flips.scoring.transformers.lm_head import LMHead, agrees, head_of, linear
+from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
+from lm_eval_flips.scoring.transformers.lm_head import head_of
 
 TOKENS, WIDTH = 61, 16
 SIZES: dict[str, Any] = {

@@ -10,13 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.prefix_tree import Branch, plan
 from lm_eval_flips.scoring.requests import TokenRequest
-from lm_eval_flips.scoring.transformers.causal_model import (
-    CausalModel,
-    UnreadableHeadError,
-    out_of_memory,
-)
+from lm_eval_flips.scoring.transformers.causal_model import CausalModel, out_of_memory
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 from tests.scoring import models
 
