@@ -62,6 +62,15 @@ def gate(
         JudgeBy | None,
         typer.Option("--judge", help="Hold thresholds against the 95 % interval or the point."),
     ] = None,
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential",
+            help="Judge question by question in a random order, and say after how many it is "
+            "decided: holds however often one looks.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the order of --sequential.")] = 0,
     plan: PlanOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
@@ -94,7 +103,14 @@ def gate(
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
     with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
-    gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
+    if sequential:
+        if plan is not None:
+            raise FlipsError("--sequential does not go together with --plan: it draws by itself")
+        from lm_eval_flips.gate.whole_runs import judge_whole
+
+        gates = judge_whole(compared(runs, with_margin), rules, seed=seed)
+    else:
+        gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)
     codes = [found.exit_code for found in gates]
     raise typer.Exit(1 if 1 in codes else max(codes))

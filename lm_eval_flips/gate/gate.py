@@ -42,7 +42,9 @@ class Ruling:
     """One rule held against one row: what was measured, and what that means.
 
     ``p_broken`` is the one-sided p that the threshold is kept, ``p_holm`` the same adjusted over
-    the gate's rules; nan where there is none.
+    the gate's rules; nan where there is none. Of a rule that is judged while documents are drawn,
+    ``drawn`` is how many of its ``whole`` were, and ``cut`` the nats at which a sample's distance
+    is cut; None elsewhere.
     """
 
     row: str
@@ -53,12 +55,17 @@ class Ruling:
     outcome: Outcome
     p_broken: float = nan
     p_holm: float = nan
+    drawn: int | None = None
+    whole: int | None = None
+    cut: float | None = None
 
     @property
     def reason(self) -> str:
         """The outcome in words."""
         if isnan(self.value):
             return "nothing was measured"
+        if self.drawn is not None:
+            return self._reason_while_drawing
         if self.value == inf:
             return "broken: a distance is infinite"
         if self.outcome == "undecided" and all(map(isnan, self.interval)):
@@ -69,13 +76,20 @@ class Ruling:
             return "not told from the threshold: more samples are needed"
         return "kept" if self.outcome == "pass" else "broken"
 
+    @property
+    def _reason_while_drawing(self) -> str:
+        word = {"pass": "kept", "fail": "broken", "undecided": "not decided"}[self.outcome]
+        cut = "" if self.cut is None else f", each sample's KL cut at {self.cut:g} nats"
+        return f"{word} after {self.drawn:,} of {self.whole:,} samples{cut}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """All rulings on one compressed run.
 
     ``findings`` are those of its plausibility: a run with one that keeps it from passing is at best
-    undecided.
+    undecided. Of a gate that judges while documents are drawn, ``decided_after`` is after how many
+    of all ``documents`` it stopped, in the order of a ``seed``; None of others.
     """
 
     model: str
@@ -83,6 +97,9 @@ class Gate:
     judge: Judge
     rulings: tuple[Ruling, ...]
     findings: tuple[Finding, ...] = ()
+    decided_after: int | None = None
+    documents: int | None = None
+    seed: int | None = None
 
     @property
     def doubts(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import msgspec
 from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.errors import FlipsError, named
 
-Judge = Literal["interval", "point"]
+Judge = Literal["interval", "point", "sequential"]
 
 LOSS, EQUIVALENCE = "max_loss", "equivalence_margin"
 # A number that has an interval can be judged: "max_" and its key.

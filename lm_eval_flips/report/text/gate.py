@@ -31,7 +31,7 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
             )
         for doubt in gate.doubts:
             yield f"{'UNDECIDED':<9} no run that may be wrong passes: {visible(doubt)}"
-        yield f"{gate.outcome.upper():<9} {_model(gate)}"
+        yield f"{gate.outcome.upper():<9} {_model(gate)}{_decided(gate)}"
         if gate.outcome == "undecided" and gate.judge == "interval":
             yield AGAIN
 
@@ -46,6 +46,9 @@ def gate_json(gates: Sequence[Gate]) -> bytes:
                 "path": gate.path,
                 "judge": gate.judge,
                 "outcome": gate.outcome,
+                "decided_after": gate.decided_after,
+                "documents": gate.documents,
+                "seed": gate.seed,
                 "rulings": [_plain(ruling) for ruling in gate.rulings],
                 "doubts": list(gate.doubts),
             }
@@ -93,11 +96,21 @@ def gate_markdown(gates: Sequence[Gate]) -> str:
             for ruling in gate.rulings
         )
         parts.append(
-            f"### {MARKS[gate.outcome]}: {cell(_model(gate))}\n\n"
+            f"### {MARKS[gate.outcome]}: {cell(_model(gate))}{_decided(gate)}\n\n"
             f"| outcome | rule | measured | threshold |\n|---|---|---|---|\n{rows}"
             + "".join(f"\nNo run that may be wrong passes: {cell(own)}\n" for own in gate.doubts)
         )
     return "\n".join(parts)
+
+
+def _decided(gate: Gate) -> str:
+    """After how many documents, and what the verdict speaks of."""
+    if gate.decided_after is None or gate.documents is None:
+        return ""
+    after = f"after {gate.decided_after:,} of {gate.documents:,} questions (order {gate.seed})"
+    if gate.outcome == "undecided":
+        return f": not decided {after}; go on, looking as often as you like"
+    return f": decided {after}, about all {gate.documents:,}"
 
 
 def _name(ruling: Ruling) -> str:
@@ -134,6 +147,9 @@ def _plain(ruling: Ruling) -> dict[str, Any]:
         "outcome": ruling.outcome,
         "p_broken": _finite(ruling.p_broken),
         "p_holm": _finite(ruling.p_holm),
+        "drawn": ruling.drawn,
+        "whole": ruling.whole,
+        "cut": ruling.cut,
         "reason": ruling.reason,
     }
 
