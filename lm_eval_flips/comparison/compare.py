@@ -97,12 +97,15 @@ def _compared(
     second = None
     if has_floor:
         *paired, of_floor = paired
+        of_floor = of_floor.may_be_identical()
         refuse_impossible(
             of_floor.findings, path=str(of_floor.run.path), allowed=asked.allow_implausible
         )
         second = compare_run(base, of_floor, tasks, asked=asked, rows=rows, graded=graded)
         rows = replace(rows, floor={metric_key(metric): metric for metric in second.metrics})
     results = []
+    if asked.allow_identical:
+        paired = [of_run.may_be_identical() for of_run in paired]
     for of_run in paired:
         refuse_impossible(
             of_run.findings, path=str(of_run.run.path), allowed=asked.allow_implausible

@@ -59,6 +59,11 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
         ours |= {"tokenizer": baseline.tokenizer}
         theirs |= {"tokenizer": compressed.tokenizer}
         names.append("tokenizer")
+    for name in names:
+        if name.startswith("higher_is_better."):  # a metric of one run only is told as such
+            both = ours[name].keys() & theirs[name].keys()
+            for of_run in (ours, theirs):
+                of_run[name] = {m: up for m, up in of_run[name].items() if m in both}
     return [
         SettingDifference(
             setting=name,

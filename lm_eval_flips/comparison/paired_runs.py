@@ -11,10 +11,12 @@ from lm_eval_flips.comparison.run_findings import run_findings
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.logs.runs import Run, TaskLog
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.pairs.agreement import IDENTICAL
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Pairs, pair
+from lm_eval_flips.pairs.sample_values import AGGREGATED
 from lm_eval_flips.scoring.token_distances import load_distances
 
 Read = Callable[[TaskLog], dict[str, Samples]]
@@ -50,6 +52,14 @@ class RunPairs:
         of_pairs = (finding for of_task in self.pairs for finding in of_task.findings)
         return (*self.of_files, *of_pairs)
 
+    def may_be_identical(self) -> RunPairs:
+        """Without what is said of samples that agree with the baseline's to the last digit."""
+        pairs = [
+            replace(own, findings=tuple(f for f in own.findings if f.code != IDENTICAL))
+            for own in self.pairs
+        ]
+        return replace(self, pairs=pairs)
+
 
 def pair_runs(
     base: Run,
@@ -75,8 +85,10 @@ def pair_runs(
             ours = ours or read(base.tasks[name])
             theirs = read(run.tasks[name])
             for label in _filters(ours, theirs, name, wanted=asked.filter):
-                left = ours[label] if select is None else select.of(ours[label], theirs[label])
-                of_task = _pair(left, theirs[label], asked)
+                right = _without_marks(theirs[label])
+                left = _without_marks(ours[label])
+                left = left if select is None else select.of(left, right)
+                of_task = _pair(left, right, asked)
                 of_run.append(of_task if clusters is None else clusters.of(of_task))
     if clusters is not None:
         clusters.refuse_one()
@@ -86,6 +98,12 @@ def pair_runs(
         )
         for run, of_run in zip(runs, pairs, strict=True)
     ]
+
+
+def _without_marks(samples: Samples) -> Samples:
+    """The samples without what the harness's table was given of an earlier comparison."""
+    values = {name: own for name, own in samples.values.items() if name not in AGGREGATED}
+    return samples if len(values) == len(samples.values) else replace(samples, values=values)
 
 
 def _pair(ours: Samples, theirs: Samples, asked: Options) -> Pairs:

@@ -109,10 +109,12 @@ def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
     p_values = dict(zip(pairs, adjusted, strict=True))
     different = [pair for pair, p in p_values.items() if p < LEVEL]
     marks = letters(order, different)
+    perplexities = _as_shown(tasks, whole)
     return Ranking(
         n=whole.shape[1],
-        scores=_as_shown(tasks, whole) or tuple(scores),
+        scores=perplexities or tuple(scores),
         metric=_metric(tasks),
+        lower_is_better=bool(perplexities) or better < 0,
         order=tuple(order),
         groups=tuple(alike(order, different)),
         letters=tuple(marks[run] for run in range(len(runs))),

@@ -158,15 +158,17 @@ class Ranking:
     """Compressed runs by their pooled score over the ``n`` samples that all of them have.
 
     Runs are numbered as in ``Comparison.compressed``. ``scores`` are what a row shows of these
-    samples, a mean or a perplexity, of ``metric``. ``order`` begins with the best; ``groups``
-    are the largest of which no two runs can be told apart at 5 %, and ``letters`` of each run are
-    those of its groups: two runs share a letter where, and only where, they are not told apart.
-    ``p_values`` are those of each two runs, by (lower, higher) number, adjusted by Holm.
+    samples, a mean or a perplexity, of ``metric``, of which less is better where
+    ``lower_is_better``. ``order`` begins with the best; ``groups`` are the largest of which no two
+    runs can be told apart at 5 %, and ``letters`` of each run are those of its groups: two runs
+    share a letter where, and only where, they are not told apart. ``p_values`` are those of each
+    two runs, by (lower, higher) number, adjusted by Holm.
     """
 
     n: int
     scores: tuple[float, ...]
     metric: str
+    lower_is_better: bool
     order: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
     letters: tuple[str, ...]

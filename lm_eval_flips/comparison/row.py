@@ -18,6 +18,7 @@ from lm_eval_flips.measures.direction import Direction, direction
 from lm_eval_flips.measures.divergence import Distances, summarise_distances
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips, count_flips
+from lm_eval_flips.measures.noise_direction import NoiseFlips
 from lm_eval_flips.measures.perplexity import (
     PerplexityChange,
     loss_residuals,
@@ -181,12 +182,16 @@ def _equivalence(
 def _direction(metrics: Sequence[PairedMetric]) -> Direction:
     before = [m.baseline_correct for m in metrics if m.baseline_correct is not None]
     after = [m.compressed_correct for m in metrics if m.compressed_correct is not None]
-    choices = [m.choices for m in metrics if m.choices is not None]
+    noise = [m.noise for m in metrics if m.noise is not None]
     changes = [m.margin_change for m in metrics if m.margin_change is not None]
     return direction(
         baseline_correct=torch.cat(before),
         compressed_correct=torch.cat(after),
-        choices=torch.cat(choices) if len(choices) == len(metrics) else None,
+        random_loss_share=NoiseFlips(
+            lost=sum(own.lost for own in noise), won=sum(own.won for own in noise)
+        ).loss_share
+        if len(noise) == len(metrics)
+        else nan,
         margin_change=torch.cat(changes) if changes else None,
     )
 

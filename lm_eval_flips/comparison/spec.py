@@ -27,7 +27,7 @@ EXTREME = "a largest value bounds nothing"
 GIVEN = "given, not estimated"
 TESTED = "a p-value"
 DERIVED = "derived from an interval"
-AT_RANDOM = "what chance would give, as a yardstick"
+AT_RANDOM = "what noise would give, as a yardstick"
 POSITIONS = "of positions, not of samples"
 
 

@@ -87,7 +87,8 @@ def samples_left_out(run: str, dropped: Dropped) -> Warning:
     return Warning(
         code="samples-left-out",
         place=Place(run=run, task=dropped.task, filter=dropped.filter),
-        text=f"left out {dropped.count} samples of {dropped.task} ({dropped.filter}): {why}",
+        text=f"left out {dropped.count} sample{'s' * (dropped.count != 1)} of {dropped.task} "
+        f"({dropped.filter}): {why}",
         way_out=f"rerun with the same {', '.join(ways)}" if ways else "",
     )
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
 from lm_eval_flips.evaluation.state import STATE
+from lm_eval_flips.leaderboard.family import other_family
 from lm_eval_flips.logs.folders import RESULTS_NAME, SAMPLES_NAME
 from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
 BATCHING_ARGS = frozenset({"batch_size", "max_batch_size", "pack_tokens", "device", "logits_cache"})
-MOST_PARAMETERS = 1.2  # of a compressed model, as a multiple of the baseline's
 # Model arguments that say which model it is.
 MODEL_ARGS = frozenset({"pretrained", "peft", "delta", "model", "path", "engine", "revision"})
 
@@ -118,25 +118,7 @@ def _no_compressed_run(run: Run, baseline: Run, folder: Path) -> str | None:
     same = run.model == baseline.model and _of(run, MODEL_ARGS) == _of(baseline, MODEL_ARGS)
     if same and _scored(run) == _scored(baseline):
         return "a second run of the baseline: the same model with the same arguments"
-    return _other_family(run, baseline)
-
-
-def _other_family(run: Run, baseline: Run) -> str | None:
-    """Why a run cannot be a compression of the baseline; None where it can.
-
-    Compression adds hardly a parameter; packed weights count for fewer. Another tokenizer alone
-    may be a compressed model's own copy: that is told as a setting that differs.
-    """
-    here, there = run.parameters, baseline.parameters
-    if here is None or there is None or here <= MOST_PARAMETERS * there:
-        return None
-    evidence = [f"it has {here:,} parameters, the baseline {there:,}"]
-    if None not in (run.tokenizer, baseline.tokenizer) and run.tokenizer != baseline.tokenizer:
-        evidence.append(f"its tokenizer is {run.tokenizer}, not {baseline.tokenizer}")
-    return (
-        f"it is no compression of {baseline.model}: {' and '.join(evidence)}; give its family a "
-        "board of its own, with its own --baseline"
-    )
+    return other_family(run, baseline)
 
 
 def _of(run: Run, names: frozenset[str]) -> dict[str, object]:

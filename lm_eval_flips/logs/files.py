@@ -11,7 +11,7 @@ import importlib
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from lm_eval_flips.errors import FlipsError
 BOM = b"\xef\xbb\xbf"
 LFS = b"version https://git-lfs.github.com/spec/"
 ZSTD_LIBRARIES = ("compression.zstd", "zstandard")
+PIECE = 1 << 17  # bytes that are unpacked at once
 
 
 @runtime_checkable
@@ -112,7 +113,7 @@ def open_log(path: Path, task: str) -> Iterator[LogFile]:
             elif path.suffix == ".zst":
                 unpack, error_kind = _zstd(path)
                 broken = (*broken, error_kind)
-                stream = io.BufferedReader(unpack(on_disk, "rb"))
+                stream = io.BufferedReader(_Unpacked(on_disk, unpack), buffer_size=PIECE)
             elif path.suffix == ".json":
                 stream = io.BytesIO(_dumped(path, on_disk.read(), task))
             else:
@@ -126,14 +127,53 @@ def open_log(path: Path, task: str) -> Iterator[LogFile]:
         raise unreadable(path, error) from None
 
 
-def _zstd(path: Path) -> tuple[Any, type[Exception]]:
-    """What opens a file packed by zstd, and the error that it raises."""
+class _Unpacked(io.RawIOBase):
+    """The bytes of a file packed by zstd, frame by frame; one that breaks off is an error.
+
+    (The libraries' own streams end where the file does, as if the frame did.)
+    """
+
+    def __init__(self, on_disk: BinaryIO, start: Callable[[], Any]) -> None:
+        self._on_disk, self._start = on_disk, start
+        self._frame: Any = None
+        self._packed, self._ready = b"", b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and self._fill():
+            pass
+        given = self._ready[: len(buffer)]
+        buffer[: len(given)] = given
+        self._ready = self._ready[len(given) :]
+        return len(given)
+
+    def _fill(self) -> bool:
+        """Unpack a piece; False at the end of the file."""
+        self._packed = self._packed or self._on_disk.read(PIECE)
+        if not self._packed:
+            if self._frame is not None:
+                raise EOFError("the file ends within a frame")
+            return False
+        self._frame = self._frame or self._start()
+        self._ready = self._frame.decompress(self._packed)
+        self._packed = b""
+        if self._frame.eof:
+            self._packed, self._frame = self._frame.unused_data, None
+        return True
+
+
+def _zstd(path: Path) -> tuple[Callable[[], Any], type[Exception]]:
+    """What starts to unpack a frame packed by zstd, and the error that it raises."""
     for name in ZSTD_LIBRARIES:
         try:
             library = importlib.import_module(name)
         except ImportError:
             continue
-        return library.open, library.ZstdError
+        if name == "zstandard":
+            return library.ZstdDecompressor().decompressobj, library.ZstdError
+        return library.ZstdDecompressor, library.ZstdError
     raise FlipsError(
         f"'{path}' is packed by zstd, for which no library is installed: `pip install zstandard`, "
         f"or unpack it with `zstd -d '{path}'`"

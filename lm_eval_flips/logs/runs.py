@@ -168,6 +168,14 @@ class Run:
         return None if named is None else PurePath(str(named)).name
 
     @property
+    def end_of_text(self) -> str | None:
+        """The token that ends texts, by its text and number; None if neither was logged."""
+        text = self.results.tokenizer_eos_token
+        text = text[0] if isinstance(text, list) and text else text
+        known = [str(part) for part in (text, self.results.eot_token_id) if part is not None]
+        return f"{' '.join(known):.60}" if known else None
+
+    @property
     def dtype(self) -> str | None:
         """The model's dtype, such as "torch.bfloat16"; None if it was not logged."""
         return self.results.config.get("model_dtype")

@@ -27,6 +27,14 @@ VOCABULARY = frozenset(
         *("last", "new", "max", "min", "per", "add", "scored", "draft"),
     }
 )
+# With these a "key" says where something is found.
+NO_SECRETS = frozenset(
+    {
+        *("cache", "sort", "doc", "document", "question", "answer", "context", "target", "label"),
+        *("gold", "prompt", "text", "image", "audio", "video", "input", "inputs", "output"),
+        *("metric", "choice", "group", "primary", "foreign", "column", "data", "dict", "state"),
+    }
+)
 PLAIN = frozenset({"", "true", "false", "none", "null"})
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -53,7 +61,9 @@ def is_secret(name: str) -> bool:
     """
     words = [word.lower() for word in _WORD.findall(name)]
     whole = "".join(words)
-    if whole == "key" or any(part in whole for part in PARTS) or WORDS & set(words):
+    if words[-1:] == ["key"] and not NO_SECRETS & set(words):
+        return True
+    if any(part in whole for part in PARTS) or WORDS & set(words):
         return True
     return bool(words) and words[-1] == "token" and not VOCABULARY & set(words)
 

@@ -50,6 +50,23 @@ class Relation:
     within: float
 
 
+def repeated(
+    baseline: Float[Tensor, "n k"], compressed: Float[Tensor, "n k"]
+) -> Bool[Tensor, " n"]:
+    """Samples whose log-likelihoods agree to the last digit, as a shared cache's do.
+
+    Values that a bfloat16 or a float16 holds do not count: two models share them by chance.
+
+    Example:
+        >>> before = torch.tensor([[-1.2345, -2.3456], [-1.5, -2.0], [-1.2345, -2.3456]])
+        >>> after = torch.tensor([[-1.2345, -2.3456], [-1.5, -2.0], [-1.2346, -2.3456]])
+        >>> repeated(before, after).tolist()
+        [True, False, False]
+    """
+    coarse = (baseline == baseline.bfloat16()) | (baseline == baseline.half())
+    return (baseline == compressed).all(-1) & (~coarse).any(-1)
+
+
 def out_of_step(baseline: Float[Tensor, " n"], compressed: Float[Tensor, " n"]) -> Step | None:
     """Whether the compressed run's answers belong to the request before or after; None if not.
 

@@ -2,9 +2,8 @@
 
 KL and flips measure the volume of what moved, not its direction (ByteShape, arXiv 2606.19558). A
 flip is a loss (correct to incorrect) or a win. Two lines tell what their ratio means: one half,
-where losses and wins are alike and the score stays; and what answers that change at random would
-give. From a correct answer every change is a loss; from an incorrect one, among k choices, one
-change in k - 1 is a win.
+where losses and wins are alike and the score stays; and what noise alone would give
+(``noise_direction``).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 
-import torch
 from torch import Tensor
 
 from lm_eval_flips.shapes import Bool, Float, Int
@@ -22,27 +20,21 @@ from lm_eval_flips.shapes import Bool, Float, Int
 class Direction:
     """Losses and wins among flips.
 
-    ``random_wins`` is the number of wins if every incorrect answer of the baseline changed to
-    another choice at random; nan where the number of choices is not known. ``margin_change`` is the
-    mean change of the signed top margin; nan where there are no choices.
+    ``random_loss_share`` is the share of losses if noise alone turned as many answers; nan where
+    the choices' log-likelihoods are not known. ``margin_change`` is the mean change of the signed
+    top margin; nan where there are no choices.
     """
 
     lost: int
     won: int
     baseline_correct: int
-    random_wins: float
+    random_loss_share: float
     margin_change: float
 
     @property
     def loss_share(self) -> float:
         """Losses as a share of flips; nan for none."""
         return self.lost / (self.lost + self.won) if self.lost + self.won else nan
-
-    @property
-    def random_loss_share(self) -> float:
-        """The same if every answer were as likely to change, and to any other choice."""
-        total = self.baseline_correct + self.random_wins
-        return self.baseline_correct / total if total else nan
 
     @property
     def negative_flip_rate(self) -> float:
@@ -73,35 +65,29 @@ def direction(
     *,
     baseline_correct: Bool[Tensor, " samples"],
     compressed_correct: Bool[Tensor, " samples"],
-    choices: Int[Tensor, " samples"] | None = None,
+    random_loss_share: float = nan,
     margin_change: Float[Tensor, " measured"] | None = None,
 ) -> Direction:
-    """Count losses and wins, and what chance would give.
+    """Count losses and wins.
 
     Args:
         baseline_correct: whether the baseline's answer is right.
         compressed_correct: the same of the compressed run, same order.
-        choices: number of choices of each sample; None where there are none. A sample with one
-            choice cannot change.
+        random_loss_share: what noise alone would give, if that is known.
         margin_change: change of the signed margin of those samples that have choices.
 
     Example:
         >>> found = direction(
         ...     baseline_correct=torch.tensor([True, True, False, False]),
         ...     compressed_correct=torch.tensor([False, True, True, False]),
-        ...     choices=torch.tensor([4, 4, 4, 4]),
         ... )
-        >>> found.loss_share, found.random_loss_share, found.negative_flip_rate
-        (0.5, 0.75, 0.5)
+        >>> found.loss_share, found.negative_flip_rate
+        (0.5, 0.5)
     """
-    wins = nan
-    if choices is not None:
-        others = (choices[~baseline_correct] - 1).double()
-        wins = float(torch.where(others > 0, 1 / others, 0.0).sum())
     return Direction(
         lost=int((baseline_correct & ~compressed_correct).sum()),
         won=int((~baseline_correct & compressed_correct).sum()),
         baseline_correct=int(baseline_correct.sum()),
-        random_wins=wins,
+        random_loss_share=random_loss_share,
         margin_change=nan if margin_change is None else float(margin_change.mean()),
     )

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.logs.samples import Samples
-from lm_eval_flips.measures.agreement import FEW, Relation, out_of_step, relation, reordered
+from lm_eval_flips.measures.agreement import (
+    FEW,
+    Relation,
+    out_of_step,
+    relation,
+    reordered,
+    repeated,
+)
 from lm_eval_flips.measures.plausibility import grid, own_choices, tied, tied_at_the_top
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.plausibility import (
@@ -25,10 +32,15 @@ from lm_eval_flips.pairs.plausibility import (
 )
 
 WRITTEN, WORDS = 1000, 50  # characters in all and on average, which no two models write alike
+MANY_WRITTEN = 5000  # characters that no gate takes for two models'
+IDENTICAL = "identical"  # the code of what agrees with the baseline to the last digit
 
 STEP = (
     "The backend lost or mixed up answers: rerun with --batch_size 1, or with another --model, and "
     "look for warnings of failed requests"
+)
+CACHE = (
+    "Rerun it without the cache, or accept samples that agree in everything with --allow-identical"
 )
 
 
@@ -39,7 +51,7 @@ def findings(baseline: Samples, compressed: Samples) -> tuple[Finding, ...]:
     if len(common) and baseline.kind == compressed.kind:
         ours, theirs = baseline.only(common), compressed.only(common)
         whose = Checked(samples=theirs, run="the compressed run")
-        together = tuple(_text_step(whose, ours) if ours.kind == "text" else _scores(whose, ours))
+        together = tuple(_texts(whose, ours) if ours.kind == "text" else _scores(whose, ours))
     return (
         *run_findings(baseline, "the baseline"),
         *run_findings(compressed, "the compressed run"),
@@ -71,6 +83,7 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
     if ours.kind == "choices":
         yield from _ties(whose, ours, before, after, choices)
         yield from _infinite(whose, before, after)
+    yield from _repeated(whose, before, after, choices)
     # what is broken by itself was told of it already
     broken = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
     if any(broken) or torch.equal(before, after):
@@ -79,6 +92,25 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
     yield from moved
     if not moved:
         yield from _scale(whose, relation(before, after, choices))
+
+
+def _repeated(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
+    """Samples that a shared cache may have answered for both models."""
+    own = own_choices(choices, before.shape[1])
+    same, n = repeated(before, after), len(before)
+    count = int(same.sum())
+    if count < SOME or count < n / 10 or not isnan(grid(before[own])):
+        return
+    if count == n or count >= MANY:
+        yield whose.finding(
+            IDENTICAL,
+            f"{count} of {n} samples of {whose.run} hold the baseline's log-likelihoods to the "
+            f"last digit ({whose.docs(same)}): a shared --use_cache answered them, or the "
+            "compression never engaged",
+            CACHE,
+            impossible=False,
+            blocks=count == n,
+        )
 
 
 def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
@@ -176,6 +208,22 @@ def _flips(ours: Samples, theirs: Samples) -> tuple[str, NDArray[np.bool_]]:
         return "", np.zeros(len(ours), np.bool_)
     before, after = ours.metrics["acc"], theirs.metrics["acc"]
     return "acc", (before != after) & ~np.isnan(before) & ~np.isnan(after)
+
+
+def _texts(whose: Checked, ours: Samples) -> Iterator[Finding]:
+    theirs = whose.samples
+    if same_texts(ours, theirs):
+        yield whose.finding(
+            IDENTICAL,
+            f"all {len(ours)} texts of {whose.run} are the baseline's to the last character: a "
+            "shared --use_cache wrote them, or the compression never engaged",
+            CACHE,
+            impossible=False,
+            # two models of one origin may write a few short texts alike
+            blocks=len(ours) >= MANY and int(ours.response_length.sum()) >= MANY_WRITTEN,
+        )
+        return
+    yield from _text_step(whose, ours)
 
 
 def _text_step(whose: Checked, ours: Samples) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.measures.direction import signed_margin
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
+from lm_eval_flips.measures.noise_direction import NoiseFlips, noise_flips
 from lm_eval_flips.measures.tokens import request_means, sample_means
 from lm_eval_flips.pairs.pairing import Pairs, Side
 from lm_eval_flips.pairs.readings import CORRECT, is_graded
@@ -40,7 +41,8 @@ class PairedMetric:
     answer; ``divergence`` and ``margin`` None where there are no choices; ``units`` None where the
     metric is not a perplexity. ``answer`` is the place of the choice, where there are choices;
     ``tokens`` the distances over the vocabulary, None where none were measured. ``margin_change``
-    is the change of the signed margin of the baseline's answer, None where there is none.
+    is the change of the signed margin of the baseline's answer, None where there is none; ``noise``
+    the flips that noise alone would bring, None where the right choices are not known.
     ``as_correctness`` says that the values are not the metric's, but whether each is right.
     """
 
@@ -60,6 +62,7 @@ class PairedMetric:
     units: Tensor | None
     clusters: Tensor
     tokens: TokenValues | None
+    noise: NoiseFlips | None
     as_correctness: bool = False
 
     @property
@@ -179,6 +182,7 @@ def paired_metric(
     answers = [answer(scores, metric) for scores in (ours, theirs)]
     if binary and right_from is None:
         check_correctness(pairs, metric)
+    changed = _changed(pairs, pick, answers, binary=binary, values=(left, right))
     return PairedMetric(
         pairs=pairs,
         metric=metric,
@@ -189,7 +193,7 @@ def paired_metric(
         compressed_correct=_right(right, right_values, lower=lower),
         baseline_answer=answers[0],
         compressed_answer=answers[1],
-        changed=_changed(pairs, pick, answers, binary=binary, values=(left, right)),
+        changed=changed,
         divergence=_divergence(pairs, pick),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
@@ -198,6 +202,9 @@ def paired_metric(
         tokens=pairs.tokens
         if pairs.tokens is None or everything
         else pairs.tokens.of_samples(rows),
+        noise=None
+        if ours is None or changed is None
+        else _noise(ours, pick(pairs.gold) > 0, changed),
     )
 
 
@@ -225,6 +232,12 @@ def _margin_change(
     if ours is None or theirs is None or answered is None:
         return None
     return signed_margin(theirs, answered) - signed_margin(ours, answered)
+
+
+def _noise(scores: Tensor, gold: Tensor, changed: Tensor) -> NoiseFlips | None:
+    if len(gold) and not gold.any(-1).all():
+        return None
+    return noise_flips(scores, gold, changed=int(changed.sum()))
 
 
 def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:

@@ -55,8 +55,8 @@ class Dropped:
 
     @property
     def count(self) -> int:
-        """Number of samples left out."""
-        return sum(len(docs) for docs in self.reasons.values())
+        """Number of samples left out; one that has several reasons counts once."""
+        return len(set().union(*self.reasons.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -127,7 +127,7 @@ COLUMNS: tuple[Column, ...] = (
         places=frozenset(("board",)),
     ),
     aside("loss_share", "loss share", "losses as a share of the flips"),
-    aside("random_loss_share", "loss share at random", "what loss_share would be by chance"),
+    aside("random_loss_share", "loss share of noise", "loss_share if noise alone turned answers"),
     aside("margin_change", "margin change", "of the answers' top margin, mean", change=True),
     # how far the probabilities moved
     aside(

@@ -133,7 +133,7 @@ def _gains(errors: Errors, flips: Flips | None) -> list[Tensor]:
 class DirectionTest:
     """Two-sided p of where flips go; nan without flips, or where chance is not known.
 
-    ``no_preference``: losses are as likely as wins. ``random``: answers changed at random.
+    ``no_preference``: losses are as likely as wins. ``random``: noise alone turned the answers.
     """
 
     no_preference: float
@@ -144,7 +144,7 @@ def direction_test(errors: Errors, way: Direction, change: ChangeTest) -> Direct
     """Test where flips go, by the same clusters as the change of the score.
 
     That losses and wins are alike is what the test of the change asks. Losses are held against the
-    share that chance would give: exactly where samples are independent within their tasks, else by
+    share that noise would give: exactly where samples are independent within their tasks, else by
     a score test of as many independent flips as have this clustered error (Rao and Scott 1992,
     Biometrics 48), with Student's t.
     """

@@ -15,6 +15,7 @@ from lm_eval_flips import Comparison, compare
 from lm_eval_flips.comparison.ranking import rank_runs, task_scores
 from lm_eval_flips.measures.letters import alike
 from lm_eval_flips.report.files.document import to_json
+from lm_eval_flips.report.text.summary import model_sentence, ranking_line
 from tests.generators import logs
 from tests.generators.paired import generated
 from tests.report.text.test_table import printed, row_of
@@ -173,3 +174,53 @@ def test_ranks_and_overlaps_are_shown(tmp_path: Path) -> None:
     assert document["ranking"]["p_values"][0]["runs"] == [0, 1]
     assert document["overlap"]["common"][0] == [10, 5, 0]
     assert document["overlap"]["jaccard"][0][1] == pytest.approx(5 / 17)
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        ("perplexity", "perplexity (lower is better) over 20 samples: run1 3.0042 < run2 4.9530"),
+        ("mae", "mae (lower is better) over 20 samples: run1 2.2000 < run2 7.4000"),
+    ],
+)
+def test_less_is_better_where_it_is(tmp_path: Path, metric: str, line: str) -> None:
+    """Lambada's perplexity, exp(-mean), and an error: the figures of the table, the least first."""
+    paths = []
+    for place, name in enumerate(["base", "run1", "run2"]):
+        losses = [1.0 + 0.1 * place + 0.4 * (place == 2) + 0.01 * (i - 9.5) for i in range(20)]
+        records = [
+            logs.cloze(i, -loss, greedy=True)
+            if metric == "perplexity"
+            else logs.text(i, "x", mae=10 * loss - 9 + place * 0.2)
+            for i, loss in enumerate(losses)
+        ]
+        better = {"task": {"mae": False, "perplexity": False, "acc": True}}
+        paths.append(
+            logs.write_run(
+                tmp_path / name, {"task": records}, model=f"org/{name}", higher_is_better=better
+            )
+        )
+    comparison = compare(*paths, metric=metric)
+    assert ranking_line(comparison).startswith(line)
+    shown = [run.pooled.numbers["compressed_score"].value for run in comparison.compressed]
+    assert comparison.ranking is not None
+    assert list(comparison.ranking.scores) == pytest.approx(shown)
+
+
+def test_bits_changed_by_a_difference(tmp_path: Path) -> None:
+    """Of bits a byte the change is said, not the ratio of perplexities, which is another figure."""
+    pages = [f"page {i} " * (1 + i % 3) for i in range(12)]
+    paths = [
+        logs.write_run(
+            tmp_path / name,
+            {"task": [logs.rolling(i, -20.0 - i - more, page) for i, page in enumerate(pages)]},
+        )
+        for name, more in (("a", 0.0), ("b", 2.0))
+    ]
+    comparison = compare(*paths, metric="bits_per_byte")
+    row = comparison.compressed[0].pooled
+    sentence = model_sentence("b", comparison.compressed[0])
+    assert f"(+{row.score_change:.4f} [" in sentence
+    assert "times" not in sentence
+    words = compare(*paths, metric="word_perplexity").compressed[0]
+    assert "times the baseline's" in model_sentence("b", words)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.comparison.compatibility import setting_differences
 from lm_eval_flips.leaderboard.discovery import find_runs
+from lm_eval_flips.leaderboard.family import other_family
 from lm_eval_flips.logs.runs import load_run
 from tests.generators import logs
 from tests.generators.folders import write_folder, write_one
@@ -111,5 +114,32 @@ def test_a_run_of_another_family_is_no_compression(tmp_path: Path) -> None:
         "1,200,000,000 and its tokenizer is beta, not alpha; give its family a board of its own, "
         "with its own --baseline"
     )
+    assert other_family(base, load_run(tmp_path / "beta")) is not None  # also when it is smaller
     told = {d.setting: (d.baseline, d.compressed) for d in setting_differences(base, copied)}
     assert told["tokenizer"] == ("alpha", "other")
+
+
+def test_families_of_one_size_are_told_by_their_tokenizers(tmp_path: Path) -> None:
+    """Its name or its last token differs, and so does the model's; neither alone is enough."""
+    number = iter(range(9))
+
+    def written(model: str, **results: Any) -> Path:
+        folder = write_one(tmp_path, model, 0.1 + 0.1 * next(number), model=f"org/{model}")
+        content = json.loads(folder.read_text()) | results
+        folder.write_text(json.dumps(content))
+        return folder
+
+    alpha, beta = (
+        {"tokenizer_eos_token": [text, number], "eot_token_id": int(number)}
+        for text, number in (("</s>", "2"), ("<|end|>", "100257"))
+    )
+    base = load_run(written("alpha-1b", **alpha))
+    written("beta-1b-int4", **beta)
+    written("alpha-1b-int4", **beta)  # a copy that ends its texts otherwise
+    written("beta-1b-int8", **alpha)  # a name alone
+    written("alpha-1b-int8", **alpha)
+    found, left_out = find_runs(tmp_path, base)
+    assert {own.name for own in found} == {"alpha-1b-int4", "beta-1b-int8", "alpha-1b-int8"}
+    (other,) = left_out
+    assert "it is called org/beta-1b-int4" in other.reason
+    assert "its texts end with token <|end|> 100257, not </s> 2" in other.reason

@@ -99,8 +99,12 @@ def test_samples_packed_by_zstd_are_read(tmp_path: Path) -> None:
     packed.write_bytes(zstd.ZstdCompressor().compress(file.read_bytes()))
     file.unlink()
     _same(_read(load_run(tmp_path)))
-    packed.write_bytes(b"damaged" * 9)
-    assert "it was cut off or damaged" in _message(tmp_path)
+    whole = packed.read_bytes()
+    packed.write_bytes(whole + zstd.ZstdCompressor().compress(b"\n"))  # a frame more
+    _same(_read(load_run(tmp_path)))
+    for damaged in (b"damaged" * 9, whole[: len(whole) // 2], whole[:-3], whole + b"junk"):
+        packed.write_bytes(damaged)
+        assert "it was cut off or damaged" in _message(tmp_path)
 
 
 def test_zstd_without_a_library_says_what_to_install(

@@ -18,12 +18,14 @@ SECRETS = (
     *("password", "passwd", "pwd", "secret", "client_secret", "aws_secret_access_key"),
     *("Authorization", "proxy-authorization", "header", "headers", "extra_headers", "cookie"),
     *("credentials", "private_key", "subscription-key"),
+    *("AZURE_KEY", "openai_key", "together-key", "anthropicKey"),
 )
 PLAIN = (
     *("tokenizer", "tokenizer_backend", "tokenized_requests", "max_tokens", "max_gen_toks"),
     *("eos_token", "add_bos_token", "pad_token", "prefix_token_id", "think_end_token", "keys"),
     *("pretrained", "dtype", "revision", "num_concurrent", "base_url", "author", "monkey"),
     *("max_length", "device_map", "passes", "keyword", "prefix_token"),
+    *("doc_key", "cache_key", "num_key_value_heads", "key_padding"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,19 @@ def test_samples_of_another_kind_are_refused(tmp_path: Path) -> None:
     base = samples(tmp_path / "a", [logs.choice(0, PLAIN)])
     comp = samples(tmp_path / "b", [logs.text(0, "4")])
     assert "the baseline logged choices samples, the compressed run text" in refusal(base, comp)
+
+
+def test_a_sample_with_several_reasons_is_left_out_once(tmp_path: Path) -> None:
+    """One value is infinite in both runs, another in one: two samples, not three."""
+    runs = [
+        logs.write_run(
+            tmp_path / name,
+            {"t": [logs.text(i, "x", mae=inf if i in bad else 1.0 + i + n) for i in range(9)]},
+        )
+        for n, (name, bad) in enumerate((("a", {3}), ("b", {3, 7})))
+    ]
+    comparison = compare(*runs, on_nan="exclude")
+    (dropped,) = comparison.compressed[0].dropped
+    assert dropped.count == 2
+    assert "left out 2 samples of t (none): " in str(comparison.warnings[0])
+    assert comparison.compressed[0].pooled.n == 7

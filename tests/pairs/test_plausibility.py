@@ -320,3 +320,60 @@ def test_a_choice_ruled_out_is_named_with_its_sample(tmp_path: Path) -> None:
         halves = [np.nan_to_num(own * np.log(own / middle)).sum(1) for own in (p, q)]
     assert distances.jensen_shannon.mean == pytest.approx(np.mean(halves))
     assert distances.total_variation.mean == pytest.approx(np.abs(p - q).sum(1).mean() / 2)
+
+
+# Samples that agree to the last digit
+
+
+def two_tasks(folder: Path, same: int, texts: bool = False) -> list[Path]:
+    """A task of which the first samples agree in both runs, and one that is the runs' own."""
+    sides = []
+    for name, noise in (("a", 0.0), ("b", 0.05)):
+        if texts:
+            words = [
+                f"Step {i} of the long way to an answer is to count the boats. " * 4
+                for i in range(40)
+            ]
+            own = [f"{text}{noise if i >= same else ''}" for i, text in enumerate(words)]
+            first = [logs.text(i, "4", said=[text]) for i, text in enumerate(own)]
+        else:
+            both = backends.letters(60), backends.letters(60, noise=noise)
+            first = backends.as_choices(np.concatenate([both[0][:same], both[1][same:]]))
+        second = backends.as_choices(backends.letters(60, seed=9, noise=noise))
+        sides.append(logs.write_run(folder / name, {"task": first, "other": second}))
+    return sides
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_task_from_a_shared_cache_passes_no_gate(tmp_path: Path, texts: bool) -> None:
+    """All of its samples agree to the last digit, beside a task whose samples do not."""
+    paths = two_tasks(tmp_path / "whole", 60, texts=texts)
+    result = compare(*paths)
+    (told,) = [own for own in result.compressed[0].findings if own.code == "identical"]
+    assert told.task == "task"
+    assert "a shared --use_cache" in told.text
+    assert judge(result, LOOSE)[0].outcome == "undecided"
+    accepted = compare(*paths, allow_identical=True)
+    assert codes(accepted.compressed[0].findings) == set()
+    assert judge(accepted, LOOSE)[0].outcome == "pass"
+
+
+def test_part_of_a_task_from_a_cache_is_told(tmp_path: Path) -> None:
+    """20 of 60 samples; a handful, and values that rounding makes equal, are not."""
+    result = compare(*two_tasks(tmp_path / "part", 20))
+    (told,) = [own.text for own in result.compressed[0].findings if own.code == "identical"]
+    assert told.startswith("20 of 60 samples of the compressed run hold the baseline's log-like")
+    assert codes(compare(*two_tasks(tmp_path / "few", 4)).compressed[0].findings) == set()
+    scores = backends.bfloat16(backends.letters(60))
+    moved = scores.copy()
+    moved[0] -= 1.0
+    coarse = runs(tmp_path / "coarse", *(backends.as_choices(own) for own in (scores, moved)))
+    assert "identical" not in codes(compare(*coarse).compressed[0].findings)
+
+
+def test_a_noise_floor_may_be_identical_in_a_task(tmp_path: Path) -> None:
+    """A second run of the same model: nothing is said of it."""
+    paths = two_tasks(tmp_path, 0)
+    result = compare(*paths, noise_floor=two_tasks(tmp_path / "floor", 60)[1])
+    assert result.noise_floor is not None
+    assert "identical" not in {own.code for own in result.noise_floor.warnings}

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from lm_eval_flips import __version__
 from lm_eval_flips.comparison.result import Comparison
-from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
@@ -165,8 +164,7 @@ def _ranking(comparison: Comparison, names: Sequence[str]) -> dict[str, Any] | N
     if found is None:
         return None
     groups = [[(names[i], number(found.scores[i])) for i in group] for group in found.groups]
-    lower = found.metric in PERPLEXITIES
-    what = f"{found.metric} (lower is better)" if lower else "Score"
+    what = f"{found.metric} (lower is better)" if found.lower_is_better else "Score"
     return {"n": found.n, "groups": groups, "what": what}
 
 

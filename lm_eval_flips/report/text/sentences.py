@@ -77,7 +77,7 @@ def _direction_line(row: Row) -> str | None:
         f"{percent(found.loss_share)}{_shares(row.intervals['loss_share'])}"
     ]
     if not isnan(found.random_loss_share):
-        parts.append(f"at random {percent(found.random_loss_share)}")
+        parts.append(f"noise alone would give {percent(found.random_loss_share)}")
     rate = f"{percent(found.negative_flip_rate)}{_shares(row.intervals['negative_flip_rate'])}"
     parts.append(f"{rate} of the baseline's correct answers lost")
     if not isnan(found.margin_change):

@@ -7,7 +7,6 @@ from math import isnan
 
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
-from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
@@ -50,10 +49,12 @@ def model_sentence(name: str, run: RunComparison) -> str:
 def _score(row: AnyRow) -> str:
     perplexity = isinstance(row, Row) and row.perplexity is not None
     what = row.metric if perplexity else "the score"
-    column = COLUMN["perplexity_ratio" if perplexity else "score_change"]
+    # bits are logarithms: their change is a difference, as of any score
+    ratio = perplexity and row.metric != "bits_per_byte"
+    column = COLUMN["perplexity_ratio" if ratio else "score_change"]
     change = " ".join(part for part in (column.text(row), column.interval(row)) if part)
     scores = " → ".join(COLUMN[key].text(row) for key in ("baseline_score", "compressed_score"))
-    kind = "times the baseline's" if perplexity else ""
+    kind = "times the baseline's" if ratio else ""
     return f"{what} {judged(row).words}, {scores} ({' '.join(filter(None, (change, kind)))})"
 
 
@@ -142,7 +143,7 @@ def ranking_line(comparison: Comparison) -> str:
         return ""
     names = run_names(comparison)
     shown = [f"{names[run]} {number(ranking.scores[run])}" for run in ranking.order]
-    lower = ranking.metric in PERPLEXITIES
+    lower = ranking.lower_is_better
     what = f"{ranking.metric} (lower is better)" if lower else "score"
     over = f"{what} over {ranking.n} samples: "
     if len(ranking.groups) == 1:
