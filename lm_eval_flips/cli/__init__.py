@@ -11,6 +11,7 @@ import sys
 
 from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     compare,
+    compress,
     gate,
     leaderboard,
     plan,

@@ -11,7 +11,10 @@ from lm_eval_flips import __version__
 from lm_eval_flips.cli.options import NoColorOption
 
 # in the order of work
-VERBS = ("run", "compare", "report", "gate", "leaderboard", "plan", "tasks", "eval")
+VERBS = (
+    *("run", "compare", "report", "gate", "leaderboard", "plan", "compress", "schemes", "prove"),
+    *("tasks", "eval"),
+)
 
 WAYS_IN = """\
 Which answers did compression change? Three ways in:

@@ -1,0 +1,252 @@
+"""A model and schemes -> compressed models on disk, each made, proven and then moved into place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+
+from lm_eval_flips.compression.calibration import Texts
+from lm_eval_flips.compression.libraries import Interpreters, missing_to_load, versions
+from lm_eval_flips.compression.maker import Step
+from lm_eval_flips.compression.process import done
+from lm_eval_flips.compression.proof import prove, weights_of
+from lm_eval_flips.compression.proving import reading_of
+from lm_eval_flips.compression.reading import Reading
+from lm_eval_flips.compression.recipe import Scheme
+from lm_eval_flips.compression.record import RECORD, Record, read_record
+from lm_eval_flips.compression.source import WEIGHTS, Source, refuse_full_disk
+from lm_eval_flips.errors import FlipsError
+
+UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedModel:
+    """A compressed model on disk.
+
+    ``kept``: it was there already; ``note`` says what is odd about that.
+    """
+
+    folder: Path
+    record: Record
+    kept: bool
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A scheme that could not be made, and why."""
+
+    scheme: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressing:
+    """Compressed models of one source, to be made under a folder.
+
+    Args:
+        source: the model.
+        output: folder for the compressed ones, each in a folder of its own.
+        interpreters: which Python makes those of each library.
+        texts: to calibrate with.
+        seed: of all that is drawn.
+        dtype: to make them in; "auto" for the source's own.
+    """
+
+    source: Source
+    output: Path
+    interpreters: Interpreters
+    texts: Texts
+    seed: int = 0
+    dtype: str = "auto"
+    _baselines: dict[str, Reading] = field(default_factory=dict, init=False)
+
+    def folder_of(self, scheme: Scheme) -> Path:
+        """Where a scheme's model belongs."""
+        return self.output / f"{self.source.folder.resolve().name}-{scheme.file_name}"
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return self.source.hashes()
+
+    def make(
+        self, schemes: Sequence[Scheme], *, overwrite: bool = False
+    ) -> Iterator[CompressedModel | Failure]:
+        """Make what is not there, one after the other; what fails does not end the others.
+
+        Raises:
+            FlipsError: before anything is made: a library is missing, a folder holds something
+                else, or the disk is too full.
+        """
+        self._refuse_missing(schemes)
+        kept = {scheme.name: self._kept(scheme, overwrite=overwrite) for scheme in schemes}
+        to_make = sum(one is None for one in kept.values())
+        refuse_full_disk(self.source, self.output, models=to_make)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        for scheme in schemes:
+            before = kept[scheme.name]
+            try:
+                yield before or self._make(scheme)
+            except FlipsError as error:
+                yield Failure(scheme=scheme.name, reason=str(error))
+
+    def _refuse_missing(self, schemes: Sequence[Scheme]) -> None:
+        lacking = []
+        for scheme in schemes:
+            library = scheme.recipe.library
+            if missing := self.interpreters.missing(library):
+                lacking.append(
+                    f"{scheme.name} needs {', '.join(missing)}: {library.install}, named by "
+                    f"--maker {library.name}=PYTHON or {library.variable}"
+                )
+        if lacking:
+            raise FlipsError("; ".join(dict.fromkeys(lacking)))
+
+    def _kept(self, scheme: Scheme, *, overwrite: bool) -> CompressedModel | None:
+        """The model that is there already, if it is this one."""
+        folder = self.folder_of(scheme)
+        if not folder.exists():
+            return None
+        record = read_record(folder)
+        if record is None:
+            raise FlipsError(
+                f"'{folder}' holds something else, without {RECORD}; choose another --output"
+            )
+        if (differing := self._difference(record, scheme)) is not None:
+            if overwrite:
+                return None
+            raise FlipsError(
+                f"'{folder}' was made {differing}; choose another --output, or replace it with "
+                "--overwrite"
+            )
+        return CompressedModel(
+            folder=folder, record=record, kept=True, note=self._aged(record, scheme)
+        )
+
+    def _difference(self, record: Record, scheme: Scheme) -> str | None:
+        """In what a model was made otherwise, in words; None if it is the same."""
+        if record.scheme != scheme.name:
+            return f"by {record.scheme}"
+        if record.source_sha256 != self._hashes:
+            return f"of other files than those of '{self.source.folder}'"
+        if record.seed != self.seed:
+            return f"with seed {record.seed}, now {self.seed}"
+        if scheme.recipe.calibrated and record.calibration != self.texts.identity:
+            return "with other calibration texts"
+        if record.asked_dtype != self.dtype:
+            return f"in {record.asked_dtype}, now {self.dtype}"
+        return None
+
+    def _aged(self, record: Record, scheme: Scheme) -> str | None:
+        """What another version of a library made, which is kept but said."""
+        library = scheme.recipe.library
+        now = versions(self.interpreters.of_library(library), library.packages)
+        other = [
+            f"{name} {record.versions[name]}, here is {version}"
+            for name, version in now.items()
+            if record.versions.get(name, version) != version
+        ]
+        return f"made by {'; '.join(other)}: --overwrite makes it anew" if other else None
+
+    def _make(self, scheme: Scheme) -> CompressedModel:
+        folder = self.folder_of(scheme)
+        scratch = self.output / f".lm-eval-flips-{os.getpid()}-{folder.name}.new"
+        scratch.mkdir()
+        try:
+            record = self._made(scheme, scratch=scratch, made=scratch / "model")
+            record.write(scratch / "model")
+            if folder.exists():
+                shutil.rmtree(folder)  # --overwrite
+            (scratch / "model").rename(folder)
+        except OSError as error:
+            raise FlipsError(f"'{folder}' cannot be written: {error.strerror or error}") from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return CompressedModel(folder=folder, record=record, kept=False)
+
+    def _made(self, scheme: Scheme, *, scratch: Path, made: Path) -> Record:
+        recipe, library = scheme.recipe, scheme.recipe.library
+        maker, dtype = self.interpreters.of_library(library), recipe.dtype or self.dtype
+        reader = maker if missing_to_load(library) else sys.executable
+        step = Step(
+            source=str(self.source.folder),
+            dtype=dtype,
+            reading=str(scratch / "memory.safetensors"),
+            name=scheme.name,
+            make=recipe.make,
+            parameters=dict(scheme.parameters),
+            seed=self.seed,
+            texts=list(self.texts.texts) if recipe.calibrated else [],
+            folder=str(made),
+            reloaded=str(scratch / "loaded.safetensors") if reader == maker else "",
+            packages=list(library.packages),
+        )
+        told = done(maker, step, name=scheme.file_name, scratch=scratch)
+        if reader == maker:
+            loaded = Reading.load(scratch / "loaded.safetensors")
+        else:
+            loaded = reading_of(
+                made, dtype=dtype, scratch=scratch, name="reloaded", interpreter=reader
+            )
+        proof = prove(
+            baseline=self._baseline(dtype),
+            memory=Reading.load(scratch / "memory.safetensors"),
+            loaded=loaded,
+            weights=weights_of(file for file in made.iterdir() if file.suffix in WEIGHTS),
+            baseline_weights=weights_of(self.source.weight_files),
+            packed=not recipe.dense,
+        )
+        return Record(
+            scheme=scheme.name,
+            family=recipe.family,
+            does=scheme.does,
+            bits=None if isnan(scheme.bits) else scheme.bits,
+            library=library.name,
+            versions=told["versions"],
+            source=str(self.source.folder),
+            source_sha256=self._hashes,
+            asked_dtype=self.dtype,
+            dtype=recipe.dtype,
+            seed=self.seed,
+            calibration=self.texts.identity if recipe.calibrated else None,
+            seconds=round(told["seconds"], 1),
+            proof=proof,
+        )
+
+    def _baseline(self, dtype: str) -> Reading:
+        """What the source makes of the fixed texts; read once in a dtype."""
+        if dtype not in self._baselines:
+            scratch = self.output / f".lm-eval-flips-{os.getpid()}-baseline.new"
+            scratch.mkdir()
+            try:
+                self._baselines[dtype] = reading_of(
+                    self.source.folder, dtype=dtype, scratch=scratch, name="baseline"
+                )
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        return self._baselines[dtype]
+
+    def _sweep(self) -> None:
+        """Remove what a process was making that is no more."""
+        for folder in self.output.iterdir():
+            if (match := UNFINISHED.fullmatch(folder.name)) and not _runs(int(match[1])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True

@@ -1,0 +1,101 @@
+"""What a scheme is: a name with parameters in it, the library that makes it, and what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import nan
+
+from lm_eval_flips.compression.libraries import Library
+
+PARAMETER = re.compile(r"\{(\w+)\}")
+NUMBER = r"\d+(?:\.\d+)?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One way to compress, with the parameters that its name may carry.
+
+    Args:
+        pattern: the name, with parameters in braces and what may be left out in brackets, as in
+            ``int{bits}[-g{group}]``.
+        family: what it is known as, such as "GPTQ" or "layers dropped".
+        does: what it does, in one line; parameters in braces are filled in.
+        library: what makes it.
+        make: the function that makes it, as ``module.function`` of this room.
+        examples: names to list, the first of them to show; each stands for what it says.
+        bits: bits that a compressed weight takes, without scales, by the parameters; nan where
+            weights stay as they are.
+        parameters: what parameters may be, as regular expressions; by default a number.
+        defaults: parameters that the name leaves out.
+        dense: stored as an ordinary model: files tell no bits.
+        calibrated: looks at texts.
+        dtype: what it is made and loaded in; by default as its source.
+    """
+
+    pattern: str
+    family: str
+    does: str
+    library: Library
+    make: str
+    examples: tuple[str, ...]
+    bits: Callable[[Mapping[str, str]], float] = lambda _: nan
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    dense: bool = False
+    calibrated: bool = False
+    dtype: str | None = None
+
+    def read(self, name: str) -> Scheme | None:
+        """The scheme of a name; None if it is not of this recipe.
+
+        A shorter name is the scheme with the default in it: both are the same.
+        """
+        match = re.fullmatch(self._expression(), name)
+        if match is None:
+            return None
+        given = {key: value for key, value in match.groupdict().items() if value is not None}
+        return Scheme(name=name, recipe=self, parameters={**self.defaults, **given})
+
+    def _expression(self) -> str:
+        parts = re.split(r"([\[\]]|\{\w+\})", self.pattern)
+        words = {"[": "(?:", "]": ")?"}
+        return "".join(
+            words[part]
+            if part in words
+            else f"(?P<{part[1:-1]}>{self.parameters.get(part[1:-1], NUMBER)})"
+            if part.startswith("{")
+            else re.escape(part)
+            for part in parts
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """A recipe with its parameters, as a name says them.
+
+    Example:
+        >>> from lm_eval_flips.compression.schemes import scheme
+        >>> scheme("int4-g32").parameters["group"]
+        '32'
+    """
+
+    name: str
+    recipe: Recipe
+    parameters: Mapping[str, str]
+
+    @property
+    def file_name(self) -> str:
+        """The name as part of a folder's name."""
+        return self.name.replace(":", "of")
+
+    @property
+    def bits(self) -> float:
+        """Bits that a compressed weight takes, without scales; nan where weights stay."""
+        return self.recipe.bits(self.parameters)
+
+    @property
+    def does(self) -> str:
+        """What it does, in one line."""
+        return PARAMETER.sub(lambda match: self.parameters[match[1]], self.recipe.does)
