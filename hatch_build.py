@@ -34,7 +34,10 @@ def entry_points(root: Path) -> dict[str, dict[str, str]]:
         if ast.unparse(parts[3]) not in ("MEAN", "Aggregation.MEAN"):
             aggregations[key] = f"{PLUGIN}:NOT_MEANS.{key}"
     return {
-        "lm_eval.models": {"flips-hf": "lm_eval_flips.harness.models.flips_hf:FlipsHF"},
+        "lm_eval.models": {
+            "flips-hf": "lm_eval_flips.harness.models.flips_hf:FlipsHF",
+            "flips-gguf": "lm_eval_flips.harness.models.flips_gguf:FlipsGGUF",
+        },
         "lm_eval.metrics": metrics,
         "lm_eval.aggregations": aggregations,
     }

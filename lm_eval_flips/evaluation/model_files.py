@@ -6,8 +6,11 @@ import hashlib
 from pathlib import Path
 
 
-def files_fingerprint(folder: str | Path) -> str:
+def files_fingerprint(model: str | Path) -> str:
     """A short hash of the names, sizes and times of a local model's files; "" for any other name.
+
+    Args:
+        model: its folder, or its only file.
 
     The contents are not read: they may be hundreds of gigabytes.
 
@@ -15,11 +18,11 @@ def files_fingerprint(folder: str | Path) -> str:
         >>> files_fingerprint("no-such-organisation/model")
         ''
     """
-    path = Path(folder)
-    if not path.is_dir():
+    path = Path(model)
+    if not path.exists():
         return ""
     hashed = hashlib.sha256()
-    for file in sorted(path.iterdir()):
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file():
             status = file.stat()
             hashed.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from lm_eval.__main__ import cli_evaluate
 
-# Importing them registers `flips-hf` and the metrics.
+# Importing them registers the models and the metrics.
 from lm_eval_flips.harness import plugin
-from lm_eval_flips.harness.models import flips_hf
+from lm_eval_flips.harness.models import flips_gguf, flips_hf
 
-__all__ = ["evaluate", "flips_hf", "plugin"]
+__all__ = ["evaluate", "flips_gguf", "flips_hf", "plugin"]
 
 
 def evaluate(arguments: Sequence[str]) -> None:

@@ -55,6 +55,11 @@ class RowScorer(ABC):
 
     model: ScoredModel
 
+    @property
+    def refusal(self) -> str | None:
+        """Why requests are read one by one; None if they are packed, or nothing was tried yet."""
+        return None
+
     @abstractmethod
     def rows(self, requests: Sequence[TokenRequest]) -> Iterator[ScoredRows]:
         """Rows for all requests, in an order of its own."""

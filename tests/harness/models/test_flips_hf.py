@@ -25,6 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval_flips.errors import HarnessError
 from lm_eval_flips.harness.measured_answer import MeasuredAnswer, MeasuredText
 from lm_eval_flips.harness.models import flips_hf as flips_model
+from lm_eval_flips.harness.models import scored_lm
 from lm_eval_flips.harness.models.flips_hf import FlipsHF
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.scoring.reference import Reference
@@ -415,14 +416,14 @@ def test_a_model_that_reads_no_packs_is_scored_as_hf_does_and_says_so_once(
     bloom_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bloom: hf's numbers, one line in the log of several calls, the reason in the results."""
-    flips_model._say_once.cache_clear()
+    scored_lm._say_once.cache_clear()
     mine, theirs = ours(bloom_model, max_length=256), stock(bloom_model, max_length=256)
     assert_same(score(mine, CASES["all of these"]), score(theirs, CASES["all of these"]))
     assert_same(score(mine, CASES["no context"]), score(theirs, CASES["no context"]))
     assert roll(mine, STORY, "amber") == pytest.approx(roll(theirs, STORY, "amber"), abs=NEAR)
-    (line,) = [r.getMessage() for r in caplog.records if r.name == flips_model.__name__]
+    (line,) = [r.getMessage() for r in caplog.records if r.name == scored_lm.__name__]
     reason = mine.get_model_info()["scoring"]
-    assert line == f"flips-hf scores the requests one by one: {reason}"
+    assert line == f"the requests are scored one by one: {reason}"
     assert "\n" not in line
     assert reason not in ("packed", "plain")
 
@@ -885,4 +886,5 @@ def test_nothing_is_said_of_a_model_that_is_packed(
     """Control of the warnings: there is none where nothing is to be told."""
     with caplog.at_level(logging.WARNING):
         score(ours(tiny_model), CASES["all of these"])
-    assert not [record for record in caplog.records if record.name == flips_model.__name__]
+    own = (flips_model.__name__, scored_lm.__name__)
+    assert not [record for record in caplog.records if record.name in own]

@@ -1,0 +1,1 @@
+"""llama.cpp in process: GGUF files, scored by the engine that runs them."""

@@ -1,0 +1,271 @@
+"""Requests -> logits by llama.cpp, each shared token computed once.
+
+A token belongs to the sequences of all requests that read it, so a tree of requests is one call: a
+sequence is a path from the root to a leaf. A prefix that many packs share is computed once, and its
+cells are lent to the sequences behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.scoring.llama_cpp.context import SEQUENCES, Context, Tokens
+from lm_eval_flips.scoring.llama_cpp.model import LlamaModel
+from lm_eval_flips.scoring.llama_cpp.output_layer import stored_head_of
+from lm_eval_flips.scoring.lm_head import LMHead, StoredHead
+from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plan
+from lm_eval_flips.scoring.requests import Ints, TokenRequest
+from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredModel, ScoredRows
+
+BUDGET = 1024  # tokens of a call
+LOGITS_BYTES = 1 << 27  # of a call, where its requests can be told apart into several
+
+
+class LlamaEngine(ScoredModel):
+    """A GGUF model whose rows are llama.cpp's own logits.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: LlamaModel) -> None:
+        self.model = model
+        self._head = LMHead(project=_as_they_are, tokens=model.vocabulary.size)
+
+    @property
+    def head(self) -> LMHead:
+        """Gives the rows back, which are logits."""
+        return self._head
+
+    @property
+    def logits_device(self) -> torch.device:
+        """The CPU, where llama.cpp hands them over."""
+        return torch.device("cpu")
+
+    def stored_head(self, hidden: Tensor) -> StoredHead:
+        """The file's output layer as plain numbers.
+
+        Raises:
+            UnreadableHeadError: it does not make llama.cpp's logits.
+        """
+        return stored_head_of(self.model, width=hidden.shape[-1])
+
+
+class LlamaScorer(RowScorer):
+    """Runs requests through a GGUF model.
+
+    Args:
+        model: the model.
+        budget: most tokens of a call, but for a request that is longer; None for the default.
+        hidden: give the states after the last norm too, for a reference.
+    """
+
+    def __init__(
+        self, model: LlamaModel, *, budget: int | None = None, hidden: bool = False
+    ) -> None:
+        self.model: LlamaEngine = LlamaEngine(model)
+        self.budget = budget or BUDGET
+        self._hidden = hidden
+        self._context: Context | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why requests are read one by one; None if they are packed."""
+        if self.model.model.recurrent:
+            return "its layers carry a state from token to token, which requests cannot share"
+        return None
+
+    def rows(self, requests: Sequence[TokenRequest]) -> Iterator[ScoredRows]:
+        """Logits for all requests, in an order of its own.
+
+        Raises:
+            FlipsError: llama.cpp failed, or has not enough memory.
+        """
+        if not requests:
+            return
+        root = self._plan(requests)
+        longest = max(len(request.fed) for request in requests)
+        context = self._prepared(longest + max(self.budget, root.largest), root.largest)
+        yield from self._branch(context, requests, root)
+
+    def _plan(self, requests: Sequence[TokenRequest]) -> Branch:
+        if self.refusal is None:
+            return plan(requests, budget=self.budget, row=self.budget)
+        groups: dict[bytes, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(request.fed.tobytes(), []).append(index)
+        chains = sorted(groups.values(), key=lambda group: -len(requests[group[0]].fed))
+        nothing = np.empty(0, np.int64)
+        return Branch(base=0, tokens=nothing, steps=tuple(_chain(requests, own) for own in chains))
+
+    def _prepared(self, cells: int, largest: int) -> Context:
+        """A context with room for that many tokens, empty."""
+        batch = max(self.budget, largest)
+        context = self._context
+        if context is None or context.cells < cells or context.batch < batch:
+            if context is not None:
+                context.close()
+            sequences = SEQUENCES if self.refusal is None else 1
+            self._context = context = Context(
+                self.model.model,
+                cells=cells,
+                batch=batch,
+                sequences=sequences,
+                hidden=self._hidden,
+            )
+        context.clear()
+        return context
+
+    def _branch(
+        self,
+        context: Context,
+        requests: Sequence[TokenRequest],
+        branch: Branch,
+        *,
+        prefix: int | None = None,
+        free: int = 0,
+    ) -> Iterator[ScoredRows]:
+        """Score what stands behind a prefix.
+
+        Args:
+            context: where the prefix is.
+            requests: all requests.
+            branch: the tokens that come next, and what stands behind them.
+            prefix: the sequence that holds the prefix, None where there is none yet.
+            free: the first sequence that holds nothing; all after it hold nothing either.
+        """
+        own = len(branch.tokens) > 0
+        if own:
+            if free == SEQUENCES - 1:
+                raise FlipsError(f"more than {free - 1} prefixes stand within each other")
+            if prefix is not None:
+                context.copy(prefix, free, branch.base)
+            context.keep(branch.tokens, branch.base, free)
+            prefix, free = free, free + 1
+        packs = [step for step in branch.steps if isinstance(step, Pack)]
+        for batch in self._batches(requests, packs, SEQUENCES - free):
+            yield _scored(context, batch, prefix=prefix, free=free)
+        for step in branch.steps:
+            if isinstance(step, Branch):
+                yield from self._branch(context, requests, step, prefix=prefix, free=free)
+        if own and prefix is not None:
+            context.forget(prefix)
+
+    def _batches(
+        self, requests: Sequence[TokenRequest], packs: Sequence[Pack], sequences: int
+    ) -> Iterator[list[Pack]]:
+        """Packs that are computed in one call, in the order in which they are given."""
+        rows = max(1, LOGITS_BYTES // (4 * self.model.head.tokens))
+        waiting = [*packs][::-1]
+        batch: list[Pack] = []
+        tokens = leaves = wanted = 0
+        while waiting:
+            pack = waiting.pop()
+            sizes = len(pack), int(_leaves(pack).sum()), len(_wanted(pack))
+            if len(pack.requests) > 1 and (sizes[1] > sequences or sizes[2] > rows):
+                waiting += [*self._halves(requests, pack)][::-1]
+                continue
+            fits = tokens + sizes[0] <= self.budget
+            if batch and not (
+                fits and leaves + sizes[1] <= sequences and wanted + sizes[2] <= rows
+            ):
+                yield batch
+                batch, tokens, leaves, wanted = [], 0, 0, 0
+            batch.append(pack)
+            tokens, leaves, wanted = tokens + sizes[0], leaves + sizes[1], wanted + sizes[2]
+        if batch:
+            yield batch
+
+    def _halves(self, requests: Sequence[TokenRequest], pack: Pack) -> Iterator[Pack]:
+        middle = len(pack.requests) // 2
+        for among in (pack.requests[:middle], pack.requests[middle:]):
+            yield from plan(
+                requests,
+                budget=max(self.budget, len(pack)),
+                row=len(pack),
+                among=among,
+                base=pack.base,
+                keep_prefixes=False,
+            ).packs()
+
+
+def _scored(
+    context: Context, packs: Sequence[Pack], *, prefix: int | None, free: int
+) -> ScoredRows:
+    """Compute packs behind the same prefix, each leaf a sequence of its own."""
+    parts: list[Tokens] = []
+    for pack in packs:
+        before = np.concatenate([[0], np.cumsum(_leaves(pack))])  # leaves before each place
+        chosen = np.zeros(len(pack), bool)
+        chosen[_wanted(pack)] = True
+        parts.append(
+            Tokens(
+                ids=pack.tokens,
+                positions=pack.depths,
+                first=free + before[:-1],
+                last=free + before[pack.ends],
+                wanted=chosen,
+            )
+        )
+        free = free + int(before[-1])
+    tokens = Tokens(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Tokens)
+        }
+    )
+    leaves = range(int(tokens.first.min()), int(tokens.last.max()))
+    if prefix is not None:
+        for leaf in leaves:
+            context.copy(prefix, leaf, packs[0].base)
+    decoded = context.decode(tokens)
+    for leaf in leaves:
+        context.forget(leaf)
+    row = np.cumsum(tokens.wanted) - 1
+    starts = np.cumsum([0, *map(len, packs)])
+    placed = [
+        row[start + own]
+        for start, pack in zip(starts.tolist(), packs, strict=False)
+        for own in pack.places
+    ]
+    return ScoredRows(
+        hidden=decoded.logits,
+        requests=tuple(index for pack in packs for index in pack.requests),
+        rows=tuple(placed),
+        recorded=decoded.hidden,
+    )
+
+
+def _chain(requests: Sequence[TokenRequest], group: Sequence[int]) -> Pack:
+    """Requests that are fed the same tokens, which see all before them."""
+    fed = requests[group[0]].fed
+    return Pack(
+        base=0,
+        tokens=fed,
+        depths=np.arange(len(fed)),
+        ends=np.full(len(fed), len(fed)),
+        requests=tuple(group),
+        places=tuple(np.arange(requests[index].first_scored, len(fed)) for index in group),
+    )
+
+
+def _leaves(pack: Pack) -> NDArray[np.bool_]:
+    """Whether nothing descends from each token."""
+    leaves: NDArray[np.bool_] = pack.ends == np.arange(1, len(pack) + 1)
+    return leaves
+
+
+def _wanted(pack: Pack) -> Ints:
+    """The places that predict something."""
+    return np.unique(np.concatenate(pack.places))
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
