@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lm_eval_flips.logs.runs import Run, TaskLog
+    from lm_eval_flips.logs.runs import Run
     from lm_eval_flips.logs.samples import Samples
+    from lm_eval_flips.logs.task_log import TaskLog
 
 LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress bar
 

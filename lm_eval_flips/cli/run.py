@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
 from lm_eval_flips.writing import write_whole
+
+if TYPE_CHECKING:
+    from lm_eval_flips.evaluation.schedule import Schedule
 
 
 class Positions(str, Enum):
@@ -110,6 +113,11 @@ def run(
         say(schedule.note)
     for line in run_all(schedule, overwrite=overwrite):
         say(line)
+    _compare(schedule, asked, json_file=json_file, report=report)
+
+
+def _compare(schedule: Schedule, asked: Asked, *, json_file: Path, report: Path | None) -> None:
+    """Compare what was evaluated, print and write it."""
     floor = None if schedule.noise_floor is None else schedule.noise_floor.folder
     runs = load_runs(schedule.baseline.folder, [one.folder for one in schedule.compressed], floor)
     result = compared(runs, asked)

@@ -43,7 +43,7 @@ def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spea
             if (kl := distance(row)) is not None and row.flips is not None:
                 key = row.name if row is run.pooled else f"{row.name},{row.filter},{row.metric}"
                 points.setdefault(key, []).append((kl, row.flips.flips))
-    return {key: _spearman(found) for key, found in points.items() if len(found) == len(runs)}
+    return {key: _spearman(pairs) for key, pairs in points.items() if len(pairs) == len(runs)}
 
 
 def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple[Regime, ...]:
@@ -53,7 +53,7 @@ def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple
     """
     if len(runs) < FEWEST:
         return ()
-    found = []
+    regimes = []
     for name, distance in (("choice_kl", choice_kl), ("token_kl", token_kl)):
         rows = [(distance(run.pooled), run.pooled) for run in runs]
         known = [(kl, row) for kl, row in rows if kl is not None]
@@ -61,8 +61,8 @@ def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple
             continue
         near = [(kl, row) for kl, row in known if kl < near_kl]
         for near_only, part in ((False, known), (True, near)):
-            found.append(_regime(name, part, near_kl if near_only else None))
-    return tuple(found)
+            regimes.append(_regime(name, part, near_kl if near_only else None))
+    return tuple(regimes)
 
 
 def _regime(name: str, part: Sequence[tuple[float, Row]], below: float | None) -> Regime:

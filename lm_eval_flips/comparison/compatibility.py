@@ -78,7 +78,7 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
 
 def refuse_identical(base: Run, run: Run, pairs: Sequence[Pairs], *, allowed: bool) -> None:
     """Refuse a run that agrees in everything, as a shared response cache makes it."""
-    agree = [found.identical for found in pairs if found.identical is not None]
+    agree = [pair.identical for pair in pairs if pair.identical is not None]
     same_file = base.path.resolve() == run.path.resolve()
     if not allowed and (same_file or (agree and all(agree))):
         raise FlipsError(
@@ -89,7 +89,7 @@ def refuse_identical(base: Run, run: Run, pairs: Sequence[Pairs], *, allowed: bo
 
 
 def _what(pairs: Sequence[Pairs]) -> str:
-    texts = [found.kind == "text" for found in pairs if found.identical]
+    texts = [pair.kind == "text" for pair in pairs if pair.identical]
     return "character" if texts and all(texts) else "log-likelihood"
 
 

@@ -75,7 +75,7 @@ def compare_run(
         replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
         for row in adjusted(measured, chosen)
     ]
-    own = [warning for row in by_task for warning in row.warnings if warning not in of_run]
+    of_rows = [warning for row in by_task for warning in row.warnings if warning not in of_run]
     return RunComparison(
         path=path,
         model=run.model,
@@ -92,7 +92,7 @@ def compare_run(
         not_compared=tuple(
             sorted((set(tasks) - set(run.tasks)) | (set(run.tasks) - set(base.tasks)))
         ),
-        warnings=(*of_run, *own),
+        warnings=(*of_run, *of_rows),
         metrics=tuple(metrics),
         findings=paired.findings,
     )
@@ -114,7 +114,7 @@ def _chosen(
     metrics = [metric for metric in logged if wanted is None or metric.metric in names]
     if metrics:
         return metrics
-    unused = [own.sentence for own in paired.findings if own.code == UNUSED]
+    unused = [finding.sentence for finding in paired.findings if finding.code == UNUSED]
     why = f" ({'; '.join(dict.fromkeys(unused))})" if unused else ""
     have = named(sorted({metric.metric for metric in logged}), shown=20) or "none"
     asked = "a metric that can be compared" if wanted is None else f"the metric '{wanted}'"

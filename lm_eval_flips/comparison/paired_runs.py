@@ -9,8 +9,9 @@ from typing import Protocol, runtime_checkable
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.run_findings import run_findings
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
-from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.pairs.agreement import IDENTICAL
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.findings import Finding

@@ -113,8 +113,8 @@ def group_rows(base: Run, metrics: Sequence[PairedMetric], rows: MakesRows[R_co]
         by_key.setdefault(key, {})[paired.pairs.task] = paired
     chosen = {paired.pairs.task: paired for paired in primaries(metrics)}
     for group, leaves in base.groups.items():
-        whole = [found for found in by_key.values() if set(leaves) <= set(found)]
+        whole = [by_leaf for by_leaf in by_key.values() if set(leaves) <= set(by_leaf)]
         if not whole and set(leaves) <= set(chosen):
             whole = [chosen]
-        for found in whole:
-            yield rows.row([found[leaf] for leaf in leaves], name=group)
+        for by_leaf in whole:
+            yield rows.row([by_leaf[leaf] for leaf in leaves], name=group)

@@ -148,47 +148,49 @@ def overlap_of(runs: Sequence[Sequence[TaskScores]]) -> Overlap | None:
 
 def shared_tasks(runs: Sequence[Sequence[TaskScores]]) -> list[Key]:
     """The task, filter and metric of all that every run holds: what a ranking is over."""
-    keys = [{(own.task, own.filter, own.metric) for own in scores} for scores in runs]
-    first = runs[0] if runs else ()
-    return [
-        key
-        for own in first
-        if all((key := (own.task, own.filter, own.metric)) in held for held in keys)
-    ]
+    if not runs:
+        return []
+    others = [{_key(scores) for scores in run} for run in runs[1:]]
+    return [key for key in map(_key, runs[0]) if all(key in keys for keys in others)]
+
+
+def _key(scores: TaskScores) -> Key:
+    return scores.task, scores.filter, scores.metric
 
 
 def _shared(runs: Sequence[Sequence[TaskScores]]) -> list[_Task]:
-    columns = [{(own.task, own.filter, own.metric): own for own in scores} for scores in runs]
-    tasks = [_task([own[key] for own in columns]) for key in shared_tasks(runs)]
+    by_key = [{_key(scores): scores for scores in run} for run in runs]
+    tasks = [_task([scores[key] for scores in by_key]) for key in shared_tasks(runs)]
     return [task for task in tasks if task.scores.shape[1]]
 
 
 def _task(runs: Sequence[TaskScores]) -> _Task:
     first = runs[0]
     documents = first.doc_ids
-    for own in runs[1:]:
-        if not np.array_equal(documents, own.doc_ids):
-            documents = np.intersect1d(documents, own.doc_ids)
-    rows = [_rows(own.doc_ids, documents) for own in runs]
+    for run in runs[1:]:
+        if not np.array_equal(documents, run.doc_ids):
+            documents = np.intersect1d(documents, run.doc_ids)
+    rows = [_rows(run.doc_ids, documents) for run in runs]
     changed = [
-        own.changed[row] for own, row in zip(runs, rows, strict=True) if own.changed is not None
+        run.changed[row] for run, row in zip(runs, rows, strict=True) if run.changed is not None
     ]
     return _Task(
         first=first,
-        scores=torch.stack([own.scores[row] for own, row in zip(runs, rows, strict=True)]),
+        scores=torch.stack([run.scores[row] for run, row in zip(runs, rows, strict=True)]),
         units=None if first.units is None else first.units[rows[0]],
         changed=torch.stack(changed) if len(changed) == len(runs) else None,
         clusters=first.clusters[rows[0]],
         cluster_field=first.cluster_field,
-        binary=all(own.binary for own in runs),
+        binary=all(run.binary for run in runs),
     )
 
 
-def _rows(own: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
-    if own is wanted:
-        return torch.arange(len(own))
-    order = np.argsort(own, kind="stable")
-    return torch.from_numpy(order[np.searchsorted(own[order], wanted)])
+def _rows(doc_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
+    """Where the wanted documents stand among those of a run."""
+    if doc_ids is wanted:
+        return torch.arange(len(doc_ids))
+    order = np.argsort(doc_ids, kind="stable")
+    return torch.from_numpy(order[np.searchsorted(doc_ids[order], wanted)])
 
 
 def _p_value(errors: ErrorsOf[_Task], difference: Tensor) -> float:

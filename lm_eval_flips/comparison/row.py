@@ -14,6 +14,7 @@ import torch
 from lm_eval_flips.comparison.numbers import HELD, MEANS
 from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.measures.bootstrap import Bootstrap
+from lm_eval_flips.measures.correlation import SampleCorrelation
 from lm_eval_flips.measures.direction import Direction, direction
 from lm_eval_flips.measures.divergence import Distances, summarise_distances
 from lm_eval_flips.measures.equivalence import Equivalence
@@ -71,9 +72,7 @@ def measure(
     perplexity = _perplexity(metrics, errors.whole)
     distances = _distances(metrics)
     margins, margin_intervals = row_margins(metrics, errors)
-    correlation = sample_correlation(
-        [related(m, None if m.divergence is None else m.divergence.kl) for m in metrics], errors
-    )
+    correlation = _correlation(metrics, errors)
     tokens = _tokens(metrics, errors)
     means, mean_intervals = column_means(metrics, errors, MEANS)
     score = score_values(metrics)
@@ -119,13 +118,15 @@ def measure(
         p_no_preference=nan,
         p_random=nan,
     )
-    return row if flips is None else _with_direction(row, flips, metrics, errors.whole, test)
+    return _with_direction(row, flips, metrics, errors.whole, test)
 
 
 def _with_direction(
-    row: Row, flips: Flips, metrics: Sequence[PairedMetric], errors: Errors, test: ChangeTest
+    row: Row, flips: Flips | None, metrics: Sequence[PairedMetric], errors: Errors, test: ChangeTest
 ) -> Row:
-    """The row with what only answers that are right or wrong have."""
+    """The row with what only answers that are right or wrong have, where they are."""
+    if flips is None:
+        return row
     way = _direction(metrics)
     tested = direction_test(errors, way, test)
     return replace(
@@ -201,6 +202,11 @@ def _distances(metrics: Sequence[PairedMetric]) -> Distances | None:
     return summarise_distances(divergences) if divergences else None
 
 
+def _correlation(metrics: Sequence[PairedMetric], errors: RowErrors) -> SampleCorrelation | None:
+    distances = [None if m.divergence is None else m.divergence.kl for m in metrics]
+    return sample_correlation(list(map(related, metrics, distances)), errors)
+
+
 def _tokens(metrics: Sequence[PairedMetric], errors: RowErrors) -> TokenDistances | None:
     measured = [m.tokens for m in metrics if m.tokens is not None]
     if not measured:
@@ -231,6 +237,6 @@ def _perplexity(metrics: Sequence[PairedMetric], errors: Errors) -> PerplexityCh
     whole = torch.cat(units)
     change = perplexity_change(baseline=before, compressed=after, units=whole)
     residuals = loss_residuals(baseline=before, compressed=after, units=whole)
-    error, freedom = errors.of(torch.split(residuals, [len(own) for own in units]))
+    error, freedom = errors.of(torch.split(residuals, [len(of_task) for of_task in units]))
     scale = len(whole) / float(whole.sum()) if whole.any() else nan
     return replace(change, standard_error=error * scale, freedom=freedom)

@@ -26,6 +26,7 @@ from lm_eval_flips.evaluation.flags import (
 )
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.evaluation.state import Settings, difference, is_finished, read_state
+from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.secrets import MASK
 
 BASELINE = "baseline"
@@ -244,5 +245,4 @@ def _names(compressed: Sequence[str]) -> list[str]:
 
 
 def _name(model_args: str) -> str:
-    last = pretrained(model_args).rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^\w.+-]", "_", last) or "compressed"
+    return re.sub(r"[^\w.+-]", "_", last_name(pretrained(model_args))) or "compressed"

@@ -12,7 +12,7 @@ import msgspec
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.flags import flags_of, pretrained
-from lm_eval_flips.logs.folders import RESULTS_NAME
+from lm_eval_flips.logs.names import RESULTS_NAME
 from lm_eval_flips.logs.secrets import masked_arguments, masked_text
 from lm_eval_flips.writing import write_whole
 

@@ -12,12 +12,8 @@ from __future__ import annotations
 from math import inf, isnan, log, nan
 
 from lm_eval_flips.gate.thresholds import DISTANCES, EQUIVALENCE, SHARES
-from lm_eval_flips.measures.significance import (
-    Interval,
-    normal_quantile,
-    normal_share,
-    share_above,
-)
+from lm_eval_flips.measures.shares import share_above
+from lm_eval_flips.measures.significance import Interval, normal_quantile, normal_share
 
 LEVEL = 0.025  # one-sided, as the end of a 95 % interval
 

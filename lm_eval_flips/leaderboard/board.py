@@ -8,9 +8,10 @@ from math import isnan, nan
 
 from lm_eval_flips.comparison.ranking import rank_runs, shared_tasks
 from lm_eval_flips.comparison.result import Ranking, RunSummary
-from lm_eval_flips.leaderboard.discovery import Found, LeftOut
+from lm_eval_flips.leaderboard.discovery import CompressedRun, LeftOut
 from lm_eval_flips.leaderboard.entry import Entry
 from lm_eval_flips.leaderboard.scheme import scheme_of
+from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.significance import holm
 
@@ -72,54 +73,63 @@ class Board:
 
 
 def assemble(
-    baseline: Run, found: Sequence[Found], entries: Sequence[Entry], left_out: Sequence[LeftOut]
+    baseline: Run,
+    runs: Sequence[CompressedRun],
+    entries: Sequence[Entry],
+    left_out: Sequence[LeftOut],
 ) -> Board:
     """The board of the runs that could be compared; the others are left out, with the reason.
 
     Args:
         baseline: the baseline's run.
-        found: the compressed runs.
+        runs: the compressed runs.
         entries: each one's entry.
         left_out: what was not even compared.
     """
-    both = list(zip(found, entries, strict=True))
-    judged = [(own, entry) for own, entry in both if entry.reason is None]
+    judged = [(run, entry) for run, entry in zip(runs, entries, strict=True) if not entry.reason]
     refused = [
-        LeftOut(folder=own.folder, model=own.run.model, reason=entry.reason)
-        for own, entry in both
-        if entry.reason is not None
+        LeftOut(folder=run.folder, model=run.run.model, reason=entry.reason)
+        for run, entry in zip(runs, entries, strict=True)
+        if entry.reason
     ]
     scores = [entry.scores for _, entry in judged]
     ranking = rank_runs(scores)
-    adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
-    names = _names([own for own, _ in judged])
-    placed = [
-        Placed(
-            name=names[i],
-            folder=own.folder,
-            path=str(own.run.path),
-            model=own.run.model,
-            scheme=scheme_of(own.run.model, own.name, own.run.model_args),
-            date=own.run.date,
-            entry=entry,
-            place=None if ranking is None else ranking.order.index(i) + 1,
-            groups=None if ranking is None else _groups_of(ranking, i),
-            ranked_score=nan if ranking is None else ranking.scores[i],
-            p_holm_runs=adjusted[i],
-        )
-        for i, (own, entry) in enumerate(judged)
-    ]
-    order = ranking.order if ranking is not None else _by_score([entry for _, entry in judged])
-    here = {task for _, entry in judged for task in entry.tasks}
+    placed = _placed(judged, ranking)
+    order = _by_score([entry for _, entry in judged]) if ranking is None else ranking.order
+    compared = {task for _, entry in judged for task in entry.tasks}
     return Board(
         baseline=RunSummary(path=str(baseline.path), model=baseline.model, run=baseline),
-        runs=tuple(placed[i] for i in order),
-        tasks=tuple(task for task in baseline.tasks if task in here),
+        runs=tuple(placed[number] for number in order),
+        tasks=tuple(task for task in baseline.tasks if task in compared),
         ranked=() if ranking is None else tuple(task for task, _, _ in shared_tasks(scores)),
         ranked_n=0 if ranking is None else ranking.n,
         groups=0 if ranking is None else len(ranking.groups),
         left_out=(*left_out, *refused),
     )
+
+
+def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | None) -> list[Placed]:
+    """Every run with its place, in the order in which they are given."""
+    adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
+    names = _names([run for run, _ in judged])
+    return [
+        Placed(
+            name=name,
+            folder=run.folder,
+            path=str(run.run.path),
+            model=run.run.model,
+            scheme=scheme_of(run.run.model, run.name, run.run.model_args),
+            date=run.run.date,
+            entry=entry,
+            place=None if ranking is None else ranking.order.index(number) + 1,
+            groups=None if ranking is None else _groups_of(ranking, number),
+            ranked_score=nan if ranking is None else ranking.scores[number],
+            p_holm_runs=p_value,
+        )
+        for number, (name, (run, entry), p_value) in enumerate(
+            zip(names, judged, adjusted, strict=True)
+        )
+    ]
 
 
 def _groups_of(ranking: Ranking, run: int) -> tuple[int, int]:
@@ -134,10 +144,10 @@ def _by_score(entries: Sequence[Entry]) -> list[int]:
     return sorted(range(len(losses)), key=lambda i: (isnan(losses[i]), losses[i]))
 
 
-def _names(found: Sequence[Found]) -> list[str]:
+def _names(runs: Sequence[CompressedRun]) -> list[str]:
     """Each run's model by its last name, with its folder where models are alike."""
-    models = [own.run.model.rstrip("/").rsplit("/", 1)[-1] for own in found]
+    models = [last_name(run.run.model) for run in runs]
     return [
-        model if models.count(model) == 1 else f"{model} ({own.folder})"
-        for model, own in zip(models, found, strict=True)
+        model if models.count(model) == 1 else f"{model} ({run.folder})"
+        for model, run in zip(models, runs, strict=True)
     ]

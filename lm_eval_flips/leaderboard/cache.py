@@ -78,19 +78,19 @@ class Cache:
         return (self._folder or Path()) / f"{name}.bin"
 
 
-def _hash(found: object) -> bytes:
-    return hashlib.sha256(msgspec.json.encode(found)).digest()
+def _hash(content: object) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(content)).digest()
 
 
 def _options(asked: Options) -> dict[str, object]:
     """The options by name; a noise floor by its files, which are read too."""
-    found: dict[str, object] = {**asked.given, "device": str(asked.device)}
+    settings: dict[str, object] = {**asked.given, "device": str(asked.device)}
     floor, bootstrap = asked.noise_floor, asked.bootstrap
     if floor is not None:
-        found["noise_floor"] = _files(floor if isinstance(floor, Run) else load_run(floor))
+        settings["noise_floor"] = _files(floor if isinstance(floor, Run) else load_run(floor))
     if bootstrap is not None:
-        found["bootstrap"] = [bootstrap.replicates, bootstrap.seed]
-    return found
+        settings["bootstrap"] = [bootstrap.replicates, bootstrap.seed]
+    return settings
 
 
 def _files(run: Run) -> list[File]:
@@ -109,5 +109,5 @@ def _own_files() -> list[File]:
 
 
 def _stamp(path: Path) -> File:
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns

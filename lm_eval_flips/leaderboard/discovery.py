@@ -11,7 +11,7 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
 from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.leaderboard.family import other_family
-from lm_eval_flips.logs.folders import RESULTS_NAME, SAMPLES_NAME
+from lm_eval_flips.logs.names import RESULTS_NAME, SAMPLES_NAME
 from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
@@ -30,7 +30,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class CompressedRun:
     """A compressed run, and its folder below the folder of all runs."""
 
     folder: str
@@ -39,13 +39,12 @@ class Found:
     @property
     def name(self) -> str:
         """The folder without the one that the harness names after the model."""
-        own = Path(self.folder)
-        sanitized = self.run.path.parent.name
-        outer = own.parent if own.name == sanitized and own.parent != Path(".") else own
-        return str(outer)
+        folder = Path(self.folder)
+        of_model = folder.name == self.run.path.parent.name and folder.parent != Path(".")
+        return str(folder.parent if of_model else folder)
 
 
-def find_runs(folder: Path, baseline: Run) -> tuple[list[Found], list[LeftOut]]:
+def find_runs(folder: Path, baseline: Run) -> tuple[list[CompressedRun], list[LeftOut]]:
     """Every compressed run below a folder, and what looks like a run but is not to be compared.
 
     The baseline itself and further runs of the same model are no compressed runs.
@@ -55,9 +54,8 @@ def find_runs(folder: Path, baseline: Run) -> tuple[list[Found], list[LeftOut]]:
     """
     if not folder.is_dir():
         raise FlipsError(f"'{folder}' is no folder; give the one that holds the runs")
-    found: dict[Path, Found] = {}
+    runs: dict[Path, CompressedRun] = {}
     left_out: list[LeftOut] = []
-    own = baseline.path.resolve()
     for place in _run_folders(folder, left_out):
         name = os.path.relpath(place, folder)
         try:
@@ -66,18 +64,18 @@ def find_runs(folder: Path, baseline: Run) -> tuple[list[Found], list[LeftOut]]:
             left_out.append(LeftOut(folder=name, model="", reason=str(error)))
             continue
         path = run.path.resolve()
-        if path == own or path in found:
+        if path == baseline.path.resolve() or path in runs:
             continue
         if (why := _no_compressed_run(run, baseline, Path(name))) is not None:
             left_out.append(LeftOut(folder=name, model=run.model, reason=why))
             continue
-        found[path] = Found(folder=os.path.relpath(run.path.parent, folder), run=run)
-    if not found and not left_out:
+        runs[path] = CompressedRun(folder=os.path.relpath(run.path.parent, folder), run=run)
+    if not runs and not left_out:
         raise FlipsError(
             f"'{folder}' holds no compressed run; run lm_eval with --log_samples and an "
             "--output_path in it, or lm-eval-flips run"
         )
-    return list(found.values()), left_out
+    return list(runs.values()), left_out
 
 
 def _run_folders(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:

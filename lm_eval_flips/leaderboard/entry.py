@@ -21,8 +21,9 @@ from lm_eval_flips.comparison.result import SettingDifference
 from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.leaderboard.line import Line, lines_of
-from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,7 +70,8 @@ def entry_of(
     scores = task_scores(primaries(compared.metrics))
     return Entry(
         lines=tuple(lines_of(compared)),
-        scores=tuple(replace(own, changed=None) for own in scores),  # a board has no overlap
+        # a board has no overlap
+        scores=tuple(replace(of_task, changed=None) for of_task in scores),
         settings=comparison.settings_that_differ,
         left_out=sum(dropped.count for dropped in compared.dropped),
         not_compared=compared.not_compared,
@@ -94,11 +96,11 @@ def from_bytes(content: bytes) -> Entry:
 
 def _plain(values: object) -> tuple[str, bytes]:
     """An array as the name of its numbers and their bytes, little-endian."""
-    found = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-    if not isinstance(found, np.ndarray):
+    array = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if not isinstance(array, np.ndarray):
         raise NotImplementedError(f"an entry holds no {type(values).__name__}")
-    name = {"i": "<i8", "f": "<f8"}[found.dtype.kind]
-    return name, found.astype(name).tobytes()
+    name = {"i": "<i8", "f": "<f8"}[array.dtype.kind]
+    return name, array.astype(name).tobytes()
 
 
 def _array(kind: Any, content: object) -> object:
@@ -106,5 +108,5 @@ def _array(kind: Any, content: object) -> object:
     name, numbers = msgspec.convert(content, type=tuple[Literal["<i8", "<f8"], bytes])
     if len(numbers) % 8:
         raise msgspec.ValidationError("an array is cut")
-    found = np.frombuffer(numbers, name)
-    return torch.from_numpy(found.copy()) if kind is torch.Tensor else found
+    array = np.frombuffer(numbers, name)
+    return torch.from_numpy(array.copy()) if kind is torch.Tensor else array

@@ -21,8 +21,9 @@ from lm_eval_flips.leaderboard.cache import Cache
 from lm_eval_flips.logs.prefetch import SampleReader, TaskKey, key_of
 from lm_eval_flips.logs.processes import end_with_parent
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.entry import Entry
@@ -60,7 +61,7 @@ def gather(
         waiting = {run.path: compute(run) for run in missing}
         from lm_eval_flips.leaderboard.entry import from_bytes  # only now: it imports torch
 
-        found = []
+        gathered = []
         for run, content in zip(runs, kept, strict=True):
             entry = None
             if content is not None:
@@ -73,10 +74,10 @@ def gather(
                 entry = from_bytes(made)
                 if entry.reason is None:  # a file may be readable next time
                     cache.store(run, made, key=keys[run.path])
-            found.append(entry)
+            gathered.append(entry)
             if done is not None:
                 done(run, run.path not in keys)
-    return found
+    return gathered
 
 
 def _result(waiting: futures.Future[bytes]) -> bytes:
@@ -127,10 +128,10 @@ def _computing(baseline: Run, runs: Sequence[Run], asked: Options, workers: int)
         # another process would import torch for longer than it compares
         with SampleReader(workers=workers) as read:
             names = baseline.select(asked.tasks)
-            every = [
+            tasks = [
                 run.tasks[name] for name in names for run in (baseline, *runs) if name in run.tasks
             ]
-            read.prefetch(every)
+            read.prefetch(tasks)
             yield _at_once(_Computing(baseline, asked, read))
         return
     # a fork starts at once, but is only safe before torch has started its threads

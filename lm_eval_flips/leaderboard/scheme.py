@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lm_eval_flips.logs.names import last_name
+
 UNKNOWN = "unknown"
 
 # Names of methods, as they stand in names and in `quantization=`; and what they are called here.
@@ -61,17 +63,13 @@ def scheme_of(model: str, folder: str, model_args: Mapping[str, Any]) -> str:
     told = _of_arguments(model_args)
     if told is not None:
         return told
-    found = [
-        label
-        for label in (_of_name(model.rstrip("/").rsplit("/", 1)[-1]), _of_name(folder))
-        if label is not None
-    ]
-    return _agreed(found)
+    labels = (_of_name(last_name(model)), _of_name(folder))
+    return _agreed([label for label in labels if label is not None])
 
 
-def _agreed(found: Iterable[str]) -> str:
+def _agreed(given: Iterable[str]) -> str:
     """The label that says most, if the others say nothing else."""
-    labels = sorted(set(found), key=len)
+    labels = sorted(set(given), key=len)
     if not labels:
         return UNKNOWN
     most = set(labels[-1].split())
@@ -81,23 +79,23 @@ def _agreed(found: Iterable[str]) -> str:
 
 def _of_arguments(arguments: Mapping[str, Any]) -> str | None:
     """What the model was loaded with; None if nothing is said."""
-    found = []
+    labels = []
     if _given(arguments.get("load_in_4bit")):
         kind = str(arguments.get("bnb_4bit_quant_type") or "fp4").lower()  # transformers' default
-        found.append(f"bitsandbytes {kind}")
+        labels.append(f"bitsandbytes {kind}")
     if _given(arguments.get("load_in_8bit")):
-        found.append("bitsandbytes int8")
+        labels.append("bitsandbytes int8")
     if _given(arguments.get("autogptq")) or _given(arguments.get("gptqmodel")):
-        found.append("gptq")
+        labels.append("gptq")
     if file := arguments.get("gguf_file"):
-        found.append(_of_name(f"{file}-gguf") or "gguf")
+        labels.append(_of_name(f"{file}-gguf") or "gguf")
     if method := arguments.get("quantization"):
-        found.append(_method(str(method)))
+        labels.append(_method(str(method)))
     config = arguments.get("quantization_config")
     if isinstance(config, Mapping) and (method := config.get("quant_method")):
         bits = config.get("bits") or config.get("w_bit")
-        found.append(" ".join([_method(str(method)), *([f"{bits}-bit"] if bits else [])]))
-    return _agreed(found) if found else None
+        labels.append(" ".join([_method(str(method)), *([f"{bits}-bit"] if bits else [])]))
+    return _agreed(labels) if labels else None
 
 
 def _given(value: Any) -> bool:
@@ -129,10 +127,10 @@ def _of_name(name: str) -> str | None:
 
 
 def _formats(name: str) -> set[str]:
-    found = set()
+    formats = set()
     for match in FORMATS.finditer(name):
         before, after = name[: match.start()][-1:], name[match.end() :][:1]
         if before.isalnum() or after.isalnum():
             continue  # within a word
-        found.add(f"{match['bits']}-bit" if match["bits"] else match[0])
-    return found
+        formats.add(f"{match['bits']}-bit" if match["bits"] else match[0])
+    return formats

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
-from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import Samples, Values
+from lm_eval_flips.logs.task_log import TaskLog
 
 # Relative; scores were computed from the logged values in float64, some of them from float32.
 AGREES = 1e-5
@@ -106,13 +106,19 @@ def recomputed(samples: Samples, metric: str) -> float | None:
             return float(np.sort(values)[len(values) // 2])
         if aggregation == "perplexity":
             return float(np.exp(-values.mean()))
-        units = samples.units[metric][samples.logged[metric]]
-        if np.isnan(units).any() or not units.sum() > 0:
-            return None
-        if aggregation == "weighted_perplexity":
-            return float(np.exp(-values.sum() / units.sum()))
-        if aggregation == "bits_per_byte":
-            return float(-values.sum() / units.sum() / math.log(2))
+        return _of_units(aggregation, values, samples.units[metric][samples.logged[metric]])
+
+
+def _of_units(
+    aggregation: str | None, values: NDArray[np.float64], units: NDArray[np.float64]
+) -> float | None:
+    """A perplexity of log-likelihoods that are worth so many words or bytes each."""
+    if np.isnan(units).any() or not units.sum() > 0:
+        return None
+    if aggregation == "weighted_perplexity":
+        return float(np.exp(-values.sum() / units.sum()))
+    if aggregation == "bits_per_byte":
+        return float(-values.sum() / units.sum() / math.log(2))
     return None
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_flips.logs.records import EvenRequests, Request
+from lm_eval_flips.logs.responses import Responses
 
 _INDICES = re.compile(r"\d{1,6}|\[\d{1,6}(, \d{1,6})*\]")
 
@@ -42,25 +43,22 @@ class Choices:
         """Append samples that have no choices: generated text."""
         self.counts.extend([0] * samples)
 
-    def add_greedy(self, flags: list[list[int]]) -> None:
-        """Append whether each choice's tokens were the likeliest ones: 1, 0, or -1 for unknown."""
-        self._greedy.extend(array("b", [flag for own in flags for flag in own]))
-
-    def add_unconditional(self, values: list[list[float]]) -> None:
-        """Append the log-likelihoods of the choices without their context."""
-        self._unconditional.extend([value for own in values for value in own])
+    def add_unconditional(self, values: list[float]) -> None:
+        """Append the log-likelihoods of samples' choices without their context."""
+        self._unconditional.extend(values)
 
     def add(
         self,
-        values: list[list[float]],
+        responses: Responses,
         targets: list[str],
         requests: list[list[Request]],
         even: EvenRequests | None,
     ) -> None:
-        """Append samples: the log-likelihoods of their requests, and what was asked."""
+        """Append samples: the responses to their requests, and what was asked."""
         start = len(self.counts)
-        self.counts.extend([len(own) for own in values])
-        self._values.extend(array("d", [value for own in values for value in own]))
+        self.counts.extend(responses.counts)
+        self._values.extend(array("d", responses.values))
+        self._greedy.extend(array("b", responses.greedy))
         if even is not None and self._add_even(start, targets, even):
             return
         for row, (target, asked) in enumerate(zip(targets, requests, strict=True), start):
@@ -118,8 +116,8 @@ class Choices:
         lengths = array("d", [len(text) - skip for text in texts])
         self._chars.extend(lengths)
         self._bytes.extend(lengths)
-        marks = [x for row, own in enumerate(targets, start) for p in known[own] for x in (row, p)]
-        self._gold.extend(array("q", marks))
+        rows = enumerate(map(known.__getitem__, targets), start)
+        self._gold.extend(array("q", [x for row, gold in rows for p in gold for x in (row, p)]))
         return True
 
     def _add_one(self, row: int, target: str, requests: list[Request]) -> None:

@@ -29,8 +29,8 @@ PIECE = 1 << 17  # bytes that are unpacked at once
 class Stream(Protocol):
     """Bytes that are read in order."""
 
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, all of them by default."""
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a buffer with the next bytes, and tell how many they were."""
 
     def readline(self) -> bytes:
         """The rest of the line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,8 @@ import msgspec
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.files import refuse_irregular
+from lm_eval_flips.logs.names import OLD_SAMPLES_NAME, RESULTS_NAME, SAMPLES_NAME
+from lm_eval_flips.logs.no_run import nothing_in
 from lm_eval_flips.logs.results import (
     SETTINGS,
     Results,
@@ -20,11 +21,6 @@ from lm_eval_flips.logs.results import (
     read_results,
     settings_of,
 )
-
-DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)"
-RESULTS_NAME = re.compile(rf"(?!samples_).+_{DATE}\.json", re.DOTALL)
-SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_{DATE}\.jsonl(?P<packed>\.gz|\.zst)?", re.DOTALL)
-OLD_SAMPLES_NAME = re.compile(rf"samples_.+_{DATE}\.json", re.DOTALL)
 
 # Settings in which the results of one run, written task by task, may differ.
 FREE = frozenset({"batch_size"})
@@ -71,25 +67,29 @@ def _of_folder(folder: Path) -> RunFiles:
         if RESULTS_NAME.fullmatch(file.name)
     ]
     if not files:
-        raise _nothing_in(folder)
-    found = sorted((_of_results(file) for file in files), key=lambda run: run.date)
-    whole = [run for run in found if run.samples]
+        raise nothing_in(folder)
+    runs = sorted(map(_of_results, files), key=lambda run: run.date)
+    whole = [run for run in runs if run.samples]
     if not whole:
-        return _with_samples(found[-1])
-    if len(found) == 1:
-        return found[0]
-    newest = whole[-1]
-    if any(_other_model(run, newest) for run in found):
-        raise _several(folder, found)
-    missing = {task for run in whole for task in run.samples} - set(newest.samples)
+        return _with_samples(runs[-1])
+    if len(runs) == 1:
+        return runs[0]
+    if any(_other_model(run, whole[-1]) for run in runs):
+        raise _several(folder, runs)
+    merged = _of_several(folder, whole)
+    return replace(merged, faults=(*merged.faults, _chosen(folder, runs, merged)))
+
+
+def _of_several(folder: Path, runs: list[RunFiles]) -> RunFiles:
+    """The newest of a model's results that have samples, with those of tasks that it lacks."""
+    newest = runs[-1]
+    missing = {task for run in runs for task in run.samples} - set(newest.samples)
     if not missing:
-        merged = newest
-    else:
-        needed = [run for run in whole if run is newest or missing & set(run.samples)]
-        if differing := _differing(needed):
-            raise _several(folder, needed, f", and they differ in {named(differing)}")
-        merged = _merged(needed)
-    return replace(merged, faults=(*merged.faults, _chosen(folder, found, merged)))
+        return newest
+    needed = [run for run in runs if run is newest or missing & set(run.samples)]
+    if differing := _differing(needed):
+        raise _several(folder, needed, f", and they differ in {named(differing)}")
+    return _merged(needed)
 
 
 def _merged(runs: Iterable[RunFiles]) -> RunFiles:
@@ -163,38 +163,6 @@ def _several(folder: Path, runs: list[RunFiles], why: str = "") -> FlipsError:
         f"'{folder}' holds {len(runs)} runs of different models or settings{why}; name the results "
         f"file of one of them:\n{listing}"
     )
-
-
-def _nothing_in(folder: Path) -> FlipsError:
-    loose = sorted(file for file in folder.iterdir() if SAMPLES_NAME.fullmatch(file.name))
-    if loose:
-        return FlipsError(
-            f"'{folder}' has samples but no results_*.json; give one samples file instead, "
-            f"such as '{loose[0]}'"
-        )
-    old = sorted(file for file in folder.iterdir() if OLD_SAMPLES_NAME.fullmatch(file.name))
-    if old:
-        return old_samples(old[0])
-    deeper = sorted({str(file.parent.parent) for file in folder.glob("*/*/results_*.json")})
-    if deeper:
-        return FlipsError(f"'{folder}' holds several runs; give one of them: {named(deeper)}")
-    dumps = sorted(str(file) for file in folder.glob("*.json") if _may_be_results(file))
-    if dumps:
-        return FlipsError(
-            f"'{folder}' holds no results_*.json with a date in its name; if one of its files is "
-            f"what simple_evaluate returned, give that file: {named(dumps)}"
-        )
-    return FlipsError(
-        f"'{folder}' holds no results_*.json of lm_eval; run lm_eval with --log_samples "
-        "--output_path and give that folder"
-    )
-
-
-def _may_be_results(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with file.open("rb") as content:
-        return b'"results"' in content.read(1 << 12)
 
 
 def _of_results(path: Path) -> RunFiles:

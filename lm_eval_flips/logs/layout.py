@@ -10,7 +10,7 @@ from msgspec import UNSET
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.records import RESERVED, attributes
 from lm_eval_flips.logs.results import AGGREGATIONS
-from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.logs.task_log import TaskLog
 
 
 class Layout:

@@ -8,28 +8,23 @@ these, or of another kind than the rest of its column, is a fault of its line.
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
-from math import isfinite, isnan, nan
+from collections.abc import Callable, Sequence
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
 from numpy.typing import NDArray
 
 from lm_eval_flips.logs.records import DIGEST, content_digest
 from lm_eval_flips.logs.samples import Values, ValuesKind
+from lm_eval_flips.logs.value_kinds import numbers_of, part_of, perplexity_part
 
 # Metrics whose logged value is (log-likelihood, units): perplexities, not means.
 PERPLEXITIES = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
 # Metrics that are right or wrong wherever the harness's own rule scored them.
 RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info"})
-
-_TRUTH: dict[str, Any] = {"True": 1.0, "False": 0.0}
-_PRINTED_ARRAY = re.compile(r"(?:array\()?\[[-+\d.einfaN\s,]*\](?:\))?")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)")
 
 
 class UnusableValueError(ValueError):
@@ -87,19 +82,12 @@ class MetricColumn:
             self.logged += bytes(missing)
 
     def _add_other(self, column: Sequence[Any], start: int, *, from_file: bool) -> None:
-        found = [_part(value) for value in column]
+        values = [part_of(value) for value in column]
         if self.name in PERPLEXITIES:
-            found = [_perplexity_part(kind, parts) for kind, parts in found]
-        kinds = Counter(kind for kind, _ in found)
+            values = [perplexity_part(kind, parts) for kind, parts in values]
         if from_file:
-            usual = (self.kinds + kinds).most_common(2)[0][0]
-            for row, (kind, _) in enumerate(found):
-                if kind in ("nothing", "too large"):
-                    shown = repr(column[row])
-                    raise UnusableValueError(row, f"{self.name} is {shown:.40}, which is no value")
-                if kind != usual:
-                    self._refuse_mixed(row, kind, usual=usual)
-        for row, ((kind, parts), value) in enumerate(zip(found, column, strict=True), start):
+            self._refuse_kinds([kind for kind, _ in values], column)
+        for row, ((kind, parts), value) in enumerate(zip(values, column, strict=True), start):
             if kind == "perplexity":
                 self._append(parts[:1], parts[1:])
                 kind = "number"
@@ -109,6 +97,16 @@ class MetricColumn:
                 self._append([nan], [nan])
                 self._parts[row] = kind, parts, content_digest(value)
             self.kinds[kind] += 1
+
+    def _refuse_kinds(self, kinds: Sequence[str], column: Sequence[Any]) -> None:
+        """Refuse what is no value, and a value of another kind than most of the column."""
+        usual = (self.kinds + Counter(kinds)).most_common(2)[0][0]
+        for row, kind in enumerate(kinds):
+            if kind in ("nothing", "too large"):
+                shown = repr(column[row])
+                raise UnusableValueError(row, f"{self.name} is {shown:.40}, which is no value")
+            if kind != usual:
+                self._refuse_mixed(row, kind, usual=usual)
 
     def _refuse_mixed(self, row: int, kind: str, *, usual: str = "") -> None:
         usual = usual or self.kinds.most_common(1)[0][0]
@@ -122,19 +120,19 @@ class MetricColumn:
         if not (self.strict and from_file):
             return
         if self.name in RIGHT_OR_WRONG and not set(numbers) <= {0.0, 1.0}:
-            for row, value in enumerate(numbers):
-                if value not in (0.0, 1.0) and not isnan(value):
-                    raise UnusableValueError(
-                        row, f"{self.name} is {value!r}, and can only be 0 or 1"
-                    )
-        if self.name == "exact_match" and (min(numbers) < 0 or max(numbers) > 1):
-            row = next(i for i, value in enumerate(numbers) if not 0 <= value <= 1)
-            raise UnusableValueError(
-                row, f"{self.name} is {numbers[row]!r}, and can only be 0 to 1"
+            self._refuse(
+                numbers, lambda x: x not in (0.0, 1.0) and not isnan(x), "can only be 0 or 1"
             )
-        if self.name == "perplexity" and any(isinstance(value, (bool, str)) for value in column):
-            row = next(i for i, value in enumerate(column) if isinstance(value, (bool, str)))
-            raise UnusableValueError(row, f"{self.name} is {column[row]!r}, and no log-likelihood")
+        if self.name == "exact_match" and (min(numbers) < 0 or max(numbers) > 1):
+            self._refuse(numbers, lambda x: not 0 <= x <= 1, "can only be 0 to 1")
+        if self.name == "perplexity":
+            self._refuse(column, lambda x: isinstance(x, (bool, str)), "no log-likelihood")
+
+    def _refuse(self, values: Sequence[Any], bad: Callable[[Any], bool], why: str) -> None:
+        """Refuse the first bad value, if there is one."""
+        for row, value in enumerate(values):
+            if bad(value):
+                raise UnusableValueError(row, f"{self.name} is {value!r}, and {why}")
 
     def number_column(self, length: int) -> NDArray[np.float64]:
         """The numbers, nan where there is none."""
@@ -183,70 +181,3 @@ class MetricColumn:
         if kind == "label and list":
             return "label and list"
         return "text" if kind == "text" else "other"
-
-
-def numbers_of(column: Sequence[Any]) -> list[float] | None:
-    """A metric's values as logged: numbers, bools, or either as strings; else None.
-
-    Example:
-        >>> numbers_of([True, "0.5", 2])
-        [1.0, 0.5, 2.0]
-        >>> numbers_of(["", 1.0]) is None
-        True
-    """
-    try:
-        return [float(value) for value in column]
-    except ValueError:
-        pass
-    except (TypeError, OverflowError):
-        return None
-    try:
-        return [float(_TRUTH.get(value, value)) for value in column]
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _part(value: Any) -> tuple[str, list[float]]:
-    """What kind of value it is, and its numbers."""
-    if value is None or value is UNSET or (isinstance(value, (str, dict)) and not value):
-        return "nothing", []
-    try:
-        number = numbers_of([value])
-    except RecursionError:
-        return "other", []
-    if number is not None:
-        return "number", number
-    if isinstance(value, int):
-        return "too large", []
-    if isinstance(value, str):
-        return "text", []
-    if not isinstance(value, (list, tuple)):
-        return "other", []
-    numbers = _flat(value)
-    if numbers is not None:
-        return "list", numbers
-    if len(value) == 2 and (label := numbers_of(value[:1])) is not None:
-        second = value[1]
-        listed = _flat(second) if isinstance(second, (list, tuple)) else _printed(second)
-        if listed is not None:
-            return "label and list", [*label, *listed]
-    return "text", []
-
-
-def _flat(value: Sequence[Any]) -> list[float] | None:
-    if any(isinstance(item, str) for item in value):  # texts that look like numbers stay texts
-        return None
-    return numbers_of(value)
-
-
-def _printed(value: Any) -> list[float] | None:
-    """The numbers of an array that was logged as numpy prints it."""
-    if not isinstance(value, str) or not _PRINTED_ARRAY.fullmatch(value):
-        return None
-    return [float(number) for number in _NUMBER.findall(value)]
-
-
-def _perplexity_part(kind: str, parts: list[float]) -> tuple[str, list[float]]:
-    if kind == "list" and len(parts) == 2 and isfinite(parts[1]) and parts[1] >= 0:
-        return "perplexity", parts
-    return ("nothing", []) if kind == "number" else (kind, parts)

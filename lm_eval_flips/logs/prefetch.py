@@ -12,8 +12,8 @@ from types import TracebackType
 
 from lm_eval_flips.logs.processes import end_with_parent
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 
 TaskKey = tuple[Path, str]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 DIGEST = 16  # bytes kept of each hash
 
@@ -106,6 +108,11 @@ def arguments_digest(requests: Sequence[Request]) -> bytes:
     return content_digest(content)
 
 
+def arguments_digests(requests: Iterable[Sequence[Request]]) -> bytes:
+    """``arguments_digest`` of many samples, one after the other."""
+    return b"".join(map(arguments_digest, requests))
+
+
 def request_digest(request: Request) -> bytes:
     """Digest of one request's arguments, under which its distances from the baseline are stored.
 
@@ -125,6 +132,26 @@ def content_digest(content: Any) -> bytes:
     return hashlib.sha256(encoded).digest()[:DIGEST]
 
 
+def hash_digests(hashes: list[str]) -> bytes:
+    """The first ``DIGEST`` bytes of logged hashes, one after the other.
+
+    A hash that is not 64 hexadecimal digits is hashed itself.
+    """
+    try:
+        whole = bytes.fromhex("".join(hashes))
+    except ValueError:
+        whole = b""
+    if len(whole) != len(hashes) * 32 or set(map(len, hashes)) != {64}:
+        whole = b"".join(_hash_bytes(text) for text in hashes)
+    return np.frombuffer(whole, np.uint8).reshape(-1, 32)[:, :DIGEST].tobytes()
+
+
+def _hash_bytes(text: str) -> bytes:
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return bytes.fromhex(text)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class EvenRequests:
     """The requests of some records that have equally many, sharing each record's context."""
@@ -135,13 +162,12 @@ class EvenRequests:
 
     def digests(self) -> bytes:
         """``arguments_digest`` of each record."""
-        k, texts = self.count, self.texts
-        return b"".join(
-            [
-                content_digest([context, texts[i * k : i * k + k]])
-                for i, context in enumerate(self.contexts)
-            ]
-        )
+        k, texts, encode, sha256 = self.count, self.texts, _encoder.encode, hashlib.sha256
+        contents = [[context, texts[i * k : i * k + k]] for i, context in enumerate(self.contexts)]
+        try:
+            return b"".join([sha256(encode(content)).digest()[:DIGEST] for content in contents])
+        except UnicodeEncodeError:
+            return b"".join(map(content_digest, contents))
 
 
 def even_requests(requests: list[list[Request]]) -> EvenRequests | None:
@@ -152,8 +178,8 @@ def even_requests(requests: list[list[Request]]) -> EvenRequests | None:
     flat = [request for asked in requests for request in asked]
     if [request.arg_2 for request in flat].count(None) < len(flat):
         return None
-    every = [request.arg_0 for request in flat]
-    contexts = every[::count]
-    if any(every[place::count] != contexts for place in range(1, count)):
+    of_each = [request.arg_0 for request in flat]
+    contexts = of_each[::count]
+    if any(of_each[place::count] != contexts for place in range(1, count)):
         return None
     return EvenRequests(count, contexts, [request.arg_1 for request in flat])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_flips.logs.faults import RunFault
-from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.logs.task_log import TaskLog
 
 HASHES = ("document", "target", "prompt", "arguments")
 # Settings of generation by which an answer is drawn at random, or is not.

@@ -20,16 +20,9 @@ from lm_eval_flips.measures.agreement import (
     repeated,
 )
 from lm_eval_flips.measures.plausibility import grid, own_choices, tied, tied_at_the_top
+from lm_eval_flips.pairs.checked_run import ENOUGH, MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
-from lm_eval_flips.pairs.plausibility import (
-    ENOUGH,
-    LOGGED,
-    MANY,
-    PRECISION,
-    SOME,
-    Checked,
-    run_findings,
-)
+from lm_eval_flips.pairs.plausibility import LOGGED, PRECISION, run_findings
 
 WRITTEN, WORDS = 1000, 50  # characters in all and on average, which no two models write alike
 MANY_WRITTEN = 5000  # characters that no gate takes for two models'

@@ -11,7 +11,8 @@ import torch
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.reading import read_documents
 from lm_eval_flips.logs.records import content_digest
-from lm_eval_flips.logs.runs import Run, TaskLog
+from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.pairs.pairing import Pairs
 
 MISSING = object()

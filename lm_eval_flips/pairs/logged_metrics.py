@@ -13,15 +13,12 @@ from dataclasses import replace
 
 import torch
 
-from lm_eval_flips.pairs.metric import (
-    PairedMetric,
-    only_zeros_and_ones,
-    paired_metric,
-    shared_samples,
-)
-from lm_eval_flips.pairs.pairing import Pairs, Side
+from lm_eval_flips.pairs.correctness import only_zeros_and_ones, shared_samples
+from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
+from lm_eval_flips.pairs.pairing import Pairs
 from lm_eval_flips.pairs.readings import ANSWERED
 from lm_eval_flips.pairs.sample_values import AGGREGATED, MARKS
+from lm_eval_flips.pairs.sides import Side
 
 Key = tuple[str, str, str]  # task, filter, metric
 

@@ -1,8 +1,7 @@
 """One metric of one task, sample by sample in both runs: what every measure is computed from.
 
-Here the metric's meaning is settled: which numbers it compares (raw or length-normalised
-log-likelihoods), which choice that makes the answer, and whether the answer is correct. The rules
-are the harness's (lm_eval 0.4.13, api/task.py:1500-1570), ties going to the first choice.
+Here the metric's meaning is settled: what it compares and answers (``answers``), and which of its
+values are right.
 """
 
 from __future__ import annotations
@@ -15,22 +14,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.measures.direction import signed_margin
 from lm_eval_flips.measures.divergence import Divergence, choice_divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.noise_direction import NoiseFlips, noise_flips
 from lm_eval_flips.measures.tokens import request_means, sample_means
-from lm_eval_flips.pairs.pairing import Pairs, Side
-from lm_eval_flips.pairs.readings import CORRECT, is_graded
+from lm_eval_flips.pairs.answers import answer, as_compared
+from lm_eval_flips.pairs.correctness import (
+    check_correctness,
+    only_zeros_and_ones,
+    right_of,
+    shared_samples,
+)
+from lm_eval_flips.pairs.pairing import Pairs
+from lm_eval_flips.pairs.sides import Side
 from lm_eval_flips.pairs.tokens import TokenValues
 
 Pick = Callable[[Tensor], Tensor]
-
-# Metrics whose answer is the argmax of the compared numbers.
-ANSWERING = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
-TIE = 1e-6  # relative; closer scores may have been told apart by digits the log does not hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,22 +132,6 @@ class PairedMetric:
         return self.baseline_correct ^ self.compressed_correct
 
 
-def shared_samples(pairs: Pairs, metric: str) -> Tensor:
-    """Which samples have the metric in both runs, ``[samples]``."""
-    left, right = pairs.baseline.metrics[metric], pairs.compressed.metrics[metric]
-    return ~(left.isnan() | right.isnan())
-
-
-def only_zeros_and_ones(pairs: Pairs, metric: str) -> bool:
-    """Whether a metric that does not grade by its name is 0 or 1 in all samples of both runs."""
-    if metric in PERPLEXITIES or is_graded(metric):
-        return False
-    kept = shared_samples(pairs, metric)
-    left, right = pairs.baseline.metrics[metric], pairs.compressed.metrics[metric]
-    plain = ((left == 0) | (left == 1)) & ((right == 0) | (right == 1))
-    return bool((plain | ~kept).all())
-
-
 def paired_metric(
     pairs: Pairs, metric: str, *, graded: bool = False, right_from: float | None = None
 ) -> PairedMetric:
@@ -169,16 +154,15 @@ def paired_metric(
     def pick(values: Tensor) -> Tensor:
         return values if everything else values[rows]
 
-    left, right = (pick(side.metrics[metric]) for side in (pairs.baseline, pairs.compressed))
+    both = (pairs.baseline, pairs.compressed)
+    left, right = (pick(side.metrics[metric]) for side in both)
     lower = metric in pairs.baseline.task.lower_is_better
-    binary = not graded and only_zeros_and_ones(pairs, metric)
     units = _units(pairs, metric, pick)
-    right_values = None if not binary else 0.0 if lower else 1.0
-    if not binary and units is None:
-        right_values = right_from
+    right_values: float | None = None if units is not None else right_from
+    if not graded and only_zeros_and_ones(pairs, metric):
+        right_values = 0.0 if lower else 1.0
     binary = right_values is not None
-    compared = [as_compared(pairs, side, metric) for side in (pairs.baseline, pairs.compressed)]
-    ours, theirs = (None if scores is None else pick(scores) for scores in compared)
+    ours, theirs = (_compared(pairs, side, metric, pick) for side in both)
     answers = [answer(scores, metric) for scores in (ours, theirs)]
     if binary and right_from is None:
         check_correctness(pairs, metric)
@@ -189,8 +173,8 @@ def paired_metric(
         rows=rows.cpu().numpy(),
         baseline_value=left,
         compressed_value=right,
-        baseline_correct=_right(left, right_values, lower=lower),
-        compressed_correct=_right(right, right_values, lower=lower),
+        baseline_correct=right_of(left, right_values, lower=lower),
+        compressed_correct=right_of(right, right_values, lower=lower),
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=changed,
@@ -199,19 +183,20 @@ def paired_metric(
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=units,
         clusters=pick(pairs.clusters),
-        tokens=pairs.tokens
-        if pairs.tokens is None or everything
-        else pairs.tokens.of_samples(rows),
+        tokens=_tokens(pairs.tokens, None if everything else rows),
         noise=None
         if ours is None or changed is None
         else _noise(ours, pick(pairs.gold) > 0, changed),
     )
 
 
-def _right(values: Tensor, from_: float | None, *, lower: bool) -> Tensor | None:
-    if from_ is None:
-        return None
-    return values <= from_ if lower else values >= from_
+def _compared(pairs: Pairs, side: Side, metric: str, pick: Pick) -> Tensor | None:
+    scores = as_compared(pairs, side, metric)
+    return None if scores is None else pick(scores)
+
+
+def _tokens(tokens: TokenValues | None, rows: Tensor | None) -> TokenValues | None:
+    return tokens if tokens is None or rows is None else tokens.of_samples(rows)
 
 
 def _divergence(pairs: Pairs, pick: Pick) -> Divergence | None:
@@ -247,62 +232,6 @@ def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:
         return None if units.isnan().any() else units
     cloze = pairs.kind == "cloze" and metric == "perplexity"
     return torch.ones_like(pick(pairs.baseline.metrics[metric])) if cloze else None
-
-
-def as_compared(pairs: Pairs, side: Side, metric: str) -> Tensor | None:
-    """Log-likelihoods as the metric compares them: raw, per character, per byte or conditional.
-
-    Returns:
-        ``[samples, choices]``, -inf beyond a sample's choices; None where there are no choices, or
-        where the log does not tell the choices' lengths.
-    """
-    if pairs.kind != "choices":
-        return None
-    scores = side.loglikelihoods
-    if metric == "acc_mutual_info":
-        return None if side.unconditional is None else scores - side.unconditional
-    if metric not in ("acc_norm", "acc_bytes"):
-        return scores
-    lengths = pairs.chars if metric == "acc_norm" else pairs.bytes
-    own = torch.arange(scores.shape[1], device=scores.device) < pairs.choices[:, None]
-    if (lengths.isnan() & own).any():
-        return None
-    return torch.where(own, scores / lengths, -torch.inf)
-
-
-def answer(scores: Tensor | None, metric: str) -> Tensor | None:
-    """Place of the best choice, the first of equals; None where the metric names no answer."""
-    names_one = metric in ANSWERING or metric.endswith(CORRECT)
-    return scores.argmax(-1) if scores is not None and names_one else None
-
-
-def check_correctness(pairs: Pairs, metric: str) -> None:
-    """Hold the logged correctness against the log-likelihoods, where the harness's rule is known.
-
-    Raises:
-        FlipsError: naming the run and the samples that contradict their own log-likelihoods.
-    """
-    if metric not in ANSWERING:
-        return
-    for name, side in (("baseline", pairs.baseline), ("compressed run", pairs.compressed)):
-        scores = as_compared(pairs, side, metric)
-        known = (pairs.gold.sum(-1) == 1) & ~side.metrics[metric].isnan()
-        if metric != "acc_mutual_info":  # the only rule that takes no list of right choices
-            known = pairs.gold.any(-1) & ~side.metrics[metric].isnan()
-        if scores is None or not side.task.standard_scoring or not known.any():
-            continue
-        right = torch.where(pairs.gold, scores, -torch.inf).amax(-1)
-        wrong = torch.where(pairs.gold, -torch.inf, scores).amax(-1)
-        tie = TIE * wrong.abs()
-        logged = side.metrics[metric] == 1
-        bad = known & ((logged & (right < wrong - tie)) | (~logged & (right > wrong + tie)))
-        if bad.any():
-            docs = pairs.doc_ids[bad.cpu().numpy()].tolist()
-            raise FlipsError(
-                f"task '{pairs.task}', filter '{pairs.filter}': in the {name} the logged {metric} "
-                f"contradicts the log-likelihoods and the target (doc {named(docs)}); the log was "
-                "edited or scored by another rule: rerun this task"
-            )
 
 
 def _changed(

@@ -8,8 +8,8 @@ for, is left out and recorded. Never a silent inner join.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,32 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.logs.runs import TaskLog
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.agreement import findings, same_texts
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.readings import read_values
+from lm_eval_flips.pairs.sides import Side, as_tensor, side_of, widened
 from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.pairs.unused import not_compared, without_values
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Side:
-    """One run's half of the pairs: tensors whose rows are the pairs' samples, float64.
-
-    Log-likelihoods are nats, ``[n, choices]``, -inf beyond a sample's own choices; the metrics are
-    as logged, nan where a sample lacks one.
-    """
-
-    loglikelihoods: Tensor
-    unconditional: Tensor | None
-    answer: Tensor
-    request_keys: NDArray[np.uint64] | None
-    metrics: Mapping[str, Tensor]
-    units: Mapping[str, Tensor]
-    line: NDArray[np.int64]
-    task: TaskLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,37 +96,25 @@ def pair(
         FlipsError: samples differ, are unusable, or none is left.
     """
     where = f"task '{baseline.task.name}', filter '{baseline.filter}'"
-    if baseline.kind != compressed.kind:
-        raise FlipsError(
-            f"{where}: the baseline logged {baseline.kind} samples, the compressed run "
-            f"{compressed.kind}; rerun both with the same version of the task"
-        )
+    _refuse_kinds(baseline, compressed, where)
     compressed, narrower = proven(baseline, compressed, pair_by)
     readings = read_values(baseline), read_values(compressed)
     baseline, compressed = (reading.samples for reading in readings)
-    found = differences(baseline, compressed)
-    if found and on_mismatch == "error":
-        raise FlipsError(mismatch(baseline, compressed, found))
-    reasons = {reason: tuple(docs.tolist()) for reason, docs in found.items()}
+    differing = differences(baseline, compressed)
+    if differing and on_mismatch == "error":
+        raise FlipsError(mismatch(baseline, compressed, differing))
+    reasons = {reason: tuple(docs.tolist()) for reason, docs in differing.items()}
     reasons |= _unusable(baseline, compressed, where, on_nan, paired_elsewhere=reasons)
     out = {doc for docs in reasons.values() for doc in docs}
     baseline, compressed, infinite = without_values(baseline, compressed, where, on_nan, gone=out)
-    common, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
-    if out:
-        kept = ~np.isin(common, list(out))
-        left, right = left[kept], right[kept]
+    left, right = _rows(baseline, compressed, without=out)
     if not len(left):
-        why = f". {mismatch(baseline, compressed, found)}" if found else ""
+        why = f". {mismatch(baseline, compressed, differing)}" if differing else ""
         raise FlipsError(
             f"{where}: the runs have no sample in common; nothing can be compared{why}"
         )
-    # a run's table is as wide as its own widest sample, which the other may not hold
-    width = max(baseline.loglikelihoods.shape[1], compressed.loglikelihoods.shape[1])
-    baseline, compressed = _widened(baseline, width), _widened(compressed, width)
-    ours, theirs = _side(baseline, left, device), _side(compressed, right, device)
-    documents = baseline.hashes["document"][left][:, 0]
+    baseline, compressed = widened(baseline, compressed)
+    ours, theirs = side_of(baseline, left, device), side_of(compressed, right, device)
     return Pairs(
         task=baseline.task.name,
         filter=baseline.filter,
@@ -152,12 +122,11 @@ def pair(
         doc_ids=baseline.doc_id[left],
         baseline=ours,
         compressed=theirs,
-        choices=_tensor(baseline.choices[left], device),
-        chars=_tensor(baseline.chars[left], device),
-        bytes=_tensor(baseline.bytes[left], device),
-        gold=_tensor(baseline.gold[left], device),
-        # the hash itself, so that a document is the same one in every task that asks it
-        clusters=_tensor(documents.astype(np.uint64).view(np.int64), device),
+        choices=as_tensor(baseline.choices[left], device),
+        chars=as_tensor(baseline.chars[left], device),
+        bytes=as_tensor(baseline.bytes[left], device),
+        gold=as_tensor(baseline.gold[left], device),
+        clusters=as_tensor(_documents(baseline, left), device),
         dropped=Dropped(
             task=baseline.task.name,
             filter=baseline.filter,
@@ -173,6 +142,30 @@ def pair(
         if baseline.kind == "text"
         else torch.equal(ours.loglikelihoods, theirs.loglikelihoods),
     )
+
+
+def _refuse_kinds(baseline: Samples, compressed: Samples, where: str) -> None:
+    if baseline.kind != compressed.kind:
+        raise FlipsError(
+            f"{where}: the baseline logged {baseline.kind} samples, the compressed run "
+            f"{compressed.kind}; rerun both with the same version of the task"
+        )
+
+
+def _rows(
+    baseline: Samples, compressed: Samples, *, without: set[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the documents that both runs hold, in each of them."""
+    common, left, right = np.intersect1d(
+        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
+    )
+    kept = ~np.isin(common, list(without))
+    return left[kept], right[kept]
+
+
+def _documents(samples: Samples, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each document: its hash, so that it is the same one in every task."""
+    return samples.hashes["document"][rows][:, 0].astype(np.uint64).view(np.int64)
 
 
 def _unusable(
@@ -197,44 +190,3 @@ def _unusable(
             "--on-nan exclude"
         )
     return {reason: tuple(docs) for reason, docs in reasons.items()}
-
-
-def _widened(samples: Samples, width: int) -> Samples:
-    missing = width - samples.loglikelihoods.shape[1]
-    if not missing:
-        return samples
-
-    def pad(values: NDArray[Any], empty: float) -> NDArray[Any]:
-        return np.pad(values, ((0, 0), (0, missing)), constant_values=empty)
-
-    return replace(
-        samples,
-        loglikelihoods=pad(samples.loglikelihoods, -np.inf),
-        unconditional=None if samples.unconditional is None else pad(samples.unconditional, 0.0),
-        chars=pad(samples.chars, np.nan),
-        bytes=pad(samples.bytes, np.nan),
-        gold=pad(samples.gold, 0.0),
-        greedy=pad(samples.greedy, -1.0),
-        request_keys=None
-        if samples.request_keys is None
-        else np.pad(samples.request_keys, ((0, 0), (0, missing), (0, 0))),
-    )
-
-
-def _side(samples: Samples, rows: NDArray[np.int64], device: str | torch.device) -> Side:
-    return Side(
-        loglikelihoods=_tensor(samples.loglikelihoods[rows], device),
-        unconditional=None
-        if samples.unconditional is None
-        else _tensor(samples.unconditional[rows], device),
-        answer=_tensor(samples.answer[rows].view(np.int64), device),
-        request_keys=None if samples.request_keys is None else samples.request_keys[rows],
-        metrics={name: _tensor(values[rows], device) for name, values in samples.metrics.items()},
-        units={name: _tensor(values[rows], device) for name, values in samples.units.items()},
-        line=samples.line[rows],
-        task=samples.task,
-    )
-
-
-def _tensor(values: NDArray[np.generic], device: str | torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device)

@@ -7,16 +7,12 @@ unit. Two such runs agree with each other, and a comparison of them would pass a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isnan
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_eval_flips.errors import named
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.plausibility import (
     POSITIVE,
@@ -26,11 +22,9 @@ from lm_eval_flips.measures.plausibility import (
     own_choices,
     tied,
 )
+from lm_eval_flips.pairs.checked_run import ENOUGH, MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
-
-SOME, MANY = 5, 20  # samples that it takes to tell a fault from chance
-ENOUGH = 0.2  # share of the samples from which on a fault is the run's, not a sample's
-LONG = 100  # characters of a text that no model repeats for every prompt by chance
+from lm_eval_flips.pairs.text_plausibility import sampling_findings, text_findings
 
 BACKEND = (
     "The backend answered without scoring: check it with one request, and rerun with another "
@@ -38,33 +32,6 @@ BACKEND = (
 )
 LOGGED = "Log with all digits and in nats, as the harness does: rerun with its own --model"
 PRECISION = "Rerun with softmax_dtype=float32 in --model_args"
-GENERATION = "Check the chat template, --gen_kwargs (until, max_gen_toks) and the server: rerun"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """One run's samples, under the name by which findings speak of it."""
-
-    samples: Samples
-    run: str
-
-    def finding(
-        self, code: str, text: str, way_out: str, *, impossible: bool, blocks: bool | None = None
-    ) -> Finding:
-        """A finding about these samples; it keeps a gate from passing if it is impossible."""
-        return Finding(
-            code=code,
-            task=self.samples.task.name,
-            filter=self.samples.filter,
-            text=text,
-            way_out=way_out,
-            impossible=impossible,
-            keeps_from_passing=impossible if blocks is None else blocks,
-        )
-
-    def docs(self, which: Tensor) -> str:
-        """The first samples of a mask, by doc_id."""
-        return f"doc {named(self.samples.doc_id[which.numpy()].tolist())}"
 
 
 def run_findings(samples: Samples, run: str) -> tuple[Finding, ...]:
@@ -79,7 +46,7 @@ def run_findings(samples: Samples, run: str) -> tuple[Finding, ...]:
     checked = Checked(samples=samples, run=run)
     of_log = _of_log(checked)
     if samples.kind == "text":
-        return (*of_log, *_texts(checked), *_sampling(checked))
+        return (*of_log, *text_findings(checked), *sampling_findings(checked))
     scores = torch.from_numpy(samples.loglikelihoods)
     choices = torch.from_numpy(samples.choices)
     own = scores[own_choices(choices, scores.shape[1])]
@@ -206,59 +173,5 @@ def _grid(checked: Checked, own: Tensor) -> Iterator[Finding]:
             f"in {checked.run} all {len(own)} log-likelihoods are multiples of {step:g} nats: they "
             "were rounded, and smaller changes of the model are not in them",
             PRECISION,
-            impossible=False,
-        )
-
-
-def _texts(checked: Checked) -> Iterator[Finding]:
-    samples = checked.samples
-    n, length = len(samples), samples.response_length
-    empty = int((length == 0).sum())
-    if empty >= SOME and empty >= ENOUGH * n:
-        yield checked.finding(
-            "empty",
-            f"{checked.run} wrote nothing for {empty} of {n} samples",
-            GENERATION,
-            impossible=empty > 0.9 * n,
-            blocks=empty > 0.5 * n,
-        )
-    asked = len(_distinct(samples.hashes["prompt"]))
-    alike = len(_distinct(samples.response)) == 1 and empty < n
-    if alike and asked >= MANY and len(_distinct(samples.hashes["target"])) > 1:
-        yield checked.finding(
-            "same_text",
-            f"{checked.run} wrote the same text of {int(length[0])} characters for {asked} "
-            "different prompts",
-            GENERATION,
-            impossible=int(length[0]) >= LONG,
-            blocks=True,
-        )
-
-
-def _distinct(digests: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return np.unique(digests, axis=0)
-
-
-def is_sampled(settings: dict[str, Any]) -> bool:
-    """Whether answers were drawn at random, by the harness's settings of generation.
-
-    Example:
-        >>> is_sampled({"do_sample": True, "temperature": 0.6}), is_sampled({"temperature": 0.0})
-        (True, False)
-    """
-    temperature = settings.get("temperature")
-    cold = temperature is not None and not float(temperature) > 0
-    return not cold and bool(settings.get("do_sample", temperature is not None))
-
-
-def _sampling(checked: Checked) -> Iterator[Finding]:
-    settings = dict(checked.samples.sampling)
-    if is_sampled(settings):
-        told = ", ".join(f"{name} {str(value).lower()}" for name, value in settings.items())
-        yield checked.finding(
-            "sampled",
-            f"{checked.run} drew its answers at random ({told}): flips hold the noise of drawing",
-            "Give a second run of the baseline with --noise-floor, drawn with another seed, or "
-            "rerun both with do_sample=false in --gen_kwargs",
             impossible=False,
         )

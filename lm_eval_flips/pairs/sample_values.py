@@ -15,8 +15,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lm_eval_flips.pairs.answers import as_compared
 from lm_eval_flips.pairs.indicators import indicators
-from lm_eval_flips.pairs.metric import PairedMetric, as_compared
+from lm_eval_flips.pairs.metric import PairedMetric
 
 Column = Callable[[PairedMetric], Tensor | None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.sampling.stratified import Design
+from lm_eval_flips.measures.sampling.design import Design
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.pairs import PlannedSamples
 

@@ -23,13 +23,8 @@ from lm_eval_flips.measures.sampling.stratified import (
     stratified_interval,
     stratified_share_interval,
 )
-from lm_eval_flips.measures.significance import (
-    NO_INTERVAL,
-    Interval,
-    mean_interval,
-    paired_share_interval,
-    share_interval,
-)
+from lm_eval_flips.measures.shares import paired_share_interval, share_interval
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, mean_interval
 from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric

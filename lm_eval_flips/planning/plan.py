@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.measures.sampling.stratified import Design
+from lm_eval_flips.measures.sampling.design import Design
 
 VERSION = 1
 SUFFIX = ".plan.json"

@@ -17,8 +17,9 @@ from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.sampling.change_rates import leads
+from lm_eval_flips.pairs.answers import as_compared
 from lm_eval_flips.pairs.logged_metrics import paired_metrics
-from lm_eval_flips.pairs.metric import PairedMetric, as_compared
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import pair
 
 

@@ -9,20 +9,11 @@ from pathlib import PurePath
 from rich.cells import cell_len, set_cell_size
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.logs.names import last_name
 
 ELLIPSIS = "…"
 # Where a name is cut, as a share of what stays: the first of these that tells all names apart.
 CUTS = (0.5, 0.3, 0.7, 0.1, 0.9, 0.0, 1.0)
-
-
-def last_name(model: str) -> str:
-    r"""A model's name without the folder or account it is in.
-
-    Example:
-        >>> last_name("org/model-int4"), last_name("C:\\models\\int4")
-        ('model-int4', 'int4')
-    """
-    return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or model
 
 
 def model_name(model: str) -> str:

@@ -69,8 +69,8 @@ def change_test(
     Student's t for perplexities and where tasks are the clusters. A document that stands in several
     samples is one pair: its net change.
     """
-    found = _tested(errors, flips, perplexity)
-    return replace(found, n=errors.documents, tasks_independent=errors.tasks_independent)
+    tested = _tested(errors, flips, perplexity)
+    return replace(tested, n=errors.documents, tasks_independent=errors.tasks_independent)
 
 
 def _tested(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | None) -> ChangeTest:
@@ -155,8 +155,8 @@ def direction_test(errors: Errors, way: Direction, change: ChangeTest) -> Direct
         random = binomial_test(way.lost, flips, share)
     else:
         beyond = [
-            own["correct_to_incorrect"].double() - share * own["flips"].double()
-            for own in map(indicators, errors.metrics)
+            of_task["correct_to_incorrect"].double() - share * of_task["flips"].double()
+            for of_task in map(indicators, errors.metrics)
         ]
         error, freedom = errors.of(beyond)
         alone = sqrt(float(torch.cat(beyond).var()) / errors.n)

@@ -9,13 +9,10 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.auroc import Auroc, auroc, auroc_influence, auroc_interval
 from lm_eval_flips.measures.correlation import (
-    Auroc,
     SampleCorrelation,
     Spearman,
-    auroc,
-    auroc_influence,
-    auroc_interval,
     spearman,
     spearman_influence,
     spearman_interval,
@@ -60,14 +57,16 @@ def sample_correlation(
     )
 
 
-def correlation_intervals(found: SampleCorrelation | None, distance: str) -> dict[str, Interval]:
+def correlation_intervals(
+    correlation: SampleCorrelation | None, distance: str
+) -> dict[str, Interval]:
     """The intervals of a correlation's numbers by their keys."""
-    if found is None:
+    if correlation is None:
         return {}
     return {
-        f"{distance}_with_changed": found.changed.interval,
-        f"{distance}_with_flipped": found.flipped.interval,
-        f"{distance}_detects_flips": found.detects_flips.interval,
+        f"{distance}_with_changed": correlation.changed.interval,
+        f"{distance}_with_flipped": correlation.flipped.interval,
+        f"{distance}_detects_flips": correlation.detects_flips.interval,
     }
 
 

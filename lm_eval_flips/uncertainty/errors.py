@@ -63,9 +63,9 @@ class ErrorsOf(Generic[M]):
         together = _numbered(torch.cat([m.clusters for m in metrics]))
         within = [together] if self.field is not None else [_numbered(m.clusters) for m in metrics]
         # a document of several tasks joins them
-        self._shared = len(within) > 1 and sum(own.groups for own in within) > together.groups
+        self._shared = len(within) > 1 and sum(labels.groups for labels in within) > together.groups
         self._documents = [together] if self._shared else within
-        self.documents = sum(own.groups for own in self._documents)
+        self.documents = sum(labels.groups for labels in self._documents)
         self._tasks = self._as_clusters(together) if self.field is None else None
         self.method = self._method()
 
@@ -76,7 +76,7 @@ class ErrorsOf(Generic[M]):
         label = list(range(len(self.metrics)))
         if self._shared:
             label = _joined(
-                [set(own.tolist()) for own in torch.split(together.clusters, self.sizes)]
+                [set(labels.tolist()) for labels in torch.split(together.clusters, self.sizes)]
             )
         sizes = [0] * (max(label) + 1)
         for number, size in zip(label, self.sizes, strict=True):
@@ -138,11 +138,11 @@ class ErrorsOf(Generic[M]):
         """
         labels = self._documents if self._tasks is None else [self._tasks]
         if len(labels) == len(values):
-            own = [label.clusters for label in labels]
+            clusters_of = [label.clusters for label in labels]
             if owners is not None:
-                both = zip(own, owners, strict=True)
-                own = [clusters[owner.to(clusters.device)] for clusters, owner in both]
-            return list(zip(values, own, strict=True))
+                both = zip(clusters_of, owners, strict=True)
+                clusters_of = [clusters[owner.to(clusters.device)] for clusters, owner in both]
+            return list(zip(values, clusters_of, strict=True))
         clusters = labels[0].clusters
         if owners is not None:
             starts = accumulate(self.sizes, initial=0)
@@ -172,7 +172,7 @@ class ErrorsOf(Generic[M]):
     def _by_documents(self, whole: Sequence[Tensor]) -> tuple[Tensor, float]:
         """By the documents, or by the clusters that were asked for; tasks are strata."""
         if self._shared:
-            centred = torch.cat([own - own.mean(0) for own in whole])
+            centred = torch.cat([column - column.mean(0) for column in whole])
             clusters, groups = self._documents[0]
             return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
         if len(self._documents) == 1:
@@ -180,19 +180,19 @@ class ErrorsOf(Generic[M]):
             values = torch.cat(list(whole))
             return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
         parts = [
-            (len(own) / self.n) ** 2 * mean_variances(own, clusters, groups=groups)
-            for own, (clusters, groups) in zip(whole, self._documents, strict=True)
+            (len(column) / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
+            for column, (clusters, groups) in zip(whole, self._documents, strict=True)
         ]
-        freedom = sum(max(0, own.groups - 1) for own in self._documents)
+        freedom = sum(max(0, column.groups - 1) for column in self._documents)
         return torch.stack(parts).sum(0), float(freedom)
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The sum of each document, or cluster that was asked for, by stratum."""
         whole = list(values) if len(self._documents) == len(values) else [torch.cat(list(values))]
         sums = []
-        for own, (clusters, groups) in zip(whole, self._documents, strict=True):
-            empty = torch.zeros(groups, dtype=own.dtype, device=own.device)
-            sums.append(empty.index_add_(0, clusters, own))
+        for column, (clusters, groups) in zip(whole, self._documents, strict=True):
+            empty = torch.zeros(groups, dtype=column.dtype, device=column.device)
+            sums.append(empty.index_add_(0, clusters, column))
         return sums
 
 
@@ -237,10 +237,10 @@ def _freedom(labels: _Labels) -> float:
 def _joined(documents: Sequence[set[int]]) -> list[int]:
     """The number of each task's cluster: tasks that share half of their documents are in one."""
     label = list(range(len(documents)))
-    for second, own in enumerate(documents):
-        for first, other in enumerate(documents[:second]):
-            least = SAME_TASK * min(len(own), len(other))
-            if label[first] != label[second] and len(own & other) >= least:
+    for second, of_second in enumerate(documents):
+        for first, of_first in enumerate(documents[:second]):
+            least = SAME_TASK * min(len(of_second), len(of_first))
+            if label[first] != label[second] and len(of_second & of_first) >= least:
                 old, new = label[second], label[first]
                 label = [new if each == old else each for each in label]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(label))}

@@ -18,14 +18,8 @@ from lm_eval_flips.measures.divergence import DISTANCES, Distances, quantile
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.paired_difference import mover_interval
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.significance import (
-    Interval,
-    mean_interval,
-    paired_share_interval,
-    quantile_interval,
-    share_interval,
-    wilson,
-)
+from lm_eval_flips.measures.shares import paired_share_interval, share_interval, wilson
+from lm_eval_flips.measures.significance import Interval, mean_interval, quantile_interval
 from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.ends import above_0, agreeing
@@ -41,12 +35,15 @@ def score_intervals(
     if perplexity is None:
         return {"score_change": score_interval(errors, flips, p_value)}
     ratio, bits = perplexity.ratio_interval(), perplexity.bits_interval()
-    found = {"perplexity_ratio": ratio, "bits_change": bits}
+    of_ratio = {"perplexity_ratio": ratio, "bits_change": bits}
     if errors.metrics[0].metric == "bits_per_byte":
-        return {"score_change": bits, **found}
+        return {"score_change": bits, **of_ratio}
     # the baseline's score is given: the change's interval is that of the ratio, times the score
     before = perplexity.baseline_perplexity
-    return {"score_change": Interval(before * (ratio.low - 1), before * (ratio.high - 1)), **found}
+    return {
+        "score_change": Interval(before * (ratio.low - 1), before * (ratio.high - 1)),
+        **of_ratio,
+    }
 
 
 def score_interval(
@@ -57,8 +54,8 @@ def score_interval(
     It holds 0 where its test, of this p, calls it no change.
     """
     change = score_values(errors.metrics).change
-    own = difference_interval(errors, change, binary=flips is not None, level=level)
-    return agreeing(own, p_value, level=level)
+    interval = difference_interval(errors, change, binary=flips is not None, level=level)
+    return agreeing(interval, p_value, level=level)
 
 
 def difference_interval(
@@ -75,7 +72,7 @@ def difference_interval(
     lost, won = int((whole < 0).sum()), int((whole > 0).sum())
     if errors.independent:
         return paired_share_interval(lost=lost, won=won, n=errors.n, level=level)
-    columns = [[own < 0, own > 0, own] for own in differences]
+    columns = [[change < 0, change > 0, change] for change in differences]
     (of_lost, of_won, of_both), freedom = errors.of_columns(columns)
     return mover_interval(
         lost=lost / errors.n,
@@ -91,25 +88,29 @@ def difference_interval(
 def flip_intervals(errors: Errors, flips: Flips) -> dict[str, Interval]:
     """Of flips, of each kind of change, and of the shares that are lost."""
     marks = [indicators(m) for m in errors.metrics]
-    names = [name for name in marks[0] if all(name in own for own in marks)]
-    counts = torch.stack([torch.cat([own[name] for own in marks]).sum() for name in names]).tolist()
-    found = {}
+    names = [name for name in marks[0] if all(name in of_task for of_task in marks)]
+    counts = torch.stack(
+        [torch.cat([of_task[name] for of_task in marks]).sum() for name in names]
+    ).tolist()
+    intervals = {}
     if errors.independent:
         for name, count in zip(names, counts, strict=True):
-            found[share_key(name)] = wilson(count, flips.n)
+            intervals[share_key(name)] = wilson(count, flips.n)
     else:
-        of_names, freedom = errors.of_columns([[own[name] for name in names] for own in marks])
+        of_names, freedom = errors.of_columns(
+            [[of_task[name] for name in names] for of_task in marks]
+        )
         for name, count, error in zip(names, counts, of_names, strict=True):
             n = errors.documents if error == 0 else flips.n
-            found[share_key(name)] = share_interval(flips.share(count), n, error, freedom)
-    lost = [own["correct_to_incorrect"] for own in marks]
+            intervals[share_key(name)] = share_interval(flips.share(count), n, error, freedom)
+    lost = [of_task["correct_to_incorrect"] for of_task in marks]
     correct = [m.baseline_correct for m in errors.metrics if m.baseline_correct is not None]
-    flipped = [own["flips"] for own in marks]
+    flipped = [of_task["flips"] for of_task in marks]
     parts = {
         "loss_share": Part(counted=lost, among=flipped),
         "negative_flip_rate": Part(counted=lost, among=correct),
     }
-    return found | share_intervals(errors, parts)
+    return intervals | share_intervals(errors, parts)
 
 
 def margin_change_interval(
@@ -139,20 +140,20 @@ def distance_intervals(
     with_choices = [m for m in metrics if m.divergence is not None]
     of_row = errors.of(with_choices)
     divergences = [m.divergence for m in with_choices if m.divergence is not None]
-    found: dict[str, Interval] = {}
+    intervals: dict[str, Interval] = {}
     for key, name in DISTANCES.items():
-        values = [getattr(own, name) for own in divergences]
+        values = [getattr(divergence, name) for divergence in divergences]
         if bootstrap is not None and key == "choice_kl":
             drawn = bootstrap.intervals(of_row.strata(values), [0.5, 0.99])
-            found[key] = above_0(drawn.mean)
-            found["choice_kl_median"], found["choice_kl_p99"] = drawn.quantiles
+            intervals[key] = above_0(drawn.mean)
+            intervals["choice_kl_median"], intervals["choice_kl_p99"] = drawn.quantiles
             continue
         mean = getattr(distances, key).mean
         more = one_more(torch.cat(of_row.sums(values)), samples=of_row.n)
-        found[key] = distance_interval(mean, *of_row.of(values), more=more)
-        found[f"{key}_median"] = _of_quantile(of_row, values, 0.5)
-        found[f"{key}_p99"] = _of_quantile(of_row, values, 0.99)
-    return found
+        intervals[key] = distance_interval(mean, *of_row.of(values), more=more)
+        intervals[f"{key}_median"] = _of_quantile(of_row, values, 0.5)
+        intervals[f"{key}_p99"] = _of_quantile(of_row, values, 0.99)
+    return intervals
 
 
 def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:
@@ -166,7 +167,7 @@ def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Inte
     if errors.independent:
         return quantile_interval(whole, share)
     middle = quantile(whole, share)
-    below = [(own <= middle).double() for own in values]
+    below = [(of_task <= middle).double() for of_task in values]
     error, freedom = errors.of(below)
     least = sqrt(share * (1 - share) / len(whole))
     low, high = mean_interval(share, nan if error != error else max(error, least), freedom)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from lm_eval_flips.measures.margin import MarginBin, Margins, margin_place, margins
 from lm_eval_flips.measures.significance import Interval
@@ -29,25 +30,18 @@ def row_margins(
     ]
     if not known:
         return None, {}
-    margin = [own for _, own, _, _ in known]
-    correct = [own for _, _, own, _ in known]
-    changed = [own for _, _, _, own in known]
+    with_margins, margin, correct, changed = (list(column) for column in zip(*known, strict=True))
     measured = margins(
         margin=torch.cat(margin), correct=torch.cat(correct), changed=torch.cat(changed)
     )
-    incorrect = [~own for own in correct]
-    places = [margin_place(own) for own in margin]
-    among = {"changed_of_correct": correct, "changed_of_incorrect": incorrect}
-    for number in range(len(measured.bins)):
-        among[f"bin {number}"] = [own == number for own in places]
-    of_row = errors.of([columns[0] for columns in known])
-    shares = share_intervals(
-        of_row,
-        {
-            name: Part(counted=[c & a for c, a in zip(changed, own, strict=True)], among=own)
-            for name, own in among.items()
-        },
-    )
+    incorrect = list(map(torch.logical_not, correct))
+    of_row = errors.of(with_margins)
+    among = {
+        "changed_of_correct": correct,
+        "changed_of_incorrect": incorrect,
+        **_among_bins(margin, len(measured.bins)),
+    }
+    shares = share_intervals(of_row, {name: _part(changed, part) for name, part in among.items()})
     means = mean_intervals(
         of_row, margin, {"margin_of_correct": correct, "margin_of_incorrect": incorrect}
     )
@@ -57,12 +51,23 @@ def row_margins(
     }
 
 
+def _among_bins(margin: Sequence[Tensor], bins: int) -> dict[str, list[Tensor]]:
+    """Which samples of each task are in each bin, by the bin's name."""
+    places = list(map(margin_place, margin))
+    return {f"bin {number}": [place == number for place in places] for number in range(bins)}
+
+
+def _part(changed: Sequence[Tensor], among: Sequence[Tensor]) -> Part:
+    """The changed ones among some samples, task by task."""
+    return Part(counted=[c & a for c, a in zip(changed, among, strict=True)], among=among)
+
+
 def _with_intervals(measured: Margins, shares: dict[str, Interval]) -> Margins:
     bins = [
         MarginBin(
-            low=own.low, high=own.high, rate=replace(own.rate, interval=shares[f"bin {number}"])
+            low=one.low, high=one.high, rate=replace(one.rate, interval=shares[f"bin {number}"])
         )
-        for number, own in enumerate(measured.bins)
+        for number, one in enumerate(measured.bins)
     ]
     return replace(
         measured,

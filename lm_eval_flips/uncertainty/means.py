@@ -7,12 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import (
-    Interval,
-    mean_interval,
-    share_interval,
-    wilson,
-)
+from lm_eval_flips.measures.shares import share_interval, wilson
+from lm_eval_flips.measures.significance import Interval, mean_interval
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors, RowErrors
 
@@ -31,10 +27,10 @@ def column_means(
     """
     means, intervals = {}, {}
     for key, column in columns.items():
-        known = [(m, own) for m in metrics if (own := column(m)) is not None]
+        known = [(m, values_of_task) for m in metrics if (values_of_task := column(m)) is not None]
         if not known:
             continue
-        values = [own for _, own in known]
+        values = [values_of_task for _, values_of_task in known]
         whole = torch.cat(values)
         mean = float(whole.double().mean())
         of_row = errors.of([metric for metric, _ in known])

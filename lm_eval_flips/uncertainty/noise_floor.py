@@ -98,16 +98,16 @@ def excesses(
         held: which numbers, each the mean of such per-sample values; None where they are undefined.
     """
     pairs = [_aligned(m, f) for m, f in zip(metrics, floors, strict=True)]
-    tasks = [own for own in pairs if own is not None]
+    tasks = [task for task in pairs if task is not None]
     if not tasks:
         return {}
-    errors = RowErrors([own.both for own in tasks])
-    found = {}
+    errors = RowErrors([task.both for task in tasks])
+    by_name = {}
     for name, column in held.items():
         excess = _excess(tasks, column, errors)
         if excess is not None:
-            found[name] = excess
-    return found
+            by_name[name] = excess
+    return by_name
 
 
 def _aligned(metric: PairedMetric, floor: PairedMetric) -> _Aligned | None:
@@ -135,13 +135,15 @@ def _excess(tasks: Sequence[_Aligned], column: Column, errors: RowErrors) -> Exc
             noise.append(baseline[task.floor_rows])
     if not metrics:
         return None
-    differences = [own.double() - rest.double() for own, rest in zip(values, noise, strict=True)]
+    differences = [
+        of_task.double() - rest.double() for of_task, rest in zip(values, noise, strict=True)
+    ]
     of_row = errors.of(metrics)
     return Excess(
         value=float(torch.cat(values).double().mean()),
         floor=float(torch.cat(noise).double().mean()),
         interval=difference_interval(
-            of_row, differences, binary=all(own.dtype == torch.bool for own in values)
+            of_row, differences, binary=all(of_task.dtype == torch.bool for of_task in values)
         ),
         n=of_row.n,
     )

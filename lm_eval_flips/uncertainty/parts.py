@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.significance import (
-    NO_INTERVAL,
-    Interval,
-    mean_interval,
-    share_interval,
-    wilson,
-)
+from lm_eval_flips.measures.shares import share_interval, wilson
+from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, mean_interval
 from lm_eval_flips.uncertainty.errors import Errors
 
 
@@ -49,9 +44,9 @@ def share_intervals(errors: Errors, parts: Mapping[str, Part]) -> dict[str, Inte
         ]
         for task in range(len(errors.metrics))
     ]
-    found, freedom = errors.of_columns(residuals)
+    row_errors, freedom = errors.of_columns(residuals)
     intervals = {}
-    for name, share, (_, total), error in zip(names, shares, counts, found, strict=True):
+    for name, share, (_, total), error in zip(names, shares, counts, row_errors, strict=True):
         if not total:
             intervals[name] = NO_INTERVAL
             continue
@@ -76,13 +71,13 @@ def mean_intervals(
     means = (sums / totals).tolist()  # nan where a part is empty
     residuals = [
         [
-            part[task] * (own - (0.0 if mean != mean else mean))
+            part[task] * (of_task - (0.0 if mean != mean else mean))
             for part, mean in zip(among.values(), means, strict=True)
         ]
-        for task, own in enumerate(values)
+        for task, of_task in enumerate(values)
     ]
-    found, freedom = errors.of_columns(residuals)
+    row_errors, freedom = errors.of_columns(residuals)
     return {
         name: mean_interval(mean, error * errors.n / total, freedom) if total > 1 else NO_INTERVAL
-        for name, mean, total, error in zip(among, means, totals.tolist(), found, strict=True)
+        for name, mean, total, error in zip(among, means, totals.tolist(), row_errors, strict=True)
     }

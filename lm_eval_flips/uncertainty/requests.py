@@ -41,8 +41,8 @@ def token_intervals(
     if not tokens:
         return {}
     of_row = errors.of(measured)
-    names = [name for name in KEYS if all(name in own.values for own in tokens)]
-    first_only = any(own.first_only for own in tokens)
+    names = [name for name in KEYS if all(name in of_task.values for of_task in tokens)]
+    first_only = any(of_task.first_only for of_task in tokens)
     firsts = _intervals(of_row, tokens, names, first_values, bootstrap)
     means = firsts if first_only else _intervals(of_row, tokens, names, request_means, bootstrap)
     return means | {f"{key}_first_position": interval for key, interval in firsts.items()}
@@ -56,13 +56,13 @@ def _intervals(
     bootstrap: Bootstrap | None,
 ) -> dict[str, Interval]:
     values = {
-        name: [of_requests(own.values[name].double(), own.counts) for own in tokens]
+        name: [of_requests(of_task.values[name].double(), of_task.counts) for of_task in tokens]
         for name in names
     }
     ratios = _ratios(errors, tokens, list(values.values()), [KEYS[name][1] for name in names])
     intervals = dict(zip(names, ratios, strict=True))
     if bootstrap is not None and "kl" in values:
-        owners = [own.samples for own in tokens]
+        owners = [of_task.samples for of_task in tokens]
         drawn = bootstrap.intervals(errors.strata(values["kl"], owners))
         intervals["kl"] = above_0(drawn.mean)
     return {KEYS[name][0]: interval for name, interval in intervals.items()}
@@ -80,19 +80,19 @@ def _ratios(
     means = whole.mean(1).tolist()
     residuals: list[list[Tensor]] = []
     sums: list[list[Tensor]] = []
-    for task, (metric, own) in enumerate(zip(errors.metrics, tokens, strict=True)):
+    for task, (metric, of_task) in enumerate(zip(errors.metrics, tokens, strict=True)):
         values = torch.stack([column[task] for column in columns], 1)
         centre = torch.tensor(means, dtype=torch.float64, device=values.device)
         for kept, column in ((residuals, values - centre), (sums, values)):
             empty = torch.zeros(
                 (len(metric.rows), len(columns)), dtype=torch.float64, device=values.device
             )
-            empty.index_add_(0, own.samples, column)
+            empty.index_add_(0, of_task.samples, column)
             kept.append(list(empty.unbind(1)))
-    found, freedom = errors.of_columns(residuals)
+    row_errors, freedom = errors.of_columns(residuals)
     share = errors.n / requests
     intervals = []
-    for place, (mean, error) in enumerate(zip(means, found, strict=True)):
+    for place, (mean, error) in enumerate(zip(means, row_errors, strict=True)):
         if not positive[place]:
             intervals.append(mean_interval(mean, error * share, freedom))
             continue

@@ -22,7 +22,8 @@ from lm_eval_flips.comparison.ranking import TaskScores, rank_runs
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
 from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.flips import Flips, count_flips
-from lm_eval_flips.measures.significance import holm, wilson
+from lm_eval_flips.measures.shares import wilson
+from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.uncertainty.change_test import ChangeTest, change_test
 from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.intervals import score_interval

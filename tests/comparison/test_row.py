@@ -23,7 +23,7 @@ from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.records import Request
-from lm_eval_flips.measures.correlation import auroc
+from lm_eval_flips.measures.auroc import auroc
 from tests.generators import paired
 from tests.generators.paired import CHOICES, DEVICES, UNDEFINED, Questions
 

@@ -22,7 +22,7 @@ import torch
 from lm_eval_flips import Comparison, FlipsError, Row, compare
 from lm_eval_flips.evaluation.schedule import schedule_runs
 from lm_eval_flips.evaluation.state import STATE
-from lm_eval_flips.logs.folders import RESULTS_NAME
+from lm_eval_flips.logs.names import RESULTS_NAME
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest

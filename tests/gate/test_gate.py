@@ -25,7 +25,8 @@ from lm_eval_flips.gate.thresholds import (
     margin_of,
     with_thresholds,
 )
-from lm_eval_flips.measures.significance import Interval, holm, share_interval, wilson
+from lm_eval_flips.measures.shares import share_interval, wilson
+from lm_eval_flips.measures.significance import Interval, holm
 from tests.generators import logs
 
 N = 400

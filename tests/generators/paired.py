@@ -28,7 +28,7 @@ from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.logs.columns import Columns
 from lm_eval_flips.logs.records import Record, Request
-from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.logged_metrics import paired_metrics
 from lm_eval_flips.pairs.metric import PairedMetric

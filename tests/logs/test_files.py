@@ -19,7 +19,7 @@ from lm_eval_flips.comparison.compare import compare
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs import files
 from lm_eval_flips.logs.prefetch import SampleReader
-from lm_eval_flips.logs.reading import read_documents, read_lines, read_samples
+from lm_eval_flips.logs.reading import each_line, read_documents, read_samples
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.logs.samples import Samples
 from tests.generators import logs
@@ -70,7 +70,7 @@ def test_gzipped_samples_are_read(tmp_path: Path) -> None:
         assert run.sample_paths == {"task": packed}
         _same(_read(run))
     task = load_run(packed).tasks["task"]
-    assert read_lines(task, {3})[3]["doc_id"] == 3
+    assert dict(each_line(task, {3}))[3]["doc_id"] == 3
     assert len(list(read_documents(task))) == 5
 
 
@@ -155,7 +155,7 @@ def test_marks_blank_lines_and_other_line_ends_change_nothing(tmp_path: Path, ch
     run = load_run(tmp_path)
     samples = _read(run)
     _same(samples)
-    again = read_lines(run.tasks["task"], set(samples.line.tolist()))
+    again = dict(each_line(run.tasks["task"], set(samples.line.tolist())))
     assert [again[line]["doc_id"] for line in samples.line.tolist()] == samples.doc_id.tolist()
     assert len(list(read_documents(run.tasks["task"]))) == 5
 

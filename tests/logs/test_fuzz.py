@@ -26,8 +26,9 @@ from lm_eval_flips.comparison.compare import compare
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
-from lm_eval_flips.logs.runs import Run, TaskLog, load_run
+from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.report.files.document import to_document
 from tests.generators import logs
 from tests.logs.mutations import Mutation, mutate

@@ -19,10 +19,11 @@ import pytest
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.prefetch import SampleReader
-from lm_eval_flips.logs.reading import read_documents, read_lines, read_samples
+from lm_eval_flips.logs.reading import each_line, read_documents, read_samples
 from lm_eval_flips.logs.records import Request, arguments_digest
-from lm_eval_flips.logs.runs import TaskLog, load_run
+from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.logs.samples import Samples
+from lm_eval_flips.logs.task_log import TaskLog
 from tests.conftest import LEAVES, LocalRuns
 from tests.generators import logs
 
@@ -579,7 +580,7 @@ def test_the_lines_of_samples_can_be_read_again(tmp_path: Path) -> None:
     records = [logs.text(i, f"Größe {i}") for i in (4, 2, 9)]
     task = _task(tmp_path, records)
     found = read_samples(task)["none"]
-    lines = read_lines(task, set(found.line[1:].tolist()))
+    lines = dict(each_line(task, set(found.line[1:].tolist())))
     assert lines == {0: records[0], 2: records[2]}
     assert [lines[line]["doc_id"] for line in found.line[1:].tolist()] == [4, 9]
 

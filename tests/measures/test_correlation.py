@@ -13,16 +13,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from lm_eval_flips.measures.correlation import (
-    Auroc,
-    auroc,
-    auroc_influence,
-    auroc_interval,
-    ranks,
-    spearman,
-    spearman_influence,
-    spearman_interval,
-)
+from lm_eval_flips.measures.auroc import Auroc, auroc, auroc_influence, auroc_interval
+from lm_eval_flips.measures.correlation import spearman, spearman_influence, spearman_interval
+from lm_eval_flips.measures.ranks import ranks
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 

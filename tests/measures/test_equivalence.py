@@ -10,7 +10,8 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
 from lm_eval_flips.measures.equivalence import SENTENCES, Equivalence
-from lm_eval_flips.measures.significance import Interval, mean_interval, paired_share_interval
+from lm_eval_flips.measures.shares import paired_share_interval
+from lm_eval_flips.measures.significance import Interval, mean_interval
 
 
 def held(inner: tuple[float, float], outer: tuple[float, float]) -> Equivalence:

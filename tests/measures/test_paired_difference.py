@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from lm_eval_flips.measures.paired_difference import mover, mover_interval
+from lm_eval_flips.measures.paired_difference import mover_interval
+from tests.measures.independent import mover
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 

@@ -17,19 +17,16 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from lm_eval_flips.measures.clustered import standard_error
+from lm_eval_flips.measures.shares import paired_share_interval, share_above, share_interval, wilson
 from lm_eval_flips.measures.significance import (
     binomial_test,
     holm,
     mcnemar,
     mcnemar_loss,
     mean_interval,
-    paired_share_interval,
     quantile_interval,
-    share_above,
-    share_interval,
     t_loss,
     t_test,
-    wilson,
 )
 
 MANY = 10**9  # degrees of freedom at which t is the normal

@@ -11,7 +11,7 @@ import torch
 
 from lm_eval_flips import compare_planned
 from lm_eval_flips.logs.runs import load_run
-from lm_eval_flips.measures.sampling.stratified import Design
+from lm_eval_flips.measures.sampling.design import Design
 from lm_eval_flips.measures.tokens import summarise_tokens
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.tokens import TokenValues

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lm_eval_flips import Row
 from lm_eval_flips.comparison.numbers import SPEC
 from lm_eval_flips.comparison.row import measure
-from lm_eval_flips.measures.correlation import auroc_influence, spearman_influence
+from lm_eval_flips.measures.auroc import auroc_influence
+from lm_eval_flips.measures.correlation import spearman_influence
 from lm_eval_flips.uncertainty.errors import RowErrors
 from tests.generators import paired
 from tests.generators.paired import Floats, Questions

@@ -18,14 +18,15 @@ from lm_eval_flips import Row, compare
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.divergence import Distances, summarise
 from lm_eval_flips.measures.flips import Flips
-from lm_eval_flips.measures.paired_difference import mover
-from lm_eval_flips.measures.significance import Interval, paired_share_interval
+from lm_eval_flips.measures.shares import paired_share_interval
+from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import distance_intervals
 from tests.generators import logs, paired
 from tests.generators.paired import DEVICES, UNDEFINED, Questions
+from tests.measures.independent import mover
 
 RIGHT, WRONG = [-1.0, -2.0], [-2.0, -1.0]
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.comparison.numbers import HELD
-from lm_eval_flips.measures.significance import paired_share_interval
+from lm_eval_flips.measures.shares import paired_share_interval
 from lm_eval_flips.report.files.document import to_json
 from lm_eval_flips.uncertainty.noise_floor import excesses
 from tests.generators import logs

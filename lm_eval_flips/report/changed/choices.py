@@ -9,8 +9,9 @@ from math import nan
 import torch
 from torch import Tensor
 
-from lm_eval_flips.pairs.metric import PairedMetric, as_compared
-from lm_eval_flips.pairs.pairing import Side
+from lm_eval_flips.pairs.answers import as_compared
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.sides import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import each_line
-from lm_eval_flips.logs.runs import TaskLog
+from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.logs.texts import asked, messages_of
-from lm_eval_flips.pairs.pairing import Pairs, Side
+from lm_eval_flips.pairs.pairing import Pairs
+from lm_eval_flips.pairs.sides import Side
 
 Key: TypeAlias = tuple[str, int]  # samples file and line
 

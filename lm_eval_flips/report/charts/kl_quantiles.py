@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_flips.comparison.result import Comparison
-from lm_eval_flips.report.charts.flips import ALL_TASKS
 from lm_eval_flips.report.charts.kl_flips import OVER, Distance
 from lm_eval_flips.report.charts.kl_histogram import metric_kl, quantiles, sample_kl
+from lm_eval_flips.report.charts.labelled_rows import ROW, labelled_rows
 from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.log_axis import LogScale, log_scale
-from lm_eval_flips.report.charts.losses_gains import MOST_ROWS, ROW
-from lm_eval_flips.report.charts.marks import Datum, base, count_words, layered, number
+from lm_eval_flips.report.charts.marks import Datum, base, layered, number
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, shown_runs
-from lm_eval_flips.report.charts.task_rows import task_names, task_rows
+from lm_eval_flips.report.charts.task_rows import TaskRow
 
 Floats = NDArray[np.float64]
 
@@ -62,35 +61,29 @@ def quantile_rows(
     comparison: Comparison, shown: tuple[ShownRun, ...], distance: Distance
 ) -> tuple[list[Datum], str]:
     """A row of quantiles for each task and run, and for each run's pool; what is left out."""
-    short, several = task_names(comparison), len(shown) > 1
-    by_task: dict[str, list[Datum]] = {}
-    pools = []
-    for own in shown:
-        found = [(task.row.name, metric_kl(task.metric, distance)) for task in task_rows(own.run)]
-        known = [(name, kl) for name, kl in found if kl is not None and len(kl)]
-        for name, kl in known:
-            label = f"{short[name]}, {own.name}" if several else short[name]
-            by_task.setdefault(name, []).append(_row(own.name, label, kl))
-        if len(known) > 1:
-            label = f"{ALL_TASKS}, {own.name}" if several else ALL_TASKS
-            pools.append(_row(own.name, label, sample_kl(own.run, distance)))
-    rows = [row for found in by_task.values() for row in found]
-    if len(rows) + len(pools) <= MOST_ROWS:
-        return rows + pools, ""
-    if several:
-        pooled = [row | {"label": row["run"]} for row in pools[:MOST_ROWS]]
-        return pooled, f" ({count_words(len(by_task), 'task')} pooled)"
-    most = sorted(rows, key=lambda row: (-(row["median"] or 0), row["label"]))[: MOST_ROWS - 1]
-    note = f" (the {len(most)} of {len(rows)} tasks with the largest medians)"
-    return most + pools, note if len(most) < len(rows) else ""
+
+    def of_task(task: TaskRow) -> Datum | None:
+        kl = metric_kl(task.metric, distance)
+        return None if kl is None or not len(kl) else _quantiles(kl)
+
+    rows, note = labelled_rows(
+        comparison,
+        shown,
+        of_task=of_task,
+        pooled=lambda run: _quantiles(sample_kl(run.run, distance)),
+        size=lambda row: row["median"] or 0,
+        largest="largest medians",
+    )
+    labelled = [{"label": row.label, "run": row.run, **row.value} for row in rows]
+    return labelled, f" ({note})" if note else ""
 
 
-def _row(run: str, label: str, kl: Floats) -> Datum:
+def _quantiles(kl: Floats) -> Datum:
     kl = kl[~np.isnan(kl)]
-    found = quantiles(kl, list(QUANTILES.values()))
-    named = dict(zip(QUANTILES, map(number, found), strict=True))
+    values = quantiles(kl, list(QUANTILES.values()))
+    named = dict(zip(QUANTILES, map(number, values), strict=True))
     mean = number(float(kl.mean()))
-    return {"label": label, "run": run, "n": len(kl), **named, "mean": mean}
+    return {"n": len(kl), **named, "mean": mean}
 
 
 def _drawn(rows: list[Datum], shown: tuple[ShownRun, ...], scale: LogScale, over: str) -> Chart:

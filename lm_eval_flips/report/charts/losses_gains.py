@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from lm_eval_flips.comparison.result import Comparison, Row
-from lm_eval_flips.report.charts.flips import ALL_TASKS
+from lm_eval_flips.report.charts.labelled_rows import ROW, LabelledRow, labelled_rows
 from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.marks import (
     Datum,
@@ -18,12 +18,9 @@ from lm_eval_flips.report.charts.marks import (
 )
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
-from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 from lm_eval_flips.report.charts.theme import GAIN, LOSS, NARROW
 
 LOST, WON = "correct → incorrect", "incorrect → correct"
-MOST_ROWS = 60
-ROW = 20  # pixels
 
 
 def plot_losses_gains(comparison: Comparison) -> Chart:
@@ -44,41 +41,22 @@ def plot_losses_gains(comparison: Comparison) -> Chart:
 def losses_gains_chart(comparison: Comparison) -> NamedChart | None:
     """``plot_losses_gains`` with its caption; None where there is nothing to draw."""
     shown = shown_runs(comparison)
-    rows, note = loss_rows(comparison, shown)
+    rows, note = labelled_rows(
+        comparison,
+        shown,
+        of_task=lambda task: task.row if task.row.flips is not None else None,
+        pooled=lambda run: run.run.pooled,
+        size=_flips,
+        largest="most flips",
+    )
     if not rows:
         return None
     return finished(
         _drawn(rows),
         slug="losses-gains",
         title="Lost and won answers by task",
-        caption=_caption(shown, note),
+        caption=_caption(shown, f"; {note}" if note else ""),
     )
-
-
-def loss_rows(
-    comparison: Comparison, shown: tuple[ShownRun, ...]
-) -> tuple[list[tuple[str, str, Row]], str]:
-    """What is shown: run, label and row; and what is left out, in words."""
-    short, several = task_names(comparison), len(shown) > 1
-    by_task: dict[str, list[tuple[str, str, Row]]] = {}
-    pools = []
-    for own in shown:
-        rows = [task.row for task in task_rows(own.run) if task.row.flips is not None]
-        for row in rows:
-            label = f"{short[row.name]}, {own.name}" if several else short[row.name]
-            by_task.setdefault(row.name, []).append((own.name, label, row))
-        if len(rows) > 1:
-            label = f"{ALL_TASKS}, {own.name}" if several else ALL_TASKS
-            pools.append((own.name, label, own.run.pooled))
-    found = [row for rows in by_task.values() for row in rows]
-    if len(found) + len(pools) <= MOST_ROWS:
-        return found + pools, ""
-    if several:
-        pooled = [(run, run, row) for run, _, row in pools[:MOST_ROWS]]
-        return pooled, f"; {count_words(len(by_task), 'task')} pooled"
-    most = sorted(found, key=lambda item: (-_flips(item[2]), item[1]))[: MOST_ROWS - 1]
-    note = f"; the {len(most)} of {len(found)} tasks with the most flips"
-    return most + pools, note if len(most) < len(found) else ""
 
 
 def _flips(row: Row) -> float:
@@ -89,14 +67,14 @@ def _bars(run: str, label: str, row: Row) -> list[Datum]:
     flips = row.flips
     if flips is None:
         return []
-    found = []
+    bars = []
     for way, count, name, sign in (
         (LOST, flips.correct_to_incorrect, "correct_to_incorrect_share", -1),
         (WON, flips.incorrect_to_correct, "incorrect_to_correct_share", 1),
     ):
         share = flips.share(count)
         interval = ends(row.intervals.get(name), "share_low", "share_high")
-        found.append(
+        bars.append(
             {
                 "label": label,
                 "run": run,
@@ -109,20 +87,20 @@ def _bars(run: str, label: str, row: Row) -> list[Datum]:
                 **{f"{end}_at": sign * interval[f"share_{end}"] for end in LOW_HIGH if interval},
             }
         )
-    return found
+    return bars
 
 
 LOW_HIGH = ("low", "high")
 
 
-def _drawn(rows: list[tuple[str, str, Row]]) -> Chart:
-    bars = [bar for run, label, row in rows for bar in _bars(run, label, row)]
+def _drawn(rows: list[LabelledRow[Row]]) -> Chart:
+    bars = [bar for row in rows for bar in _bars(row.run, row.label, row.value)]
     nets = [
-        {"label": label, "net": number(_net(row)), "n": row.flips.n}
-        for _, label, row in rows
-        if row.flips is not None
+        {"label": row.label, "net": number(_net(row.value)), "n": row.value.flips.n}
+        for row in rows
+        if row.value.flips is not None
     ]
-    order = [label for _, label, _ in rows]
+    order = [row.label for row in rows]
     names = alt.Axis(grid=False, labelOverlap=False, labelExpr=axis_label(order))
     y = alt.Y("label:N", sort=order, title=None, axis=names)
     words = alt.Axis(labelExpr="format(abs(datum.value), '.2~%')", tickCount=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
 
 # Files that hold weights, the first kind that a folder has; others are the same weights again.
@@ -53,18 +54,18 @@ def model_sizes(
         FlipsError: a name is of no model of the comparison, or of several; a size is not positive.
     """
     runs: list[RunSummary | RunComparison] = [comparison.baseline, *comparison.compressed]
-    own = _given(runs, given or {})
+    given_of = _given(runs, given or {})
     base = comparison.baseline.run
     weights = base.parameters
-    found = {}
+    sizes = {}
     for run in runs:
-        size = (own[run.path], "given") if run.path in own else _found(run)
+        size = (given_of[run.path], "given") if run.path in given_of else _on_disk(run)
         if size is None and run is comparison.baseline:
             size = _by_dtype(base)
         if size is not None:
             bits = 8 * size[0] / weights if weights else nan
-            found[run.path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
-    return found
+            sizes[run.path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
+    return sizes
 
 
 def weight_bytes(folder: Path) -> int | None:
@@ -75,20 +76,22 @@ def weight_bytes(folder: Path) -> int | None:
     for name in INDEXES:
         shards = {str(shard) for shard in (_json(folder / name).get("weight_map") or {}).values()}
         if shards:
-            files = [folder / shard for shard in shards]
-            whole = all(file.is_file() for file in files)
-            return sum(file.stat().st_size for file in files) if whole else None
+            return _bytes_of([folder / shard for shard in shards])
     for pattern in WEIGHTS:
         files = [file for file in folder.glob(pattern) if file.is_file()]
-        if (
-            len(files) > 1
-            and pattern == "*.gguf"
-            and not all(SHARD.fullmatch(f.name) for f in files)
-        ):
+        shards_of_one = all(SHARD.fullmatch(file.name) for file in files)
+        if pattern == "*.gguf" and len(files) > 1 and not shards_of_one:
             return None
         if files:
-            return sum(file.stat().st_size for file in files)
+            return _bytes_of(files)
     return None
+
+
+def _bytes_of(files: Sequence[Path]) -> int | None:
+    """Bytes of all files together; None where one is missing."""
+    if not all(file.is_file() for file in files):
+        return None
+    return sum(file.stat().st_size for file in files)
 
 
 def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int]) -> dict[str, int]:
@@ -100,7 +103,7 @@ def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int])
             raise FlipsError(f"the size of '{name}' is {size} bytes; give a positive number")
         fits = [run for run in runs if name in _names(run)]
         if not fits:
-            have = [_last(run.model) for run in runs]
+            have = [last_name(run.model) for run in runs]
             raise FlipsError(f"no model is called '{name}'; there are {named(have, shown=20)}")
         if len({run.model for run in fits}) > 1:
             have = [run.model for run in fits]
@@ -112,14 +115,10 @@ def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int])
 
 
 def _names(run: RunSummary | RunComparison) -> set[str]:
-    return {run.model, _last(run.model), run.path}
+    return {run.model, last_name(run.model), run.path}
 
 
-def _last(model: str) -> str:
-    return model.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _found(run: RunSummary | RunComparison) -> tuple[int, str] | None:
+def _on_disk(run: RunSummary | RunComparison) -> tuple[int, str] | None:
     """Bytes of the model's files on this machine."""
     arguments = run.run.model_args
     if any(str(arguments.get(name) or "False") != "False" for name in CHANGED_ON_LOADING):
@@ -133,12 +132,12 @@ def _found(run: RunSummary | RunComparison) -> tuple[int, str] | None:
     if folder is None:
         return None
     if single is not None:
-        own = folder / str(single)
-        return (own.stat().st_size, "file") if own.is_file() else None
-    if arguments.get("quantization") and not _quantised(folder):
+        size, source = _bytes_of([folder / str(single)]), "file"
+    elif arguments.get("quantization") and not _quantised(folder):
         return None
-    size = weight_bytes(folder)
-    return None if size is None else (size, "weight files")
+    else:
+        size, source = weight_bytes(folder), "weight files"
+    return None if size is None else (size, source)
 
 
 def _quantised(folder: Path) -> bool:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison
-from lm_eval_flips.pairs.metric import PairedMetric, as_compared
+from lm_eval_flips.pairs.answers import as_compared
+from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.report.charts.margin_rate import MARGIN, margin_axis
 from lm_eval_flips.report.charts.marks import (
     Datum,

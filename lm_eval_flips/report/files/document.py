@@ -47,13 +47,14 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
             "overlap": comparison.overlap and _overlap(comparison.overlap),
             "correlation": {
                 "across_runs": {
-                    name: _spearman(found) for name, found in comparison.across_runs.items()
+                    name: _spearman(correlation)
+                    for name, correlation in comparison.across_runs.items()
                 },
                 "across_runs_token_kl": {
-                    name: _spearman(found)
-                    for name, found in comparison.across_runs_token_kl.items()
+                    name: _spearman(correlation)
+                    for name, correlation in comparison.across_runs_token_kl.items()
                 },
-                "regimes": [_regime(found) for found in comparison.regimes],
+                "regimes": [_regime(correlation) for correlation in comparison.regimes],
             },
         }
     )
@@ -91,36 +92,36 @@ def _rows(run: RunComparison) -> dict[str, Any]:
     }
 
 
-def _ranking(found: Ranking) -> dict[str, Any]:
+def _ranking(ranking: Ranking) -> dict[str, Any]:
     return {
-        "n": found.n,
-        "metric": found.metric,
-        "scores": list(found.scores),
-        "order": list(found.order),
-        "groups": [list(group) for group in found.groups],
-        "letters": list(found.letters),
-        "p_values": [{"runs": list(pair), "p": p} for pair, p in found.p_values.items()],
+        "n": ranking.n,
+        "metric": ranking.metric,
+        "scores": list(ranking.scores),
+        "order": list(ranking.order),
+        "groups": [list(group) for group in ranking.groups],
+        "letters": list(ranking.letters),
+        "p_values": [{"runs": list(pair), "p": p} for pair, p in ranking.p_values.items()],
     }
 
 
-def _regime(found: Regime) -> dict[str, Any]:
+def _regime(regime: Regime) -> dict[str, Any]:
     return {
-        "distance": found.distance,
-        "below": found.below,
-        "flips": _spearman(found.flips),
-        "net_loss": _spearman(found.net_loss),
+        "distance": regime.distance,
+        "below": regime.below,
+        "flips": _spearman(regime.flips),
+        "net_loss": _spearman(regime.net_loss),
     }
 
 
-def _overlap(found: Overlap) -> dict[str, Any]:
-    runs = range(len(found.common))
+def _overlap(overlap: Overlap) -> dict[str, Any]:
+    runs = range(len(overlap.common))
     return {
-        "n": found.n,
-        "changed_by_all": found.by_all,
-        "changed_by_any": found.by_any,
-        "common": [list(row) for row in found.common],
-        "coefficient": [[found.coefficient(i, j) for j in runs] for i in runs],
-        "jaccard": [[found.jaccard(i, j) for j in runs] for i in runs],
+        "n": overlap.n,
+        "changed_by_all": overlap.by_all,
+        "changed_by_any": overlap.by_any,
+        "common": [list(row) for row in overlap.common],
+        "coefficient": [[overlap.coefficient(i, j) for j in runs] for i in runs],
+        "jaccard": [[overlap.jaccard(i, j) for j in runs] for i in runs],
     }
 
 
@@ -136,15 +137,15 @@ def _row(row: Row) -> dict[str, Any]:
         "equivalence": row.equivalence and _equivalence(row.equivalence),
         "excess": {
             name: {
-                "value": found.value,
-                "floor": found.floor,
-                "excess": found.excess,
-                "interval": list(found.interval),
-                "n": found.n,
-                "within_floor": found.within_floor,
-                "verdict": found.verdict,
+                "value": excess.value,
+                "floor": excess.floor,
+                "excess": excess.excess,
+                "interval": list(excess.interval),
+                "n": excess.n,
+                "within_floor": excess.within_floor,
+                "verdict": excess.verdict,
             }
-            for name, found in row.excess.items()
+            for name, excess in row.excess.items()
         },
         "margin_bins": row.margins and _bins(row.margins),
         "intervals": _intervals(numbers),
@@ -166,14 +167,14 @@ def _intervals(numbers: Mapping[str, Number]) -> dict[str, list[float]]:
 def _bins(margins: Margins) -> list[dict[str, Any]]:
     return [
         {
-            "low": found.low,
-            "high": found.high,
-            "n": found.rate.n,
-            "answers_changed": found.rate.changed,
-            "answers_changed_share": found.rate.share,
-            "interval": list(found.rate.interval),
+            "low": bin_.low,
+            "high": bin_.high,
+            "n": bin_.rate.n,
+            "answers_changed": bin_.rate.changed,
+            "answers_changed_share": bin_.rate.share,
+            "interval": list(bin_.rate.interval),
         }
-        for found in margins.bins
+        for bin_ in margins.bins
     ]
 
 
@@ -197,26 +198,30 @@ def _planned_row(row: PlannedRow) -> dict[str, Any]:
         **{key: number.value for key, number in numbers.items()},
         "estimates": {
             name: {
-                "interval_of_the_full_run": list(found.interval),
-                "plain_samples": found.plain_samples,
+                "interval_of_the_full_run": list(estimate.interval),
+                "plain_samples": estimate.plain_samples,
             }
-            for name, found in row.estimates.items()
+            for name, estimate in row.estimates.items()
         },
         "equivalence": row.equivalence and _equivalence(row.equivalence),
         "intervals": _intervals(numbers),
     }
 
 
-def _equivalence(found: Equivalence) -> dict[str, Any]:
+def _equivalence(equivalence: Equivalence) -> dict[str, Any]:
     return {
-        "margin": found.margin,
-        "verdict": found.verdict,
-        "interval_90": list(found.inner),
+        "margin": equivalence.margin,
+        "verdict": equivalence.verdict,
+        "interval_90": list(equivalence.inner),
     }
 
 
-def _spearman(found: Spearman) -> dict[str, Any]:
-    return {"spearman": found.statistic, "n": found.n, "interval": list(found.interval)}
+def _spearman(correlation: Spearman) -> dict[str, Any]:
+    return {
+        "spearman": correlation.statistic,
+        "n": correlation.n,
+        "interval": list(correlation.interval),
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from lm_eval_flips import __version__
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
-from lm_eval_flips.report.names import last_name
 from lm_eval_flips.report.page.bundles import Bundles, bundles
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.page.sample_browser import MOST, browser_data

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
-from lm_eval_flips.report.names import last_name
+from lm_eval_flips.logs.names import last_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

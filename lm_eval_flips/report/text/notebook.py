@@ -9,6 +9,7 @@ from html import escape
 from rich.console import Console
 
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable
 from lm_eval_flips.report.text.sentences import across_lines, floor_line, several_lines
@@ -34,7 +35,7 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def _parts(comparison: Comparison) -> Iterator[str]:
-    baseline = comparison.baseline.model.rstrip("/").rsplit("/", 1)[-1]
+    baseline = last_name(comparison.baseline.model)
     yield f"<div><p>baseline <b>{escape(baseline)}</b></p>"
     if comparison.noise_floor is not None:
         yield _paragraphs([floor_line(comparison.noise_floor)])

@@ -13,8 +13,8 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
+from lm_eval_flips.measures.sampling.design import Design
 from lm_eval_flips.measures.sampling.stratified import (
-    Design,
     share_interval,
     standard_error,
     stratified_difference_interval,

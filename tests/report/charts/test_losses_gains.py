@@ -8,7 +8,8 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_losses_gains
-from lm_eval_flips.report.charts.losses_gains import LOST, MOST_ROWS, WON, losses_gains_chart
+from lm_eval_flips.report.charts.labelled_rows import MOST_ROWS
+from lm_eval_flips.report.charts.losses_gains import LOST, WON, losses_gains_chart
 from tests.report.charts.raw import answers, pooled, rows_with
 
 

@@ -1,0 +1,20 @@
+"""Names of the harness's files and of models."""
+
+from __future__ import annotations
+
+import re
+
+DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)"
+RESULTS_NAME = re.compile(rf"(?!samples_).+_{DATE}\.json", re.DOTALL)
+SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_{DATE}\.jsonl(?P<packed>\.gz|\.zst)?", re.DOTALL)
+OLD_SAMPLES_NAME = re.compile(rf"samples_.+_{DATE}\.json", re.DOTALL)
+
+
+def last_name(model: str) -> str:
+    r"""A model's name without the folder or account it is in.
+
+    Example:
+        >>> last_name("org/model-int4"), last_name("C:\\models\\int4")
+        ('model-int4', 'int4')
+    """
+    return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or model
