@@ -59,7 +59,8 @@ class Recording:
         self.baseline: Baseline | None = None
         self._distances: DistanceWriter | None = None
         self._writer: ReferenceWriter | None = None
-        self.note: str | None = None
+        self.notes: list[str] = []
+        self.splits_otherwise = False
         if options.record is not None:
             folder = _part(options.record / REFERENCE, rank)
             self._writer = self._open_writer(options, folder, hidden, identity)
@@ -161,11 +162,11 @@ class Recording:
         self, options: Options, folder: Path, hidden: Tensor, identity: ModelIdentity
     ) -> ReferenceWriter:
         head = self._model.head
-        scale, cap = head.scale, head.cap
+        scale, cap, widened = head.scale, head.cap, False
         file = content = None
         if options.top is None:
             stored = self._model.stored_head(hidden)
-            scale, cap = stored.scale, stored.cap
+            scale, cap, widened = stored.scale, stored.cap, stored.widened
             file, content = lm_head_file(stored.weight, stored.bias)
         header = ReferenceHeader(
             model=identity.name,
@@ -181,16 +182,19 @@ class Recording:
             cap=cap,
             lm_head=file,
             files=identity.files,
+            widened=widened,
+            entries=identity.vocabulary,
         )
         return ReferenceWriter(folder, header, lm_head=content)
 
     def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
         reference = Reference(folder, device=self._model.logits_device)
         header = reference.header
-        if header.tokenizer != identity.tokenizer:
+        same_entries = identity.vocabulary and header.entries == identity.vocabulary
+        if header.tokenizer != identity.tokenizer and not same_entries:
             raise FlipsError(
                 f"'{identity.name}' has another tokenizer than the baseline '{header.model}': "
-                "their tokens cannot be compared; run both with --model hf and compare choices"
+                "their tokens cannot be compared; leave out reference, and compare choices"
             )
         tokens = self._model.head.tokens
         if tokens != header.vocabulary and min(tokens, header.vocabulary) < identity.entries:
@@ -199,8 +203,14 @@ class Recording:
                 f"'{header.model}' {header.vocabulary}: they are not the same vocabulary"
             )
         baseline = Baseline(reference, tokens=tokens)
+        if header.tokenizer != identity.tokenizer:
+            self.splits_otherwise = True
+            self.notes.append(
+                f"'{identity.name}' splits some texts into other tokens than the baseline "
+                f"'{header.model}', with the same vocabulary: each request is held against it"
+            )
         if tokens != header.vocabulary:
-            self.note = (
+            self.notes.append(
                 f"vocabularies padded to {header.vocabulary} and {tokens} entries: the first "
                 f"{baseline.shared} are compared"
             )

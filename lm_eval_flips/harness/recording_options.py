@@ -60,7 +60,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
-    """What tells one model from another, and one tokenizer from another."""
+    """What tells one model from another, and one tokenizer from another.
+
+    ``tokenizer`` is a hash of the vocabulary and of how it splits some strings, ``vocabulary`` of
+    the vocabulary alone.
+    """
 
     name: str
     revision: str
@@ -69,6 +73,7 @@ class ModelIdentity:
     entries: int
     max_length: int
     files: str = ""
+    vocabulary: str = ""
 
     @classmethod
     def of(cls, lm: Any, *, name: str) -> ModelIdentity:
@@ -81,6 +86,7 @@ class ModelIdentity:
             entries=len(lm.tokenizer),
             max_length=int(lm.max_length),
             files=files_fingerprint(name),
+            vocabulary=vocabulary_fingerprint(lm.tokenizer),
         )
 
 
@@ -88,4 +94,10 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     """A hash of a tokenizer's vocabulary and of how it splits some strings."""
     encoded = [tokenizer.encode(probe, add_special_tokens=False) for probe in PROBES]
     content = json.dumps([sorted(tokenizer.get_vocab().items()), encoded])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def vocabulary_fingerprint(tokenizer: Any) -> str:
+    """A hash of a tokenizer's vocabulary alone, however it splits strings into its entries."""
+    content = json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(content.encode()).hexdigest()

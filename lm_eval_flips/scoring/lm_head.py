@@ -61,25 +61,31 @@ def linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """lm_head from its stored weight ``[tokens, width]``."""
 
     def project(hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden, weight, bias)
+        return nn.functional.linear(hidden.to(weight.dtype), weight, bias)
 
     return project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredHead:
-    """lm_head as plain numbers: weight ``[tokens, width]``, bias, and what follows its output."""
+    """lm_head as plain numbers: weight ``[tokens, width]``, bias, and what follows its output.
+
+    ``widened`` says that it and the hidden states are stored in fewer bits than the float32 in
+    which they are multiplied, as llama.cpp does with weights of 16 bits.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
     cap: float = 0.0
+    widened: bool = False
 
     @property
     def head(self) -> LMHead:
         """What it computes."""
+        weight = self.weight.float() if self.widened else self.weight
         return LMHead(
-            project=linear(self.weight, self.bias),
+            project=linear(weight, self.bias),
             tokens=len(self.weight),
             scale=self.scale,
             cap=self.cap,

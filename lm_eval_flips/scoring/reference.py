@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.scoring.lm_head import LMHead, linear
+from lm_eval_flips.scoring.lm_head import LMHead, StoredHead
 from lm_eval_flips.scoring.reference_index import RequestIndex, read_indices
 from lm_eval_flips.scoring.requests import KEY, Answer, Ints
 from lm_eval_flips.scoring.shards import (
@@ -44,7 +44,9 @@ class ReferenceHeader(Header, frozen=True, kw_only=True):
 
     ``positions`` "last" keeps a context's last position only, which predicts the continuation's
     first token. ``top`` is K in the bounded mode, None where hidden states are kept. ``files`` is
-    the fingerprint of a local model's files.
+    the fingerprint of a local model's files. ``widened`` says that states and lm_head are
+    multiplied in float32, whatever they are stored in. ``entries`` is a hash of the vocabulary
+    alone, "" in recordings that did not keep it.
     """
 
     model: str
@@ -60,6 +62,8 @@ class ReferenceHeader(Header, frozen=True, kw_only=True):
     cap: float
     lm_head: File | None
     files: str = ""
+    widened: bool = False
+    entries: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -176,14 +180,14 @@ class Reference:
             raise FlipsError(f"'{self.folder}' holds the most likely tokens only, no lm_head")
         tensors = read_tensor_file(self.folder, self.header.lm_head)
         bias = tensors.get("bias")
-        return LMHead(
-            project=linear(
-                tensors["weight"].to(self._device), None if bias is None else bias.to(self._device)
-            ),
-            tokens=self.header.vocabulary,
+        stored = StoredHead(
+            weight=tensors["weight"].to(self._device),
+            bias=None if bias is None else bias.to(self._device),
             scale=self.header.scale,
             cap=self.header.cap,
+            widened=self.header.widened,
         )
+        return stored.head
 
     def states(self, wanted: Sequence[tuple[bytes, int]]) -> States:
         """The states that predict token ``j`` of a request, for each pair of its key and ``j``."""

@@ -13,7 +13,12 @@ from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.harness.models.llama_lm import LlamaLM
 from lm_eval_flips.harness.models.scored_lm import ScoredLM
 from lm_eval_flips.harness.recording import Recording
-from lm_eval_flips.harness.recording_options import ModelIdentity, Options, tokenizer_fingerprint
+from lm_eval_flips.harness.recording_options import (
+    ModelIdentity,
+    Options,
+    tokenizer_fingerprint,
+    vocabulary_fingerprint,
+)
 from lm_eval_flips.scoring.llama_cpp.files import model_file
 from lm_eval_flips.scoring.llama_cpp.model import Computing, LlamaModel
 from lm_eval_flips.scoring.llama_cpp.scorer import LlamaScorer
@@ -129,6 +134,7 @@ class FlipsGGUF(ScoredLM, LlamaLM):
             entries=len(self.tokenizer.get_vocab()),
             max_length=self.max_length,
             files=files_fingerprint(model.path),
+            vocabulary=vocabulary_fingerprint(self.tokenizer),
         )
         try:
             self._recording = Recording(
@@ -143,8 +149,8 @@ class FlipsGGUF(ScoredLM, LlamaLM):
                 f"the states of '{model.path}' cannot be recorded: {error}; give top=100 to record "
                 "its most likely tokens instead"
             ) from None
-        if self._recording.note:
-            logger.warning("%s", self._recording.note)
+        for note in self._recording.notes:
+            logger.warning("%s", note)
         self._scorer = scorer
 
 

@@ -101,8 +101,8 @@ class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
         except UnreadableHeadError as error:
             self._stay_plain(str(error), options)
             return
-        if self._recording.note:
-            logger.warning("%s", self._recording.note)
+        for note in self._recording.notes:
+            logger.warning("%s", note)
         size = self.batch_size if isinstance(self.batch_size, int) else LARGEST_BATCH
         self._scorer = Scorer(model, budget=pack_tokens and int(pack_tokens), batch_size=size)
 

@@ -30,12 +30,32 @@ def refuse_lengths(lengths: Sequence[int], asked: Sequence[Instance], *, most: i
         )
 
 
-def refuse_missing(places: Sequence[int], asked: Sequence[Instance], reference: Path) -> None:
+def refuse_missing(
+    places: Sequence[int],
+    asked: Sequence[Instance],
+    reference: Path,
+    *,
+    splits_otherwise: bool = False,
+) -> None:
     """Refuse to measure requests that a baseline's reference does not hold.
+
+    Args:
+        places: which of those asked.
+        asked: the harness's requests.
+        reference: the reference's folder.
+        splits_otherwise: the baseline's tokenizer splits some texts otherwise, which makes them
+            other requests.
 
     Raises:
         FlipsError: naming their documents.
     """
+    if places and splits_otherwise:
+        raise FlipsError(
+            f"{len(places)} of the {len(asked)} requests ({names_of(asked, places)}) are not in "
+            f"the reference '{reference}', as the baseline's tokenizer splits them into other "
+            "tokens (or other tasks, prompts or max_length were recorded): two tokenisations are "
+            "two prompts; leave out reference, and compare choices"
+        )
     if places:
         raise FlipsError(
             f"the reference '{reference}' lacks {len(places)} of the {len(asked)} requests "

@@ -132,7 +132,9 @@ class ScoredLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         try:
             if self._recording.baseline is not None:
                 folder = self._recording.baseline.reference.folder
-                refuse_missing(answering.missing(), self._asked, folder)
+                otherwise = self._recording.splits_otherwise
+                missing = answering.missing()
+                refuse_missing(missing, self._asked, folder, splits_otherwise=otherwise)
             for place in answering.run():
                 answer = as_logged(answering.found[place], kind)
                 self.cache_hook.add_partial(kind, texts[place], answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from ctypes import c_int8
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from lm_eval_flips.scoring.requests import Ints
 
 SEQUENCES = 256  # as many as llama.cpp tells apart
 CELLS = 256  # a context's size is a multiple of this
+FLOAT = 4  # bytes
 NO_POOLING = 0
 NO_ROOM = 1  # what llama_decode says where the cache is full
 
@@ -142,12 +144,11 @@ class Context:
                 f"llama.cpp could not compute {len(ids)} tokens of '{self._model.path}' "
                 f"(code {code}): {why or 'it does not say why'}"
             )
-        rows = int(flags.sum())
+        wanted = np.flatnonzero(flags).tolist()
+        hidden = self._rows("embeddings", wanted, self._model.width) if self._hidden else None
         return Decoded(
-            logits=self._rows("logits", rows, self._model.vocabulary.size),
-            hidden=self._rows("embeddings", rows, self._model.width).clone()
-            if self._hidden
-            else None,
+            logits=self._rows("logits", wanted, self._model.vocabulary.size),
+            hidden=None if hidden is None else hidden.clone(),
         )
 
     def keep(self, ids: Ints, start: int, sequence: int) -> None:
@@ -180,13 +181,26 @@ class Context:
         """Drop all tokens of all sequences."""
         self._library.llama_memory_clear(self._memory, False)
 
-    def _rows(self, name: str, rows: int, width: int) -> Tensor:
-        if not rows:
+    def _rows(self, name: str, wanted: Sequence[int], width: int) -> Tensor:
+        """Rows of some tokens of the last call, in llama.cpp's own memory where they lie together.
+
+        They do not where hidden states are given too: then all tokens have rows.
+        """
+        if not wanted:
             return torch.empty(0, width)
-        pointer = getattr(self._library, f"llama_get_{name}")(self._pointer)
+        places = np.array([self._address(name, one) for one in (wanted[0], wanted[-1])])
+        if places[1] - places[0] != (len(wanted) - 1) * width * FLOAT:
+            places = np.array([self._address(name, one) for one in wanted])
+        rows = (places - places[0]) // (width * FLOAT)
+        whole = (ctypes.c_float * (width * (int(rows[-1]) + 1))).from_address(int(places[0]))
+        found = torch.from_numpy(np.ctypeslib.as_array(whole).reshape(-1, width))
+        return found if len(found) == len(wanted) else found[torch.from_numpy(rows)]
+
+    def _address(self, name: str, token: int) -> int:
+        pointer = getattr(self._library, f"llama_get_{name}_ith")(self._pointer, token)
         if not pointer:
             raise FlipsError(f"llama.cpp gives no {name} of '{self._model.path}'")
-        return torch.from_numpy(np.ctypeslib.as_array(pointer, (rows, width)))
+        return int(pointer)
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

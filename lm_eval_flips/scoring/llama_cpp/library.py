@@ -10,7 +10,7 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Sequence
-from ctypes import c_bool, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import c_bool, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
@@ -38,7 +38,6 @@ PACKAGES = {
 }
 WARNING = 3  # ggml's level of a log message; errors are 4, and 5 goes on with the line before
 INT32S = ctypes.POINTER(c_int32)
-FLOATS = ctypes.POINTER(c_float)
 LogCallback = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 # name: result, arguments
@@ -69,8 +68,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_memory_seq_cp": (None, [c_void_p, c_int32, c_int32, c_int32, c_int32]),
     "llama_memory_seq_rm": (c_bool, [c_void_p, c_int32, c_int32, c_int32]),
     "llama_decode": (c_int32, [c_void_p, Batch]),
-    "llama_get_logits": (FLOATS, [c_void_p]),
-    "llama_get_embeddings": (FLOATS, [c_void_p]),
+    "llama_get_logits_ith": (c_void_p, [c_void_p, c_int32]),
+    "llama_get_embeddings_ith": (c_void_p, [c_void_p, c_int32]),
     "llama_vocab_n_tokens": (c_int32, [c_void_p]),
     "llama_vocab_type": (c_int32, [c_void_p]),
     "llama_vocab_get_text": (c_char_p, [c_void_p, c_int32]),

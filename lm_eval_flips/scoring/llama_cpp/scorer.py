@@ -8,7 +8,7 @@ cells are lent to the sequences behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class LlamaEngine(ScoredModel):
 
     def __init__(self, model: LlamaModel) -> None:
         self.model = model
+        self._kept: StoredHead | None = None
         self._head = LMHead(project=_as_they_are, tokens=model.vocabulary.size)
 
     @property
@@ -55,7 +56,14 @@ class LlamaEngine(ScoredModel):
         Raises:
             UnreadableHeadError: it does not make llama.cpp's logits.
         """
-        return stored_head_of(self.model, width=hidden.shape[-1])
+        if self._kept is None:
+            self._kept = stored_head_of(self.model)
+        return self._kept
+
+    @property
+    def recorded_dtype(self) -> torch.dtype:
+        """What hidden states are stored in: what llama.cpp rounds them to."""
+        return torch.float32 if self._kept is None else self._kept.weight.dtype
 
 
 class LlamaScorer(RowScorer):
@@ -151,7 +159,11 @@ class LlamaScorer(RowScorer):
             prefix, free = free, free + 1
         packs = [step for step in branch.steps if isinstance(step, Pack)]
         for batch in self._batches(requests, packs, SEQUENCES - free):
-            yield _scored(context, batch, prefix=prefix, free=free)
+            found = _scored(context, batch, prefix=prefix, free=free)
+            if found.recorded is not None:
+                rounded = found.recorded.to(self.model.recorded_dtype)
+                found = replace(found, recorded=rounded)
+            yield found
         for step in branch.steps:
             if isinstance(step, Branch):
                 yield from self._branch(context, requests, step, prefix=prefix, free=free)

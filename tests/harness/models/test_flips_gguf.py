@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from gguf.constants import GGMLQuantizationType as Type
 from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM
 
 from lm_eval_flips.errors import HarnessError
 from lm_eval_flips.harness.models.flips_gguf import FlipsGGUF
+from lm_eval_flips.harness.models.flips_hf import FlipsHF
 from tests.generators.gguf_files import write_gguf
-from tests.harness.models.test_flips_hf import CASES, NEAR, STORY, ask
+from tests.harness.models.test_flips_hf import CASES, NEAR, STORY, arguments_of, ask
 
 EXACT: dict[str, Any] = {"cache_type": "f32", "flash_attention": "off", "device": "cpu"}
 TEXTS = [("amber birch cedar",), (STORY * 3,), ("ünï — 東",), ("",)]
@@ -167,3 +172,100 @@ def test_prompts_that_leave_no_room_are_refused(ours: FlipsGGUF) -> None:
     pairs: Any = [("x", {"until": ["y"], "max_gen_toks": 512})]
     with pytest.raises(HarnessError, match="max_gen_toks=512 leaves no room for a prompt"):
         ours.generate_until(ask(pairs), disable_tqdm=True)
+
+
+def kl_by_transformers(baseline: Path, compressed: Path, ids: list[int], scored: int) -> float:
+    """Mean KL(baseline || compressed) where the last ``scored`` tokens are predicted, in float64."""
+    logprobs = []
+    for folder in (baseline, compressed):
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[:-1]])).logits[0, -scored:]
+        logprobs.append(logits.double().log_softmax(-1))
+    p, q = logprobs
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("engine", ["transformers", "F32", "F16", "BF16"])
+def test_distances_are_those_of_transformers(
+    engine: str, tiny_model: Path, perturbed_model: Path, tmp_path: Path
+) -> None:
+    """Oracle: both models' distributions by transformers; the baseline recorded by either engine."""
+    asked = ask(CASES["choices share a context"])
+    run = str(tmp_path / "baseline")
+    if engine == "transformers":
+        FlipsHF(**arguments_of(tiny_model, record=run)).loglikelihood(asked, disable_tqdm=True)
+    else:
+        kind = Type[engine]
+        file = write_gguf(tiny_model, tmp_path / "baseline.gguf", kind)
+        FlipsGGUF(str(file), record=run, **EXACT).loglikelihood(asked, disable_tqdm=True)
+    file = write_gguf(perturbed_model, tmp_path / "compressed.gguf")
+    model = FlipsGGUF(str(file), reference=run, distances=str(tmp_path / "out"), **EXACT)
+    answers: Any = model.loglikelihood(asked, disable_tqdm=True)
+    # weights of 16 bits are other weights, which is no error of the distance
+    near = {"F16": 3e-3, "BF16": 2e-2}.get(engine, 1e-5)
+    for (context, continuation), answer in zip(
+        CASES["choices share a context"], answers, strict=True
+    ):
+        ids, scored = model.tok_encode(context + continuation), len(model.tok_encode(continuation))
+        expected = kl_by_transformers(tiny_model, perturbed_model, ids, scored)
+        assert expected > 0.01
+        assert answer.token_kl == pytest.approx(expected, rel=near)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
+def test_a_model_has_no_distance_from_itself(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Identity: states and output layer of a file make llama.cpp's own logits again."""
+    asked = ask(CASES["all of these"])
+    run, top = str(tmp_path / "baseline"), 259 if kind == "Q8_0" else None
+    file = str(write_gguf(tiny_model, tmp_path / "tiny.gguf", Type[kind]))
+    first = FlipsGGUF(file, record=run, top=top, **EXACT).loglikelihood(asked, disable_tqdm=True)
+    again: Any = FlipsGGUF(file, reference=run, **EXACT).loglikelihood(asked, disable_tqdm=True)
+    assert [tuple(answer) for answer in again] == first
+    assert max(answer.token_kl for answer in again) < 1e-7
+
+
+def test_states_of_a_quantised_output_layer_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """llama.cpp rounds states to 8 bits there; the way out is named."""
+    file = write_gguf(tiny_model, tmp_path / "tiny.gguf", Type.Q8_0)
+    with pytest.raises(HarnessError, match=r"output layer is quantised \(Q8_0\); give top=100"):
+        FlipsGGUF(str(file), record=str(tmp_path / "run"), **EXACT)
+
+
+def test_other_vocabularies_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Tokens of another vocabulary are other tokens, whatever their ids."""
+    run = str(tmp_path / "baseline")
+    asked = ask(CASES["one request"])
+    FlipsHF(**arguments_of(tiny_model, record=run)).loglikelihood(asked, disable_tqdm=True)
+    file = write_gguf(with_merges(tiny_model, tmp_path / "other", []), tmp_path / "other.gguf")
+    with pytest.raises(HarnessError, match="has another tokenizer than the baseline"):
+        FlipsGGUF(str(file), reference=run, **EXACT)
+
+
+def test_requests_that_are_split_otherwise_are_named(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same vocabulary, but "el" is one token to the file: warned of, then refused by name."""
+    run = str(tmp_path / "baseline")
+    folder = with_merges(tiny_model, tmp_path / "merging", [("e", "l")])
+    plain = with_merges(tiny_model, tmp_path / "plain", [])
+    asked = ask([("amber", " birch"), ("amber", " elder")])
+    FlipsHF(**arguments_of(plain, record=run)).loglikelihood(asked, disable_tqdm=True)
+    file = write_gguf(folder, tmp_path / "merging.gguf")
+    model = FlipsGGUF(str(file), reference=run, **EXACT)
+    assert "splits some texts into other tokens than the baseline" in caplog.text
+    assert model.loglikelihood(asked[:1], disable_tqdm=True)
+    with pytest.raises(HarnessError, match=r"1 of the 2 requests \(trees doc 1\).*two prompts"):
+        model.loglikelihood(asked, disable_tqdm=True)
+
+
+def with_merges(source: Path, target: Path, merges: list[tuple[str, str]]) -> Path:
+    """A copy of a model whose tokenizer also knows "el", and makes it by these merges or never."""
+    shutil.copytree(source, target)
+    saved = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = saved["model"]["vocab"]
+    unused = next(piece for piece, index in vocabulary.items() if index == 258)
+    saved["model"]["vocab"] = {p if p != unused else "el": i for p, i in vocabulary.items()}
+    saved["model"]["merges"] = merges
+    (target / "tokenizer.json").write_text(json.dumps(saved), encoding="utf-8")
+    return target
