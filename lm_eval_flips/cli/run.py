@@ -109,8 +109,8 @@ def run(
         arguments=context.args,
     )
     outputs.refuse_inputs(folders=[one.folder for one in schedule.runs])
-    if schedule.note:
-        say(schedule.note)
+    for note in schedule.notes:
+        say(note)
     for line in run_all(schedule, overwrite=overwrite):
         say(line)
     _compare(schedule, asked, json_file=json_file, report=report)

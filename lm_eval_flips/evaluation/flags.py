@@ -21,7 +21,8 @@ REFUSED = {
     "-o": "give it as --output_path",
 }
 SHORT = {"-c": "--use_cache", "-a": "--model_args", "-C": "--config"}
-MODEL_NAME = re.compile(r"(?:^|,)(?:pretrained|path|model)=([^,]*)")
+MODEL_NAMES = ("pretrained", "gguf", "path", "model")
+MODEL_NAME = re.compile(rf"(?:^|,)(?:{'|'.join(MODEL_NAMES)})=([^,]*)")
 
 
 def flags_of(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -97,7 +98,8 @@ def pretrained(model_args: str) -> str:
         FlipsError: they begin as JSON and are none.
     """
     if model_args.lstrip().startswith("{"):
-        return str(_decoded(model_args).get("pretrained", ""))
+        decoded = _decoded(model_args)
+        return str(next((decoded[name] for name in MODEL_NAMES if name in decoded), ""))
     match = MODEL_NAME.search(model_args)
     return match[1] if match else ""
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation import gguf_models
 from lm_eval_flips.evaluation.flags import (
     flags_of,
     pretrained,
@@ -33,6 +34,7 @@ BASELINE = "baseline"
 NOISE_FLOOR = "noise-floor"
 OTHER_PACK = 384  # tokens that flips-hf reads at once for the noise floor; by default it is more
 OWN_MODEL = "flips-hf"
+OWN_MODELS = (OWN_MODEL, gguf_models.MODEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class Schedule:
     baseline: Evaluation
     noise_floor: Evaluation | None
     compressed: tuple[Evaluation, ...]
-    note: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def runs(self) -> tuple[Evaluation, ...]:
@@ -118,7 +120,8 @@ def schedule_runs(
         compressed: each compressed model's arguments.
         tasks: as for the harness.
         output_path: folder for the runs.
-        model: the harness's model type; only `flips-hf` measures over the vocabulary.
+        model: the harness's model type, but for GGUF files, which `flips-gguf` runs; only these
+            two models of ours measure over the vocabulary.
         recording: what is kept of the baseline's distributions; by default all of them.
         noise_floor: evaluate the baseline a second time, in other batches.
         arguments: all other flags, as for the harness.
@@ -126,14 +129,16 @@ def schedule_runs(
     Raises:
         FlipsError: a flag that does not go together with this command.
     """
-    measured = model == OWN_MODEL
+    measured = model in OWN_MODELS
     _refuse(model=model, recording=recording, output_path=output_path, arguments=arguments)
+    compressed = gguf_models.expanded(compressed, baseline=baseline)
     refuse_no_arguments(compressed)
+    notes = gguf_models.held_together(baseline, compressed)
     kept = recording or Recording()
 
     def settings(model_args: str, before: Settings | None = None) -> Settings:
         return Settings(
-            model=model,
+            model=gguf_models.MODEL if gguf_models.is_gguf(model_args) else model,
             model_args=model_args,
             files=files_fingerprint(pretrained(model_args)),
             tasks=tasks,
@@ -164,10 +169,12 @@ def schedule_runs(
         baseline=first,
         noise_floor=None if second is None else _in_other_batches(second),
         compressed=tuple(against_first(name, model_args) for name, model_args in pairs),
-        note=None
-        if measured
-        else f"--model {model} gives no distances over the vocabulary: no token KL",
+        notes=(*notes, *([] if measured else [_unmeasured(model)])),
     )
+
+
+def _unmeasured(model: str) -> str:
+    return f"--model {model} gives no distances over the vocabulary: no token KL"
 
 
 def _in_other_batches(run: Evaluation) -> Evaluation:
@@ -192,7 +199,7 @@ def _refuse(
     refuse_flags(arguments)
     if "," in str(output_path) or "=" in str(output_path):
         raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
-    if model != OWN_MODEL and recording not in (None, Recording()):
+    if model not in OWN_MODELS and recording not in (None, Recording()):
         raise FlipsError(
             f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
         )
@@ -245,4 +252,6 @@ def _names(compressed: Sequence[str]) -> list[str]:
 
 
 def _name(model_args: str) -> str:
-    return re.sub(r"[^\w.+-]", "_", last_name(pretrained(model_args))) or "compressed"
+    given = pretrained(model_args)
+    own = gguf_models.name_of(given) if gguf_models.is_gguf(model_args) else last_name(given)
+    return re.sub(r"[^\w.+-]", "_", own) or "compressed"

@@ -87,7 +87,7 @@ def _of_arguments(arguments: Mapping[str, Any]) -> str | None:
         labels.append("bitsandbytes int8")
     if _given(arguments.get("autogptq")) or _given(arguments.get("gptqmodel")):
         labels.append("gptq")
-    if file := arguments.get("gguf_file"):
+    if file := arguments.get("gguf_file") or arguments.get("gguf"):
         labels.append(_of_name(f"{file}-gguf") or "gguf")
     if method := arguments.get("quantization"):
         labels.append(_method(str(method)))

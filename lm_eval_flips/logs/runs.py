@@ -60,6 +60,8 @@ class Run:
     def model(self) -> str:
         """The model's name as the harness logged it."""
         args = self.model_args
+        if file := args.get("gguf"):
+            return str(file)  # the harness calls what it has no name for by chance
         given = next((args[key] for key in ("pretrained", "model", "path") if args.get(key)), None)
         return str(self.results.model_name or given or self.path.parent.name)
 

@@ -66,7 +66,7 @@ def test_a_baseline_is_recorded_and_a_compressed_model_measured_from_it(tmp_path
     assert model_args(compressed) == (
         f"pretrained=org/int4,reference={tmp_path / 'baseline'},distances={tmp_path / 'int4'}"
     )
-    assert plan.note is None
+    assert plan.notes == ()
 
 
 def test_the_command_is_the_harness_s_own_with_samples_logged(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_another_model_type_measures_nothing_and_says_so(tmp_path: Path) -> None
     plan = planned(tmp_path, model="vllm")
     assert model_args(plan.baseline) == "pretrained=org/base"
     assert model_args(plan.compressed[0]) == "pretrained=org/int4"
-    assert plan.note == "--model vllm gives no distances over the vocabulary: no token KL"
+    assert plan.notes == ("--model vllm gives no distances over the vocabulary: no token KL",)
 
 
 @pytest.mark.parametrize("recording", [Recording(positions="last"), Recording(top=5)])

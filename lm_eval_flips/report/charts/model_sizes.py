@@ -14,6 +14,7 @@ from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummar
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
+from lm_eval_flips.scoring.llama_cpp.files import parts_of
 
 # Files that hold weights, the first kind that a folder has; others are the same weights again.
 WEIGHTS = ("model*.safetensors", "*.safetensors", "*.gguf", "pytorch_model*.bin", "*.bin", "*.pth")
@@ -126,7 +127,8 @@ def _on_disk(run: RunSummary | RunComparison) -> tuple[int, str] | None:
     place = str(arguments.get("pretrained") or arguments.get("model") or run.model)
     file = Path(place)
     if file.is_file():
-        return file.stat().st_size, "file"
+        size = _bytes_of(parts_of(file))
+        return None if size is None else (size, "file")
     single = arguments.get("gguf_file") or arguments.get("filename")
     folder = file if file.is_dir() else _cached(place, run.run.model_sha)
     if folder is None:
