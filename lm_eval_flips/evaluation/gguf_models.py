@@ -69,7 +69,7 @@ def held_together(baseline: str, compressed: Sequence[str]) -> list[str]:
     if not files:
         return []
     first = FileFacts.of(model_file(pretrained(baseline))) if is_gguf(baseline) else None
-    lines = []
+    lines: list[str] = []
     for file in files:
         facts = FileFacts.of(file)
         # without a file of the baseline, the first of the others is what they are held against
