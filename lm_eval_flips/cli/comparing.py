@@ -11,7 +11,9 @@ from lm_eval_flips.cli.reader import reader
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
+    from lm_eval_flips.gate.gate import Gate
     from lm_eval_flips.logs.runs import Run
+    from lm_eval_flips.planning.order import OrderedSamples
 
 
 class Runs(NamedTuple):
@@ -43,8 +45,16 @@ def load_runs(baseline: Path, compressed: Sequence[Path], noise_floor: Path | No
     )
 
 
-def compared(runs: Runs, asked: Asked, *, plan: Path | None = None) -> Comparison:
+def compared(
+    runs: Runs, asked: Asked, *, plan: Path | None = None, in_order: bool = False
+) -> Comparison:
     """Compare them.
+
+    Args:
+        runs: the runs.
+        asked: the options.
+        plan: the plan by which the compressed runs' documents were drawn.
+        in_order: whether the compressed runs hold the first documents of an order.
 
     Raises:
         FlipsError: as ``compare``.
@@ -58,7 +68,33 @@ def compared(runs: Runs, asked: Asked, *, plan: Path | None = None) -> Compariso
             return compare_planned(plan, runs.baseline, *runs.compressed, read=read, **options)
         from lm_eval_flips.comparison.compare import compare
 
-        return compare(runs.baseline, *runs.compressed, read=read, **options)
+        select = _ordered(runs) if in_order else None
+        return compare(runs.baseline, *runs.compressed, read=read, select=select, **options)
+
+
+def judged(runs: Runs, asked: Asked, until: str) -> list[Gate]:
+    """Judge runs of the first documents of their order.
+
+    Raises:
+        FlipsError: as ``judge_drawn``.
+    """
+    from lm_eval_flips.gate.drawn_runs import judge_drawn, recorded_order
+    from lm_eval_flips.gate.thresholds import parse_rules
+
+    config = parse_rules(until)
+    options = asked.options(None)
+    return [
+        judge_drawn(runs.baseline, run, recorded_order(run), config, **options)[0]
+        for run in runs.compressed
+    ]
+
+
+def _ordered(runs: Runs) -> OrderedSamples:
+    from lm_eval_flips.gate.drawn_runs import recorded_order
+    from lm_eval_flips.planning.order import OrderedSamples
+
+    first = runs.compressed[0]
+    return OrderedSamples(recorded_order(first), first.path)
 
 
 def plan_inputs(plan: Path | None) -> tuple[Path, ...]:

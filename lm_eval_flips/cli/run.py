@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import Verb, app
-from lm_eval_flips.cli.comparing import compared, load_runs
+from lm_eval_flips.cli.comparing import compared, judged, load_runs
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
+from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.writing import write_whole
 
 if TYPE_CHECKING:
+    from lm_eval_flips.evaluation.in_order import Until
     from lm_eval_flips.evaluation.schedule import Schedule
+    from lm_eval_flips.gate.gate import Gate
 
 
 class Positions(str, Enum):
@@ -36,6 +39,25 @@ def evaluate(context: typer.Context) -> None:
     from lm_eval_flips.harness.command import evaluate as evaluate_by_harness
 
     evaluate_by_harness(context.args)
+
+
+@app.command(
+    name="eval-in-order",
+    hidden=True,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def evaluate_in_order(context: typer.Context, asked: str) -> None:
+    """What `run --until` starts for each model: the JSON of what to decide, and lm_eval's flags."""
+    import msgspec
+
+    from lm_eval_flips.evaluation.in_order import InOrder
+    from lm_eval_flips.harness import in_order
+    from lm_eval_flips.report.text.gate import look_line
+
+    wanted = msgspec.json.decode(asked, type=InOrder)
+    for look in in_order.evaluate_in_order(wanted, context.args):
+        say(look_line(look.gate, look.count))
 
 
 @app.command(
@@ -75,6 +97,23 @@ def run(
             "--noise-floor", help="Evaluate the baseline twice, to tell what noise moves."
         ),
     ] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULES",
+            help="Evaluate compressed models in a random order until these rules are decided, such "
+            "as max-flips=0.05,max-loss=0.02, or those of a gate.toml; exits as gate does.",
+        ),
+    ] = None,
+    seed_of_order: Annotated[
+        int, typer.Option("--order-seed", help="Seed of the order of --until.")
+    ] = 0,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="The most questions of --until; by default all.")
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on after the verdict of --until, to the budget.")
+    ] = False,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
@@ -106,6 +145,7 @@ def run(
         model=model,
         recording=Recording(positions=positions.value, top=top),
         noise_floor=noise_floor,
+        until=_until(until, seed_of_order, budget=budget, go_on=go_on, asked=asked),
         arguments=context.args,
     )
     outputs.refuse_inputs(folders=[one.folder for one in schedule.runs])
@@ -113,14 +153,24 @@ def run(
         say(note)
     for line in run_all(schedule, overwrite=overwrite):
         say(line)
-    _compare(schedule, asked, json_file=json_file, report=report)
+    gates = _compare(schedule, asked, json_file=json_file, report=report, until=until)
+    if gates:
+        from lm_eval_flips.report.text.gate import gate_lines
+
+        for line in gate_lines(gates):
+            say(line)
+        codes = [gate.exit_code for gate in gates]
+        raise typer.Exit(1 if 1 in codes else max(codes))
 
 
-def _compare(schedule: Schedule, asked: Asked, *, json_file: Path, report: Path | None) -> None:
-    """Compare what was evaluated, print and write it."""
+def _compare(
+    schedule: Schedule, asked: Asked, *, json_file: Path, report: Path | None, until: str | None
+) -> list[Gate]:
+    """Compare what was evaluated, print and write it; the verdicts of --until."""
     floor = None if schedule.noise_floor is None else schedule.noise_floor.folder
     runs = load_runs(schedule.baseline.folder, [one.folder for one in schedule.compressed], floor)
-    result = compared(runs, asked)
+    gates = [] if until is None else judged(runs, asked, until)
+    result = compared(runs, asked, in_order=until is not None)
     from lm_eval_flips.report.files.document import to_json
     from lm_eval_flips.report.text.terminal import printed
 
@@ -128,3 +178,26 @@ def _compare(schedule: Schedule, asked: Asked, *, json_file: Path, report: Path 
     write_whole(json_file, to_json(result))
     if report is not None:
         PageAhead(report).write(result)
+    return gates
+
+
+def _until(
+    rules: str | None, seed: int, *, budget: int | None, go_on: bool, asked: Asked
+) -> Until | None:
+    """What is to be decided; refuses what goes with --until alone, and rules that cannot be."""
+    from lm_eval_flips.evaluation.in_order import Until
+
+    if rules is None:
+        if go_on or budget is not None:
+            raise FlipsError("--budget and --continue go together with --until RULES")
+        return None
+    from lm_eval_flips.gate.sequential import refuse_undecidable
+    from lm_eval_flips.gate.thresholds import parse_rules
+
+    refuse_undecidable(parse_rules(rules))
+    options = {
+        name: value
+        for name, value in asked.options().items()
+        if isinstance(value, str | int | float | bool) and name not in ("tasks", "device")
+    }
+    return Until(rules=rules, seed=seed, budget=budget, go_on=go_on, options=options)

@@ -35,7 +35,7 @@ def run_all(schedule: Schedule, *, overwrite: bool = False) -> Iterator[str]:
             _refuse_others(run, overwrite=overwrite)
         seconds: list[float] = []
         for place, run in enumerate(schedule.runs, start=1):
-            if run.finished:
+            if run.finished and not (run.in_order is not None and run.in_order.go_on):
                 yield f"{run.folder}: finished before, kept"
                 continue
             left = sum(not other.finished for other in schedule.runs[place - 1 :])

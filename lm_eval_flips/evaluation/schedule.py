@@ -25,6 +25,7 @@ from lm_eval_flips.evaluation.flags import (
     refuse_no_arguments,
     with_arguments,
 )
+from lm_eval_flips.evaluation.in_order import InOrder, Until, without_choice
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.evaluation.state import Settings, difference, is_finished, read_state
 from lm_eval_flips.logs.names import last_name
@@ -60,12 +61,14 @@ class Recording:
 class Evaluation:
     """One model to evaluate, and the folder of its run.
 
-    ``extra`` are model arguments that say where to record and what to measure against.
+    ``extra`` are model arguments that say where to record and what to measure against;
+    ``in_order`` is what is to be decided, where it is evaluated in a random order until it is.
     """
 
     folder: Path
     settings: Settings
     extra: dict[str, Any] = field(default_factory=dict)
+    in_order: InOrder | None = None
 
     @property
     def finished(self) -> bool:
@@ -74,14 +77,18 @@ class Evaluation:
 
     def command(self) -> list[str]:
         """The harness's command for this run."""
+        verb, arguments = ["eval"], self.settings.arguments
+        if self.in_order is not None:
+            verb = ["eval-in-order", msgspec.json.encode(self.in_order).decode()]
+            arguments = without_choice(arguments)
         return [
-            *(sys.executable, "-m", "lm_eval_flips", "eval"),
+            *(sys.executable, "-m", "lm_eval_flips", *verb),
             *("--model", self.settings.model),
             *("--model_args", with_arguments(self.settings.model_args, self.extra)),
             *("--tasks", self.settings.tasks),
             *("--output_path", str(self.folder)),
             "--log_samples",
-            *self.settings.arguments,
+            *arguments,
         ]
 
 
@@ -102,7 +109,7 @@ class Schedule:
         return (self.baseline, *floor, *self.compressed)
 
 
-def schedule_runs(
+def schedule_runs(  # noqa: PLR0913  (one an option of run)
     *,
     baseline: str,
     compressed: Sequence[str],
@@ -111,6 +118,7 @@ def schedule_runs(
     model: str = OWN_MODEL,
     recording: Recording | None = None,
     noise_floor: bool = False,
+    until: Until | None = None,
     arguments: Sequence[str] = (),
 ) -> Schedule:
     """What is to be evaluated, and where.
@@ -124,6 +132,7 @@ def schedule_runs(
             two models of ours measure over the vocabulary.
         recording: what is kept of the baseline's distributions; by default all of them.
         noise_floor: evaluate the baseline a second time, in other batches.
+        until: evaluate the compressed models in a random order, until this is decided.
         arguments: all other flags, as for the harness.
 
     Raises:
@@ -137,6 +146,7 @@ def schedule_runs(
     kept = recording or Recording()
 
     def settings(model_args: str, before: Settings | None = None) -> Settings:
+        rules = None if before is None else until
         return Settings(
             model=gguf_models.MODEL if gguf_models.is_gguf(model_args) else model,
             model_args=model_args,
@@ -146,16 +156,22 @@ def schedule_runs(
             top=kept.top,
             arguments=list(arguments),
             baseline=before,
+            until=None if rules is None else rules.rules,
+            order_seed=None if rules is None else rules.seed,
         )
 
     first = _first(baseline, output_path / BASELINE, settings, kept if measured else None)
 
     def against_first(name: str, model_args: str) -> Evaluation:
         folder = output_path / name
-        if not measured:
-            return Evaluation(folder=folder, settings=settings(model_args))
-        extra = {"reference": str(first.folder), "distances": str(folder)}
-        return Evaluation(folder=folder, settings=settings(model_args, first.settings), extra=extra)
+        extra = {"reference": str(first.folder), "distances": str(folder)} if measured else {}
+        before = first.settings if measured or until is not None else None
+        return Evaluation(
+            folder=folder,
+            settings=settings(model_args, before),
+            extra=extra,
+            in_order=None if until is None else until.of(first.folder, folder),
+        )
 
     pairs = zip(_names(compressed), compressed, strict=True)
     if noise_floor and MASK in first.settings.model_args:
@@ -188,7 +204,10 @@ def _in_other_batches(run: Evaluation) -> Evaluation:
     other = int(given) // 2 if given.isdecimal() and int(given) > 1 else 2
     extra = {**run.extra, "pack_tokens": OTHER_PACK} if run.extra else run.extra
     settings = msgspec.structs.replace(
-        run.settings, arguments=[*arguments, "--batch_size", str(other)]
+        run.settings,
+        arguments=[*arguments, "--batch_size", str(other)],
+        until=None,
+        order_seed=None,
     )
     return Evaluation(folder=run.folder, settings=settings, extra=extra)
 

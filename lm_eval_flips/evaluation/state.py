@@ -26,7 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a run was asked for; two runs are the same if this is.
 
     ``files`` is the fingerprint of a local model's files; ``baseline`` what the baseline was asked
-    for, where distances are measured from it.
+    for, where distances are measured from it. ``until`` are the rules of a run that is evaluated in
+    a random order, of ``order_seed``; other rules than at its first look would void its verdict.
     """
 
     model: str
@@ -37,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     top: int | None
     arguments: list[str]
     baseline: Settings | None = None
+    until: str | None = None
+    order_seed: int | None = None
 
 
 class State(Settings, frozen=True, kw_only=True):
@@ -118,8 +121,13 @@ def _flags(settings: Settings) -> dict[str, str]:
         f"--{name}": str(getattr(settings, name))
         for name in ("model", "model_args", "tasks", "positions")
     }
-    if settings.top is not None:
-        flags["--top"] = str(settings.top)
+    for flag, value in (
+        ("--top", settings.top),
+        ("--until", settings.until),
+        ("--order-seed", settings.order_seed),
+    ):
+        if value is not None:
+            flags[flag] = str(value)
     flags |= {flag: " ".join(values) for flag, values in flags_of(settings.arguments)}
     if "--device" in flags:
         flags["--device"] = flags["--device"].split(":")[0]

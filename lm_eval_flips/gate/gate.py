@@ -79,7 +79,8 @@ class Ruling:
     @property
     def _reason_while_drawing(self) -> str:
         word = {"pass": "kept", "fail": "broken", "undecided": "not decided"}[self.outcome]
-        cut = "" if self.cut is None else f", each sample's KL cut at {self.cut:g} nats"
+        cut = "" if self.cut is None else f", each sample's KL cut at {self.cut:g} nat"
+        cut += "s" if cut and self.cut != 1 else ""
         return f"{word} after {self.drawn:,} of {self.whole:,} samples{cut}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -42,11 +43,7 @@ def rule_values(metric: PairedMetric, rule: str, threshold: float) -> RuleValues
     Raises:
         FlipsError: the rule is no mean of bounded numbers, or the metric has none of them.
     """
-    if rule not in RULES:
-        raise FlipsError(
-            f"'{rule}' is no mean over samples and cannot be judged while they are drawn; there "
-            f"are {named(list(RULES), shown=len(RULES))}"
-        )
+    refuse_rules([rule])
     task = metric.pairs.task
     if rule in DISTANCES:
         distances = _distances(metric, rule)
@@ -79,6 +76,20 @@ def rule_values(metric: PairedMetric, rule: str, threshold: float) -> RuleValues
             raise FlipsError(f"task '{task}' has no choices: max_all_flips has no numbers there")
         moved = moved | (~before & ~after & metric.changed)
     return RuleValues(values=moved.double(), asked=everything, low=0.0, high=1.0)
+
+
+def refuse_rules(rules: Iterable[str]) -> None:
+    """Refuse rules that speak of no mean of bounded numbers.
+
+    Raises:
+        FlipsError: naming the first.
+    """
+    for rule in rules:
+        if rule not in RULES:
+            raise FlipsError(
+                f"'{rule}' is no mean over samples and cannot be judged while they are drawn; "
+                f"there are {named(list(RULES), shown=len(RULES))}"
+            )
 
 
 def _distances(metric: PairedMetric, rule: str) -> Tensor | None:

@@ -21,14 +21,14 @@ from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL
 from lm_eval_flips.gate.gate import POOLED, Gate, Outcome, Ruling
-from lm_eval_flips.gate.rule_values import rule_values
+from lm_eval_flips.gate.rule_values import refuse_rules, rule_values
 from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS, GateConfig, refuse_no_rule
 from lm_eval_flips.measures.betting import Draws, bounds, least_draws, p_at_least, p_at_most
 from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.order import Order
-from lm_eval_flips.shapes import Float
+from lm_eval_flips.shapes import Float, Int
 
 TWO_SIDED = 0.05  # of each side of an equivalence test, as its 90 % interval has it
 
@@ -84,7 +84,7 @@ class _Rule:
     rule: str
     threshold: float
     draws: Draws
-    after: Float[Tensor, " count"]
+    after: Int[Tensor, " count"]
     kept: Float[Tensor, " count"]
     broken: Float[Tensor, " count"]
     cut: float | None
@@ -128,20 +128,29 @@ def judge_in_order(drawn: Drawn, config: GateConfig, order: Order) -> Gate:
     )
 
 
-def least_documents(config: GateConfig, wholes: Mapping[str, Whole]) -> int:
-    """As many documents as a pass of all pooled rules takes at least, where nothing is lost.
+def refuse_undecidable(config: GateConfig) -> None:
+    """Refuse what can be known before anything is evaluated.
+
+    Raises:
+        FlipsError: there is no rule, or one is no mean of bounded numbers.
+    """
+    refuse_no_rule(config)
+    for thresholds in (config.pooled, *config.tasks.values()):
+        refuse_rules(thresholds.given)
+
+
+def least_documents(config: GateConfig, documents: int) -> int:
+    """As many documents as a pass of all pooled rules takes at least, where nothing changes.
 
     Example:
         >>> from lm_eval_flips.gate.thresholds import Thresholds
-        >>> config = GateConfig(pooled=Thresholds(max_flips=0.1))
-        >>> least_documents(config, {"mmlu": Whole(documents=2961, baseline_correct=1000)})
+        >>> least_documents(GateConfig(pooled=Thresholds(max_flips=0.1)), 2961)
         53
     """
-    whole = sum(own.documents for own in wholes.values())
     most = 0
     for rule, threshold in config.pooled.given.items():
         low, high = (-1.0, 1.0) if rule in (LOSS, EQUIVALENCE) else (0.0, 1.0)
-        best = Draws(values=torch.zeros(whole), whole=whole, low=low, high=high)
+        best = Draws(values=torch.zeros(documents), whole=documents, low=low, high=high)
         most = max(most, least_draws(best, most=threshold, p=LEVEL))
     return most
 

@@ -107,6 +107,30 @@ def load_gate(path: Path) -> GateConfig:
         raise FlipsError(f"'{path}' is no gate configuration: {error}") from None
 
 
+def parse_rules(text: str) -> GateConfig:
+    """Rules as one word of a command line, or the path of a gate.toml.
+
+    Raises:
+        FlipsError: it is neither, or as ``Thresholds``.
+
+    Example:
+        >>> parse_rules("max-flips=0.05,max-loss=0.02").pooled
+        Thresholds(max_flips=0.05, max_loss=0.02)
+    """
+    if text.endswith(".toml"):
+        return load_gate(Path(text))
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            given[name.strip().strip("-").replace("-", "_")] = float(value)
+        except ValueError:
+            raise FlipsError(
+                f"'{part}' is no rule; give them as max-flips=0.05,max-loss=0.02, or a gate.toml"
+            ) from None
+    return GateConfig(pooled=Thresholds(**given), judge="sequential")
+
+
 def _thresholds(kind: type, content: object) -> Thresholds:
     """Those of one table of the file."""
     try:

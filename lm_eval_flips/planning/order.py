@@ -116,6 +116,8 @@ class OrderedSamples:
     Args:
         order: the order.
         path: the run's folder, for messages.
+
+    ``drawn`` holds the documents that the last run had, by task.
     """
 
     def __init__(self, order: Order, path: str | Path) -> None:
@@ -135,7 +137,7 @@ class OrderedSamples:
                 f"the order of '{self._path}' has no task {named(list(dict.fromkeys(foreign)))}; "
                 "choose among its own with --tasks"
             )
-        return [name for name in kept if all(name in run.tasks for run in runs)]
+        return [name for name in kept if any(name in run.tasks for run in runs)]
 
     def of(self, ours: Samples, theirs: Samples) -> Samples:
         """The baseline's samples of the documents that the run holds.

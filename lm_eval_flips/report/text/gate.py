@@ -36,6 +36,14 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
             yield AGAIN
 
 
+def look_line(gate: Gate, count: int) -> str:
+    """One line for a look of a gate that judges while documents are drawn."""
+    rules = "; ".join(
+        f"{_name(ruling)} {_measured(ruling)} {_limit(ruling)}" for ruling in gate.rulings
+    )
+    return f"after {count:,} of {gate.documents:,} questions {gate.outcome}: {rules}"
+
+
 def gate_json(gates: Sequence[Gate]) -> bytes:
     """All rulings as JSON; what was not measured is null."""
     document = {
