@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_flips.cli.app import Verb, app
-from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
+from lm_eval_flips.cli.options import Asked, NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import console, say
 from lm_eval_flips.errors import FlipsError, named
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lm_eval_flips.compression.compressing import CompressedModel, Compressing
     from lm_eval_flips.compression.libraries import Interpreters
 
+MODELS = "models"  # where `run` makes compressed models, beside the runs
 MakerOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -138,7 +139,7 @@ def made(compressing: Compressing, names: str, *, overwrite: bool = False) -> li
         FlipsError: a scheme that is none, or one or more could not be made; after all others were.
     """
     from lm_eval_flips.compression.compressing import Failure
-    from lm_eval_flips.compression.schemes import schemes as asked
+    from lm_eval_flips.compression.naming import schemes as asked
     from lm_eval_flips.report.text.schemes import model_lines
 
     models, failures = [], []
@@ -153,6 +154,39 @@ def made(compressing: Compressing, names: str, *, overwrite: bool = False) -> li
     if failures:
         raise FlipsError(f"{len(failures)} could not be made: {'; '.join(failures)}")
     return models
+
+
+def models_of_schemes(
+    names: str,
+    baseline: str,
+    output_path: Path,
+    *,
+    makers: Sequence[str] | None,
+    asked: Asked,
+) -> list[str]:
+    """The model arguments of the schemes' models, which are made where they are not there.
+
+    Raises:
+        FlipsError: one could not be made, or is none to be judged.
+    """
+    from lm_eval_flips.evaluation.flags import argument, pretrained, with_model
+    from lm_eval_flips.evaluation.state import baseline_arguments
+
+    arguments = baseline_arguments(baseline)
+    compressing = compressing_of(
+        pretrained(arguments),
+        output_path / MODELS,
+        dtype=argument(arguments, "dtype") or "auto",
+        makers=makers,
+    )
+    models = made(compressing, names)
+    broken = [one.folder.name for one in models if one.record.proof.faults]
+    if broken and not asked.allow_implausible:
+        raise FlipsError(
+            f"no compressed models to be judged: {named(broken, shown=20)}; leave them out, or "
+            "judge them all the same with --allow-implausible"
+        )
+    return [with_model(arguments, str(one.folder), dtype=one.record.dtype) for one in models]
 
 
 def interpreters_of(makers: Sequence[str] | None) -> Interpreters:

@@ -10,6 +10,7 @@ import typer
 
 from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, judged, load_runs
+from lm_eval_flips.cli.compress import MakerOption, models_of_schemes
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
@@ -74,13 +75,19 @@ def run(
     baseline: Annotated[
         str, typer.Option(help="Model arguments of the baseline, or a folder with its run.")
     ],
-    compressed: Annotated[
-        list[str], typer.Option(help="Model arguments of a compressed model; may be repeated.")
-    ],
     tasks: Annotated[str, typer.Option(help="Tasks, as for lm_eval.")],
     output_path: Annotated[
         Path, typer.Option("--output_path", "--output-path", help="Folder for the runs.")
     ],
+    compressed: Annotated[
+        list[str] | None,
+        typer.Option(help="Model arguments of a compressed model; may be repeated."),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(help="Schemes by which to compress the baseline, separated by commas."),
+    ] = None,
+    maker: MakerOption = None,
     model: Annotated[
         str, typer.Option(help="lm_eval's model type; only flips-hf measures token KL.")
     ] = "flips-hf",
@@ -126,7 +133,8 @@ def run(
 ) -> None:
     """Evaluate a baseline and its compressed models, and compare them.
 
-    Every other flag is lm_eval's own and is passed to all evaluations.
+    Models that --compress makes lie in OUTPUT_PATH/models. Every other flag is lm_eval's own and
+    is passed to all evaluations.
     """
     from lm_eval_flips.evaluation.running import run_all
     from lm_eval_flips.evaluation.schedule import Recording, schedule_runs
@@ -137,9 +145,14 @@ def run(
         from lm_eval_flips.report.page.bundles import refuse_missing
 
         refuse_missing()  # not only after hours of evaluating
+    models = list(compressed or [])
+    if compress is not None:
+        models += models_of_schemes(compress, baseline, output_path, makers=maker, asked=asked)
+    if not models:
+        raise FlipsError("no compressed model: give --compressed pretrained=MODEL, or --compress")
     schedule = schedule_runs(
         baseline=baseline,
-        compressed=compressed,
+        compressed=models,
         tasks=tasks,
         output_path=output_path,
         model=model,

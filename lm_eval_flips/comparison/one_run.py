@@ -18,6 +18,7 @@ from lm_eval_flips.comparison.pooling import (
 )
 from lm_eval_flips.comparison.result import RunComparison
 from lm_eval_flips.comparison.warning_rules import RunFacts, row_warnings, run_warnings
+from lm_eval_flips.compression.recognised import recognised
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.logged_metrics import Key, paired_metrics
@@ -95,6 +96,7 @@ def compare_run(
         warnings=(*of_run, *of_rows),
         metrics=tuple(metrics),
         findings=paired.findings,
+        scheme=recognised(run.model_folders),
     )
 
 

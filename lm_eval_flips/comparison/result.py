@@ -16,6 +16,7 @@ from lm_eval_flips.comparison.planned import Planned
 from lm_eval_flips.comparison.shown import mimebundle
 from lm_eval_flips.comparison.spec import Number
 from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
+from lm_eval_flips.compression.recognised import KnownScheme
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.correlation import SampleCorrelation, Spearman
 from lm_eval_flips.measures.decisions import PooledDecisions
@@ -134,7 +135,8 @@ class RunComparison:
     together whether the score got worse; None for a single task. ``planned`` is None unless a plan
     was given: then it tells of all documents, while the rows are those of the drawn samples as they
     are, among which uncertain answers are many. ``findings`` say what is doubtful or
-    impossible in the two runs.
+    impossible in the two runs. ``scheme`` is how the model was compressed, as its own files say;
+    None where they say nothing.
     """
 
     path: str
@@ -151,6 +153,7 @@ class RunComparison:
     metrics: tuple[PairedMetric, ...] = field(repr=False)
     planned: Planned | None = None
     findings: tuple[Finding, ...] = ()
+    scheme: KnownScheme | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from lm_eval_flips.compression.proof import prove, weights_of
 from lm_eval_flips.compression.proving import reading_of
 from lm_eval_flips.compression.reading import Reading
 from lm_eval_flips.compression.recipe import Scheme
-from lm_eval_flips.compression.record import RECORD, Record, read_record
+from lm_eval_flips.compression.record import Record, read_record
 from lm_eval_flips.compression.source import WEIGHTS, Source, refuse_full_disk
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import RECORD
 
 UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
 
@@ -191,7 +192,12 @@ class Compressing:
             reloaded=str(scratch / "loaded.safetensors") if reader == maker else "",
             packages=list(library.packages),
         )
-        told = done(maker, step, name=scheme.file_name, scratch=scratch)
+        told = done(
+            *(maker, step),
+            name=scheme.file_name,
+            scratch=scratch,
+            kept_log=self.output / f"{self.folder_of(scheme).name}.log",
+        )
         if reader == maker:
             loaded = Reading.load(scratch / "loaded.safetensors")
         else:
@@ -204,7 +210,7 @@ class Compressing:
             loaded=loaded,
             weights=weights_of(file for file in made.iterdir() if file.suffix in WEIGHTS),
             baseline_weights=weights_of(self.source.weight_files),
-            packed=not recipe.dense,
+            packed=recipe.packed,
         )
         return Record(
             scheme=scheme.name,

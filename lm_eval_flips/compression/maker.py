@@ -93,13 +93,12 @@ def _do(step: Step) -> None:
     made = getattr(import_module(f"lm_eval_flips.compression.{module}"), function)(making)
     made = made if isinstance(made, Made) else Made(model=made)
     save = made.save or made.model.save_pretrained
-    if made.save_first:
-        save(folder)
-    read(made.model, making.tokenizer).save(Path(step.reading))
+    given_back = save(folder) if made.save_first else None
+    read(given_back or made.model, making.tokenizer).save(Path(step.reading))
     if not made.save_first:
         save(folder)
     making.tokenizer.save_pretrained(folder)
-    del made
+    del made, given_back
     if step.reloaded:
         _read(folder, step.dtype, Path(step.reloaded))
 

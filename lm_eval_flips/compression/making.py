@@ -91,7 +91,8 @@ class Made:
     """A compressed model in memory, and how it is saved.
 
     ``save`` is given the folder; by default the model's own ``save_pretrained`` is called.
-    ``save_first``: before it reads anything, which changes how its weights lie in memory.
+    ``save_first``: before it reads anything, which changes how its weights lie in memory; what
+    ``save`` gives back, if anything, is then read in its place.
     """
 
     model: Any

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-import lm_eval_flips
 from lm_eval_flips.compression.maker import Step, done_file
 from lm_eval_flips.errors import FlipsError
 
@@ -29,10 +29,13 @@ if int(descriptor) >= 0:
     threading.Thread(target=end_with, args=(int(descriptor),), daemon=True).start()
 main(step)
 """
+PACKAGE = Path(__file__).parents[1] / "__init__.py"
 SHOWN = 4  # last lines of what a process printed, in an error
 
 
-def done(interpreter: str, step: Step, *, name: str, scratch: Path) -> dict[str, Any]:
+def done(
+    interpreter: str, step: Step, *, name: str, scratch: Path, kept_log: Path | None = None
+) -> dict[str, Any]:
     """Run a step; what came of it: seconds, versions.
 
     Args:
@@ -40,17 +43,24 @@ def done(interpreter: str, step: Step, *, name: str, scratch: Path) -> dict[str,
         step: what to do.
         name: of its files.
         scratch: folder for them.
+        kept_log: where all that it printed is kept if it ends without a result.
 
     Raises:
         FlipsError: it ended without a result; with the last lines that it printed.
     """
     file, log = scratch / f"{name}.json", scratch / f"{name}.log"
     step.write(file)
-    code = _finished([interpreter, "-c", LENT, str(lm_eval_flips.__file__)], str(file), log)
+    code = _finished([interpreter, "-c", LENT, str(PACKAGE)], str(file), log)
     try:
         found: dict[str, Any] = json.loads(done_file(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FlipsError(f"{name} ended with exit code {code}: {_last_lines(log)}") from None
+        more = ""
+        if kept_log is not None:
+            shutil.copyfile(log, kept_log)
+            more = f" (all of it: '{kept_log}')"
+        raise FlipsError(
+            f"its process ended with exit code {code}: {_last_lines(log)}{more}"
+        ) from None
     if "error" in found:
         raise FlipsError(found["error"])
     return found

@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import nan
 
-from lm_eval_flips.compression.libraries import Library
+from lm_eval_flips.compression.libraries import OWN, Library
 
 PARAMETER = re.compile(r"\{(\w+)\}")
-NUMBER = r"\d+(?:\.\d+)?"
+COUNT = r"[1-9]\d*"
+PARAMETERS = {  # what each may be, as a regular expression
+    "bits": "[2-8]",
+    "group": COUNT,
+    "percent": r"[1-9]\d?",
+    "count": COUNT,
+    "kept": COUNT,
+    "of": COUNT,
+    "sigma": r"\d*\.?\d+",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +31,13 @@ class Recipe:
             ``int{bits}[-g{group}]``.
         family: what it is known as, such as "GPTQ" or "layers dropped".
         does: what it does, in one line; parameters in braces are filled in.
-        library: what makes it.
         make: the function that makes it, as ``module.function`` of this room.
-        examples: names to list, the first of them to show; each stands for what it says.
+        library: what makes it; by default this package, which stores an ordinary model.
+        examples: names to list; by default the pattern, where it has no parameters.
         bits: bits that a compressed weight takes, without scales, by the parameters; nan where
             weights stay as they are.
-        parameters: what parameters may be, as regular expressions; by default a number.
+        parameters: what they may be where that is not as in ``PARAMETERS``.
         defaults: parameters that the name leaves out.
-        dense: stored as an ordinary model: files tell no bits.
         calibrated: looks at texts.
         dtype: what it is made and loaded in; by default as its source.
     """
@@ -37,15 +45,24 @@ class Recipe:
     pattern: str
     family: str
     does: str
-    library: Library
     make: str
-    examples: tuple[str, ...]
+    library: Library = OWN
+    examples: tuple[str, ...] = ()
     bits: Callable[[Mapping[str, str]], float] = lambda _: nan
     parameters: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
-    dense: bool = False
     calibrated: bool = False
     dtype: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names to list; each stands for what it says."""
+        return self.examples or (self.pattern,)
+
+    @property
+    def packed(self) -> bool:
+        """Whether it stores weights in fewer bytes."""
+        return self.library is not OWN
 
     def read(self, name: str) -> Scheme | None:
         """The scheme of a name; None if it is not of this recipe.
@@ -59,16 +76,17 @@ class Recipe:
         return Scheme(name=name, recipe=self, parameters={**self.defaults, **given})
 
     def _expression(self) -> str:
-        parts = re.split(r"([\[\]]|\{\w+\})", self.pattern)
+        """The pattern as a regular expression."""
         words = {"[": "(?:", "]": ")?"}
-        return "".join(
-            words[part]
-            if part in words
-            else f"(?P<{part[1:-1]}>{self.parameters.get(part[1:-1], NUMBER)})"
-            if part.startswith("{")
-            else re.escape(part)
-            for part in parts
-        )
+        allowed = {**PARAMETERS, **self.parameters}
+        parts = re.split(r"([\[\]]|\{\w+\})", self.pattern)
+        for place, part in enumerate(parts):
+            if part.startswith("{"):
+                name = part[1:-1]
+                parts[place] = f"(?P<{name}>{allowed[name]})"
+            else:
+                parts[place] = words.get(part) or re.escape(part)
+        return "".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +94,7 @@ class Scheme:
     """A recipe with its parameters, as a name says them.
 
     Example:
-        >>> from lm_eval_flips.compression.schemes import scheme
+        >>> from lm_eval_flips.compression.naming import scheme
         >>> scheme("int4-g32").parameters["group"]
         '32'
     """

@@ -9,8 +9,8 @@ from typing import Any
 
 from lm_eval_flips.compression.proof import Proof
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import RECORD
 
-RECORD = "compression.json"
 VERSION = 1
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_flips.compression.record import RECORD
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.runs import RECORD
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf")
 CONFIG = "config.json"

@@ -87,6 +87,47 @@ def with_arguments(model_args: str, extra: dict[str, Any]) -> str:
     return ",".join([model_args, *(f"{name}={value}" for name, value in extra.items())])
 
 
+def with_model(model_args: str, pretrained: str, *, dtype: str | None = None) -> str:
+    """The same arguments for another model.
+
+    Args:
+        model_args: of a model.
+        pretrained: the other one.
+        dtype: to load it in; None for the same.
+
+    Example:
+        >>> with_model("pretrained=gpt2,dtype=float16", "models/int4")
+        'pretrained=models/int4,dtype=float16'
+
+    Raises:
+        FlipsError: they name no model, or begin as JSON and are none.
+    """
+    changed = {"pretrained": pretrained, **({} if dtype is None else {"dtype": dtype})}
+    if model_args.lstrip().startswith("{"):
+        return json.dumps({**_decoded(model_args), **changed})
+    given = dict(pair.partition("=")[::2] for pair in model_args.split(",") if pair)
+    if "pretrained" not in given:
+        raise FlipsError(f"'{model_args}' names no pretrained=MODEL, of which one could be made")
+    return ",".join(f"{name}={value}" for name, value in {**given, **changed}.items())
+
+
+def argument(model_args: str, name: str) -> str | None:
+    """One of a model's arguments; None if it is not given.
+
+    Example:
+        >>> argument("pretrained=gpt2,dtype=float16", "dtype")
+        'float16'
+
+    Raises:
+        FlipsError: they begin as JSON and are none.
+    """
+    if model_args.lstrip().startswith("{"):
+        value = _decoded(model_args).get(name)
+        return None if value is None else str(value)
+    given = dict(pair.partition("=")[::2] for pair in model_args.split(",") if pair)
+    return given.get(name)
+
+
 def pretrained(model_args: str) -> str:
     """The model that is named by model arguments, of whatever backend; "" if none is.
 

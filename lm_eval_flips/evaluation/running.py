@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from math import ceil
+from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation.flags import pretrained
 from lm_eval_flips.evaluation.schedule import Evaluation, Schedule
 from lm_eval_flips.evaluation.state import difference, has_results, locked, read_state, write_state
+from lm_eval_flips.logs.runs import RECORD
 from lm_eval_flips.logs.secrets import masked_text
 
 # glibc gives large buffers back after every layer; keeping them makes bfloat16 a quarter faster.
@@ -64,7 +68,14 @@ def _evaluate(run: Evaluation, lock: int | None) -> None:
             f"evaluating '{masked_text(run.settings.model_args)}' ended with exit code {code}; "
             "what was finished is kept: give the same command again to go on"
         )
+    _keep_record(run)
     write_state(run.folder, run.settings, finished=True)
+
+
+def _keep_record(run: Evaluation) -> None:
+    """Keep what the model's folder says of how it was compressed; the model may not be kept."""
+    with suppress(OSError):
+        shutil.copyfile(Path(pretrained(run.settings.model_args)) / RECORD, run.folder / RECORD)
 
 
 def _remove_results(run: Evaluation) -> None:

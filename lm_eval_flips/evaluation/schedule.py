@@ -27,7 +27,13 @@ from lm_eval_flips.evaluation.flags import (
 )
 from lm_eval_flips.evaluation.in_order import InOrder, Until, without_choice
 from lm_eval_flips.evaluation.model_files import files_fingerprint
-from lm_eval_flips.evaluation.state import Settings, difference, is_finished, read_state
+from lm_eval_flips.evaluation.state import (
+    Settings,
+    difference,
+    is_finished,
+    not_recorded,
+    read_state,
+)
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.secrets import MASK
 
@@ -242,10 +248,7 @@ def _recorded(folder: Path, settings: Callable[[str], Settings]) -> Evaluation:
     """A baseline that an earlier command evaluated, if it was asked for the same."""
     before = read_state(folder)
     if before is None:
-        raise FlipsError(
-            f"'{folder}' was not recorded by lm-eval-flips run; give the baseline's model "
-            f"arguments instead, as in --baseline pretrained={folder}"
-        )
+        raise not_recorded(folder)
     run = Evaluation(folder=folder, settings=before)
     if not run.finished:
         raise FlipsError(f"the baseline '{folder}' is not finished; give its own command again")

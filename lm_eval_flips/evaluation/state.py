@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.evaluation.flags import flags_of, pretrained
+from lm_eval_flips.evaluation.flags import flags_of, pretrained, refuse_no_arguments
 from lm_eval_flips.logs.names import RESULTS_NAME
 from lm_eval_flips.logs.secrets import masked_arguments, masked_text
 from lm_eval_flips.writing import write_whole
@@ -64,6 +64,30 @@ def read_state(folder: Path) -> State | None:
         return msgspec.json.decode(file.read_bytes(), type=State)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FlipsError(f"'{file}' cannot be read: {error}; remove '{folder}'") from None
+
+
+def baseline_arguments(baseline: str) -> str:
+    """The baseline's model arguments, of which the folder of a run knows its own.
+
+    Raises:
+        FlipsError: the folder does not, or what is given is neither.
+    """
+    folder = Path(baseline)
+    if not folder.is_dir():
+        refuse_no_arguments([baseline])
+        return baseline
+    before = read_state(folder)
+    if before is None:
+        raise not_recorded(folder)
+    return before.model_args
+
+
+def not_recorded(folder: Path) -> FlipsError:
+    """What to raise for the folder of a baseline that `run` did not evaluate."""
+    return FlipsError(
+        f"'{folder}' was not recorded by lm-eval-flips run; give the baseline's model "
+        f"arguments instead, as in --baseline pretrained={folder}"
+    )
 
 
 def write_state(folder: Path, settings: Settings, *, finished: bool) -> None:

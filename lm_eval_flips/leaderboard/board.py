@@ -8,6 +8,7 @@ from math import isnan, nan
 
 from lm_eval_flips.comparison.ranking import rank_runs, shared_tasks
 from lm_eval_flips.comparison.result import Ranking, RunSummary
+from lm_eval_flips.compression.recognised import recognised
 from lm_eval_flips.leaderboard.discovery import CompressedRun, LeftOut
 from lm_eval_flips.leaderboard.entry import Entry
 from lm_eval_flips.leaderboard.scheme import scheme_of
@@ -118,7 +119,7 @@ def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | No
             folder=run.folder,
             path=str(run.run.path),
             model=run.run.model,
-            scheme=scheme_of(run.run.model, run.name, run.run.model_args),
+            scheme=_scheme(run),
             date=run.run.date,
             entry=entry,
             place=None if ranking is None else ranking.order.index(number) + 1,
@@ -130,6 +131,13 @@ def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | No
             zip(names, judged, adjusted, strict=True)
         )
     ]
+
+
+def _scheme(found: CompressedRun) -> str:
+    """How a run's model was compressed: as its files say, else as its names do."""
+    if (known := recognised(found.run.model_folders)) is not None:
+        return known.name
+    return scheme_of(found.run.model, found.name, found.run.model_args)
 
 
 def _groups_of(ranking: Ranking, run: int) -> tuple[int, int]:

@@ -29,6 +29,8 @@ from lm_eval_flips.logs.task_log import TaskLog
 
 # Folders of ours in a run's folder: the baseline's states, and a compressed run's distances.
 REFERENCE, DISTANCES = "reference", "token_distances"
+# A file of ours there and in a model's folder: how the model was compressed.
+RECORD = "compression.json"
 # Model arguments that say which model it is, not how it is scored.
 IDENTITY_ARGS = frozenset(
     {
@@ -89,6 +91,12 @@ class Run:
         """The folder of the distances that flips-hf measured in this run; None if it did not."""
         folders = [folder / DISTANCES for folder in (self.path.parent, self.path.parent.parent)]
         return next((folder for folder in folders if folder.is_dir()), None)
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Where it may be written how the model was compressed: this run's, and its model's."""
+        named = self.model_args.get("pretrained") or self.model_args.get("model") or self.model
+        return (self.path.parent, self.path.parent.parent, Path(str(named)))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from lm_eval_flips.compression.calibration import calibration_texts
 from lm_eval_flips.compression.making import Making
-from lm_eval_flips.compression.schemes import scheme
+from lm_eval_flips.compression.naming import scheme
 
 Make = Callable[..., Any]
 

@@ -8,14 +8,15 @@ from math import isnan
 import pytest
 
 from lm_eval_flips import FlipsError
+from lm_eval_flips.compression.naming import listed, scheme, schemes
 from lm_eval_flips.compression.recipe import PARAMETER
-from lm_eval_flips.compression.schemes import RECIPES, listed, scheme, schemes
+from lm_eval_flips.compression.schemes import RECIPES
 
 
 def test_every_example_is_of_one_recipe() -> None:
     """And of its own; twenty of seven families at least."""
     for recipe in RECIPES:
-        for name in recipe.examples:
+        for name in recipe.names:
             assert [other.pattern for other in RECIPES if other.read(name)] == [recipe.pattern]
     assert len(listed()) >= 20
     assert len({one.recipe.family for one in listed()}) >= 7

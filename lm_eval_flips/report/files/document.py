@@ -72,6 +72,7 @@ def _run(run: RunComparison) -> dict[str, Any]:
     return {
         "path": run.path,
         "model": run.model,
+        "scheme": run.scheme and asdict(run.scheme),
         **rows,
         "planned": run.planned and _planned(run.planned),
         "decisions": run.decisions and asdict(run.decisions),

@@ -15,9 +15,9 @@ from lm_eval_flips.compression.libraries import (
     missing_to_load,
     versions,
 )
+from lm_eval_flips.compression.naming import listed
 from lm_eval_flips.compression.proof import Proof
 from lm_eval_flips.compression.recipe import Scheme
-from lm_eval_flips.compression.schemes import listed
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
 
 
