@@ -103,5 +103,5 @@ def _made(making: Making, recipe: Sequence[Any], *, looks: bool = True) -> Made:
 def _stay_unpinned() -> None:
     """Leave tensors where they are: the library pins memory, which needs an accelerator."""
     if not torch.accelerator.is_available():
-        torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign,assignment]
+        torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign]
         print("no accelerator: tensors are not pinned")  # noqa: T201  (the maker's own log)
