@@ -40,12 +40,14 @@ class Verbs(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order in which --help shows them."""
-        return sorted(super().list_commands(ctx), key=VERBS.index)
+        """Names in the order in which --help shows them; hidden ones come last."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: (*VERBS, name).index(name))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write what each does, whole."""
-        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        names = [name for name in self.list_commands(ctx) if name in VERBS]
+        verbs = [(name, self.get_command(ctx, name)) for name in names]
         with formatter.section("Verbs"):
             formatter.write_dl(
                 [(name, verb.get_short_help_str(limit=200)) for name, verb in verbs if verb]

@@ -276,4 +276,4 @@ def _names(compressed: Sequence[str]) -> list[str]:
 def _name(model_args: str) -> str:
     given = pretrained(model_args)
     own = gguf_models.name_of(given) if gguf_models.is_gguf(model_args) else last_name(given)
-    return re.sub(r"[^\w.+-]", "_", own) or "compressed"
+    return re.sub(r"[^\w.+-]", "_", own.strip("/\\")) or "compressed"
