@@ -25,6 +25,7 @@ from lm_eval_flips.writing import write_whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lm_eval_flips.comparison.result import Comparison
     from lm_eval_flips.gate.gate import Gate
 
 
@@ -77,11 +78,17 @@ def gate(
     markdown: Annotated[
         Path | None, typer.Option(help="Append Markdown, as to $GITHUB_STEP_SUMMARY.")
     ] = None,
+    ladder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write Markdown: the models by size, and the smallest that passes. Printed too."
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     no_color: NoColorOption = False,
 ) -> None:
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
-    files = {"--json": json_file, "--junit": junit, "--markdown": markdown}
+    files = {"--json": json_file, "--junit": junit, "--markdown": markdown, "--ladder": ladder}
     outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
     from lm_eval_flips.gate import gate as gating
     from lm_eval_flips.gate import thresholds as limits
@@ -103,14 +110,17 @@ def gate(
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
     with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
+    if sequential and plan is not None:
+        raise FlipsError("--sequential does not go together with --plan: it draws by itself")
+    result = compared(runs, with_margin, plan=plan)
     if sequential:
-        if plan is not None:
-            raise FlipsError("--sequential does not go together with --plan: it draws by itself")
         from lm_eval_flips.gate.whole_runs import judge_whole
 
-        gates = judge_whole(compared(runs, with_margin), rules, seed=seed)
+        gates = judge_whole(result, rules, seed=seed)
     else:
-        gates = gating.judge(compared(runs, with_margin, plan=plan), rules)
+        gates = gating.judge(result, rules)
+    if ladder is not None:
+        _climb(result, gates, ladder)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)
     codes = [found.exit_code for found in gates]
     raise typer.Exit(1 if 1 in codes else max(codes))
@@ -130,6 +140,17 @@ def _write(
     if markdown:
         summary = report.gate_markdown(gates).encode(errors="replace")
         write_whole(markdown, _content(markdown) + summary)
+
+
+def _climb(result: Comparison, gates: Sequence[Gate], file: Path) -> None:
+    """Say which is the smallest model that passes, and write all of them by size."""
+    from lm_eval_flips.report.charts.model_sizes import model_sizes
+    from lm_eval_flips.report.text import ladder as report
+
+    found = report.rungs(result, gates, model_sizes(result))
+    say(report.ladder_sentence(found))
+    floor = None if result.noise_floor is None else result.noise_floor.pooled
+    write_whole(file, report.ladder_markdown(found, floor=floor).encode(errors="replace"))
 
 
 def _content(file: Path) -> bytes:
