@@ -36,6 +36,7 @@ PACKAGES = {
         ("lib/libllama.so", "lib/libllama.dylib", "lib/llama.dll"),
     ),
 }
+BACKENDS = "ggml_backend_load_all_from_path"
 WARNING = 3  # ggml's level of a log message; errors are 4, and 5 goes on with the line before
 INT32S = ctypes.POINTER(c_int32)
 LogCallback = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
@@ -106,15 +107,18 @@ class Library:
         except OSError as error:
             raise FlipsError(f"llama.cpp of {source} cannot be loaded: {error}") from None
         for name, (result, arguments) in FUNCTIONS.items():
-            self._declare(name, result, arguments)
+            self.declare(name, result, arguments)
         self._model = self._fitting("llama_model_default_params", (ModelParams,))
         self._context = self._fitting(
             "llama_context_default_params", (ContextParams, LaterContextParams)
         )
-        self._declare("llama_model_load_from_file", c_void_p, [c_char_p, type(self._model)])
-        self._declare("llama_init_from_model", c_void_p, [c_void_p, type(self._context)])
+        self.declare("llama_model_load_from_file", c_void_p, [c_char_p, type(self._model)])
+        self.declare("llama_init_from_model", c_void_p, [c_void_p, type(self._context)])
         self._callback = LogCallback(self._hear)  # kept: the library holds only its address
         self.llama_log_set(self._callback, None)
+        if hasattr(self._loaded, BACKENDS):  # of builds whose processors are libraries of their own
+            self.declare(BACKENDS, None, [c_char_p])
+            getattr(self, BACKENDS)(str(path.parent).encode())
         self.llama_backend_init()
 
     def __getattr__(self, name: str) -> Any:
@@ -134,7 +138,17 @@ class Library:
         self._complaints.clear()
         return said
 
-    def _declare(self, name: str, result: Any, arguments: list[Any]) -> None:
+    @property
+    def quantises(self) -> bool:
+        """Whether it exports llama.cpp's quantiser."""
+        return hasattr(self._loaded, "llama_model_quantize")
+
+    def declare(self, name: str, result: Any, arguments: list[Any]) -> None:
+        """Make a function of the library an attribute.
+
+        Raises:
+            FlipsError: it is not exported.
+        """
         try:
             function = getattr(self._loaded, name)
         except AttributeError:
@@ -144,7 +158,7 @@ class Library:
 
     def _fitting(self, name: str, layouts: Sequence[type[ctypes.Structure]]) -> ctypes.Structure:
         """The library's defaults in the layout that they fit."""
-        self._declare(name, Room, [])
+        self.declare(name, Room, [])
         content = bytes(getattr(self, name)().content)
         for layout in layouts:
             if (why := misfit(layout, content)) is None:
