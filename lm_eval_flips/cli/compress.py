@@ -14,8 +14,9 @@ from lm_eval_flips.cli.output import console, say
 from lm_eval_flips.errors import FlipsError, named
 
 if TYPE_CHECKING:
-    from lm_eval_flips.compression.compressing import CompressedModel, Compressing
+    from lm_eval_flips.compression.compressing import Compressing
     from lm_eval_flips.compression.libraries import Interpreters
+    from lm_eval_flips.compression.made import CompressedModel
 
 MODELS = "models"  # where `run` makes compressed models, beside the runs
 MakerOption = Annotated[
@@ -138,7 +139,7 @@ def made(compressing: Compressing, names: str, *, overwrite: bool = False) -> li
     Raises:
         FlipsError: a scheme that is none, or one or more could not be made; after all others were.
     """
-    from lm_eval_flips.compression.compressing import Failure
+    from lm_eval_flips.compression.made import Failure
     from lm_eval_flips.compression.naming import schemes as asked
     from lm_eval_flips.report.text.schemes import model_lines
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lm_eval_flips.comparison.result import Comparison
     from lm_eval_flips.gate.gate import Gate
+    from lm_eval_flips.gate.thresholds import GateConfig
 
 
 class JudgeBy(str, Enum):
@@ -90,9 +91,10 @@ def gate(
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
     files = {"--json": json_file, "--junit": junit, "--markdown": markdown, "--ladder": ladder}
     outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
-    from lm_eval_flips.gate import gate as gating
     from lm_eval_flips.gate import thresholds as limits
 
+    if sequential and plan is not None:
+        raise FlipsError("--sequential does not go together with --plan: it draws by itself")
     pooled = limits.Thresholds(
         max_flips=max_flips,
         max_all_flips=max_all_flips,
@@ -110,20 +112,24 @@ def gate(
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
     with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
-    if sequential and plan is not None:
-        raise FlipsError("--sequential does not go together with --plan: it draws by itself")
     result = compared(runs, with_margin, plan=plan)
-    if sequential:
-        from lm_eval_flips.gate.whole_runs import judge_whole
-
-        gates = judge_whole(result, rules, seed=seed)
-    else:
-        gates = gating.judge(result, rules)
+    gates = _judged(result, rules, seed if sequential else None)
     if ladder is not None:
         _climb(result, gates, ladder)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)
-    codes = [found.exit_code for found in gates]
+    codes = [judged.exit_code for judged in gates]
     raise typer.Exit(1 if 1 in codes else max(codes))
+
+
+def _judged(comparison: Comparison, rules: GateConfig, seed: int | None) -> Sequence[Gate]:
+    """Each run's verdict, question by question in the order of a seed, if one is given."""
+    if seed is None:
+        from lm_eval_flips.gate.gate import judge
+
+        return judge(comparison, rules)
+    from lm_eval_flips.gate.whole_runs import judge_whole
+
+    return judge_whole(comparison, rules, seed=seed)
 
 
 def _write(

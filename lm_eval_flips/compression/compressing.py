@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lm_eval_flips.compression.calibration import Texts
 from lm_eval_flips.compression.libraries import Interpreters, missing_to_load, versions
+from lm_eval_flips.compression.made import CompressedModel, Failure
 from lm_eval_flips.compression.maker import Step
 from lm_eval_flips.compression.process import done
 from lm_eval_flips.compression.proof import prove, weights_of
@@ -27,27 +28,6 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import RECORD
 
 UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompressedModel:
-    """A compressed model on disk.
-
-    ``kept``: it was there already; ``note`` says what is odd about that.
-    """
-
-    folder: Path
-    record: Record
-    kept: bool
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A scheme that could not be made, and why."""
-
-    scheme: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

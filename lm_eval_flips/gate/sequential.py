@@ -19,58 +19,18 @@ from torch import Tensor
 
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.evidence import LEVEL
 from lm_eval_flips.gate.gate import POOLED, Gate, Outcome, Ruling
 from lm_eval_flips.gate.rule_values import refuse_rules, rule_values
 from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS, GateConfig, refuse_no_rule
 from lm_eval_flips.measures.betting import Draws, bounds, least_draws, p_at_least, p_at_most
 from lm_eval_flips.measures.significance import holm
-from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.order import Order
 from lm_eval_flips.shapes import Float, Int
 
 TWO_SIDED = 0.05  # of each side of an equivalence test, as its 90 % interval has it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
-    """All of a task's documents: how many there are, and how many the baseline got right."""
-
-    documents: int
-    baseline_correct: int
-
-    @classmethod
-    def of(cls, metric: PairedMetric) -> Whole:
-        """Of a metric that has all documents."""
-        correct = metric.baseline_correct
-        return cls(
-            documents=len(metric.rows),
-            baseline_correct=0 if correct is None else int(correct.sum()),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """A compressed run whose documents were drawn in an order.
-
-    Args:
-        model: the compressed model's name.
-        path: the run's folder.
-        metrics: of the documents that were drawn.
-        wholes: of all documents, by task, those of the tasks' own metrics.
-        groups: the baseline's groups, and their tasks.
-        count: how many documents of the order were drawn, the first ones.
-        findings: of the run's plausibility.
-    """
-
-    model: str
-    path: str
-    metrics: Sequence[PairedMetric]
-    wholes: Mapping[str, Whole]
-    groups: Mapping[str, Sequence[str]]
-    count: int
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.result import Comparison, RunComparison
+from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.gate import Gate
-from lm_eval_flips.gate.sequential import Drawn, Whole, judge_in_order
+from lm_eval_flips.gate.sequential import judge_in_order
 from lm_eval_flips.gate.thresholds import GateConfig
 from lm_eval_flips.planning.order import draw_order
 

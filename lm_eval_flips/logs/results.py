@@ -104,6 +104,10 @@ class Results(msgspec.Struct, gc=False):
             if name in self.configs and not self.group_subtasks.get(name)
         ]
 
+    def config_of(self, task: str) -> TaskConfig:
+        """A task's configuration; that of a plain one where it was not logged."""
+        return self.configs.get(task) or TaskConfig()
+
     def sample_len(self, task: str) -> int | None:
         """Number of samples that a task's score counts; None where it is not said."""
         count = self.results.get(task, {}).get("sample_len")

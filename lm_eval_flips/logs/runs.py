@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from math import nan
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,11 +20,10 @@ from lm_eval_flips.logs.folders import find_files
 from lm_eval_flips.logs.groups import leaves_of
 from lm_eval_flips.logs.results import (
     Results,
-    TaskConfig,
     settings_of,
 )
 from lm_eval_flips.logs.secrets import is_secret
-from lm_eval_flips.logs.task_log import TaskLog
+from lm_eval_flips.logs.task_log import TaskLog, task_log
 
 # Folders of ours in a run's folder: the baseline's states, and a compressed run's distances.
 REFERENCE, DISTANCES = "reference", "token_distances"
@@ -70,7 +68,10 @@ class Run:
     @cached_property
     def tasks(self) -> dict[str, TaskLog]:
         """Every task whose samples were logged, by name."""
-        return {name: self._task(name, path) for name, path in sorted(self.sample_paths.items())}
+        return {
+            name: task_log(self.results, name, path, keep_requests=self.distances is not None)
+            for name, path in sorted(self.sample_paths.items())
+        }
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -101,21 +102,22 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What changes scores without changing a prompt: run settings, task versions, shots."""
-        found = settings_of(self.results)
-        found |= {
+        settings = settings_of(self.results)
+        settings |= {
             f"model_args.{name}": value
             for name, value in self.model_args.items()
             if name not in IDENTITY_ARGS | SERVING_ARGS and not is_secret(name)
         }
-        found |= {f"version.{task}": self.results.versions.get(task) for task in self.sample_paths}
+        versions = self.results.versions
+        settings |= {f"version.{task}": versions.get(task) for task in self.sample_paths}
         for task, log in self.tasks.items():
-            found |= {
+            settings |= {
                 f"num_fewshot.{task}": self.results.n_shot.get(task),
                 f"output_type.{task}": log.output_type,
                 f"target_delimiter.{task}": log.delimiter,
                 f"higher_is_better.{task}": dict(log.higher_is_better),
             }
-        return found
+        return settings
 
     @property
     def model_args(self) -> dict[str, Any]:
@@ -158,7 +160,7 @@ class Run:
         Each document's then depend on how many came before it: a run of other documents, as of
         --samples, or on several ranks, has other examples (lm_eval 0.4.13, api/samplers.py).
         """
-        config = self._config(task).fewshot_config or {}
+        config = self.results.config_of(task).fewshot_config or {}
         return bool(self.results.n_shot.get(task)) and config.get("sampler") != "first_n"
 
     def select(self, glob: str) -> list[str]:
@@ -180,52 +182,6 @@ class Run:
     def files(self) -> tuple[Path, ...]:
         """Every file of the harness that is read of this run."""
         return tuple(dict.fromkeys((self.path, *self.results_paths, *self.sample_paths.values())))
-
-    def _config(self, task: str) -> TaskConfig:
-        return self.results.configs.get(task) or TaskConfig()
-
-    def _task(self, name: str, path: Path) -> TaskLog:
-        config = self._config(name)
-        metrics = config.metric_list or []
-        better = self.results.higher_is_better.get(name, {})
-        scores = self.results.results.get(name, {})
-        return TaskLog(
-            name=name,
-            path=path,
-            output_type=config.output_type,
-            standard_scoring=not config.process_results,
-            delimiter=_target_delimiter(config, chat=bool(self.results.chat_template)),
-            fewshot_delimiter=config.fewshot_delimiter or "\n\n",
-            num_fewshot=int(self.results.n_shot.get(name) or 0),
-            # n-samples counts the whole data set under --samples up to lm_eval 0.4.11
-            expected=self.results.sample_len(name),
-            counted=self.results.n_samples.get(name, {}).get("effective"),
-            lower_is_better=frozenset(m for m, up in better.items() if up is False),
-            aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
-            higher_is_better={m: up for m, up in better.items() if up is not None},
-            first_filter=not config.filter_list,
-            scores={
-                key: _score(score)
-                for key, score in scores.items()
-                if "," in key and "_stderr," not in key
-            },
-            keep_requests=self.distances is not None,
-        )
-
-
-def _score(score: Any) -> float:
-    try:
-        return float(score) if isinstance(score, (int, float)) else nan
-    except OverflowError:
-        return nan
-
-
-def _target_delimiter(config: TaskConfig, *, chat: bool) -> str:
-    # The harness's rule: a chat template brings its own space, unless the answer goes on from a
-    # gen_prefix that does not end in one (lm_eval 0.4.13, api/task.py:1376).
-    if chat and (not config.gen_prefix or config.gen_prefix[-1:].isspace()):
-        return ""
-    return config.target_delimiter
 
 
 def load_run(path: str | Path) -> Run:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
+from typing import Any
 
-from lm_eval_flips.logs.results import AGGREGATIONS, KNOWN_AGGREGATIONS
+from lm_eval_flips.logs.results import AGGREGATIONS, KNOWN_AGGREGATIONS, Results, TaskConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +51,48 @@ class TaskLog:
     def score(self, metric: str, filter: str) -> float | None:  # noqa: A002  (the harness's word)
         """The score that the results name under a filter; None where they name none."""
         return self.scores.get(f"{metric},{filter}")
+
+
+def task_log(results: Results, name: str, path: Path, *, keep_requests: bool) -> TaskLog:
+    """A task of a run, from what its results say of it."""
+    config = results.config_of(name)
+    metrics = config.metric_list or []
+    better = results.higher_is_better.get(name, {})
+    scores = results.results.get(name, {})
+    return TaskLog(
+        name=name,
+        path=path,
+        output_type=config.output_type,
+        standard_scoring=not config.process_results,
+        delimiter=_target_delimiter(config, chat=bool(results.chat_template)),
+        fewshot_delimiter=config.fewshot_delimiter or "\n\n",
+        num_fewshot=int(results.n_shot.get(name) or 0),
+        # n-samples counts the whole data set under --samples up to lm_eval 0.4.11
+        expected=results.sample_len(name),
+        counted=results.n_samples.get(name, {}).get("effective"),
+        lower_is_better=frozenset(m for m, up in better.items() if up is False),
+        aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
+        higher_is_better={m: up for m, up in better.items() if up is not None},
+        first_filter=not config.filter_list,
+        scores={
+            key: _score(score)
+            for key, score in scores.items()
+            if "," in key and "_stderr," not in key
+        },
+        keep_requests=keep_requests,
+    )
+
+
+def _score(score: Any) -> float:
+    try:
+        return float(score) if isinstance(score, (int, float)) else nan
+    except OverflowError:
+        return nan
+
+
+def _target_delimiter(config: TaskConfig, *, chat: bool) -> str:
+    # The harness's rule: a chat template brings its own space, unless the answer goes on from a
+    # gen_prefix that does not end in one (lm_eval 0.4.13, api/task.py:1376).
+    if chat and (not config.gen_prefix or config.gen_prefix[-1:].isspace()):
+        return ""
+    return config.target_delimiter

@@ -74,11 +74,8 @@ class PairedMetric:
         """
         if self.tokens is None:
             return None
-        return sample_means(
-            request_means(self.tokens.values["kl"], self.tokens.counts),
-            self.tokens.samples,
-            samples=len(self.rows),
-        )
+        of_requests = request_means(self.tokens.values["kl"], self.tokens.counts)
+        return sample_means(of_requests, self.tokens.samples, samples=len(self.rows))
 
     @property
     def higher_is_better(self) -> bool:
@@ -184,9 +181,7 @@ def paired_metric(
         units=units,
         clusters=pick(pairs.clusters),
         tokens=_tokens(pairs.tokens, None if everything else rows),
-        noise=None
-        if ours is None or changed is None
-        else _noise(ours, pick(pairs.gold) > 0, changed),
+        noise=_noise(ours, pick(pairs.gold) > 0, changed),
     )
 
 
@@ -219,8 +214,8 @@ def _margin_change(
     return signed_margin(theirs, answered) - signed_margin(ours, answered)
 
 
-def _noise(scores: Tensor, gold: Tensor, changed: Tensor) -> NoiseFlips | None:
-    if len(gold) and not gold.any(-1).all():
+def _noise(scores: Tensor | None, gold: Tensor, changed: Tensor | None) -> NoiseFlips | None:
+    if scores is None or changed is None or not gold.any(-1).all():
         return None
     return noise_flips(scores, gold, changed=int(changed.sum()))
 

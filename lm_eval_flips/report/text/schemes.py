@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from math import isnan
 from typing import Any
 
-from lm_eval_flips.compression.compressing import CompressedModel
 from lm_eval_flips.compression.libraries import (
     LIBRARIES,
     Interpreters,
@@ -15,6 +14,7 @@ from lm_eval_flips.compression.libraries import (
     missing_to_load,
     versions,
 )
+from lm_eval_flips.compression.made import CompressedModel
 from lm_eval_flips.compression.naming import listed
 from lm_eval_flips.compression.proof import Proof
 from lm_eval_flips.compression.recipe import Scheme

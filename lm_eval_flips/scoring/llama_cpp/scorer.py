@@ -8,20 +8,20 @@ cells are lent to the sequences behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.scoring.llama_cpp.context import SEQUENCES, Context, Tokens
+from lm_eval_flips.scoring.llama_cpp.context import SEQUENCES, Context
 from lm_eval_flips.scoring.llama_cpp.model import LlamaModel
 from lm_eval_flips.scoring.llama_cpp.output_layer import stored_head_of
+from lm_eval_flips.scoring.llama_cpp.packs import chain, leaves_of, score_packs, wanted_of
 from lm_eval_flips.scoring.lm_head import LMHead, StoredHead
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plan
-from lm_eval_flips.scoring.requests import Ints, TokenRequest
+from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredModel, ScoredRows
 
 BUDGET = 1024  # tokens of a call
@@ -111,7 +111,7 @@ class LlamaScorer(RowScorer):
             groups.setdefault(request.fed.tobytes(), []).append(index)
         chains = sorted(groups.values(), key=lambda group: -len(requests[group[0]].fed))
         nothing = np.empty(0, np.int64)
-        return Branch(base=0, tokens=nothing, steps=tuple(_chain(requests, own) for own in chains))
+        return Branch(base=0, tokens=nothing, steps=tuple(chain(requests, own) for own in chains))
 
     def _prepared(self, cells: int, largest: int) -> Context:
         """A context with room for that many tokens, empty."""
@@ -159,11 +159,11 @@ class LlamaScorer(RowScorer):
             prefix, free = free, free + 1
         packs = [step for step in branch.steps if isinstance(step, Pack)]
         for batch in self._batches(requests, packs, SEQUENCES - free):
-            found = _scored(context, batch, prefix=prefix, free=free)
-            if found.recorded is not None:
-                rounded = found.recorded.to(self.model.recorded_dtype)
-                found = replace(found, recorded=rounded)
-            yield found
+            scored = score_packs(context, batch, prefix=prefix, free=free)
+            if scored.recorded is not None:
+                rounded = scored.recorded.to(self.model.recorded_dtype)
+                scored = replace(scored, recorded=rounded)
+            yield scored
         for step in branch.steps:
             if isinstance(step, Branch):
                 yield from self._branch(context, requests, step, prefix=prefix, free=free)
@@ -180,7 +180,7 @@ class LlamaScorer(RowScorer):
         tokens = leaves = wanted = 0
         while waiting:
             pack = waiting.pop()
-            sizes = len(pack), int(_leaves(pack).sum()), len(_wanted(pack))
+            sizes = len(pack), int(leaves_of(pack).sum()), len(wanted_of(pack))
             if len(pack.requests) > 1 and (sizes[1] > sequences or sizes[2] > rows):
                 waiting += [*self._halves(requests, pack)][::-1]
                 continue
@@ -206,77 +206,6 @@ class LlamaScorer(RowScorer):
                 base=pack.base,
                 keep_prefixes=False,
             ).packs()
-
-
-def _scored(
-    context: Context, packs: Sequence[Pack], *, prefix: int | None, free: int
-) -> ScoredRows:
-    """Compute packs behind the same prefix, each leaf a sequence of its own."""
-    parts: list[Tokens] = []
-    for pack in packs:
-        before = np.concatenate([[0], np.cumsum(_leaves(pack))])  # leaves before each place
-        chosen = np.zeros(len(pack), bool)
-        chosen[_wanted(pack)] = True
-        parts.append(
-            Tokens(
-                ids=pack.tokens,
-                positions=pack.depths,
-                first=free + before[:-1],
-                last=free + before[pack.ends],
-                wanted=chosen,
-            )
-        )
-        free = free + int(before[-1])
-    tokens = Tokens(
-        **{
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(Tokens)
-        }
-    )
-    leaves = range(int(tokens.first.min()), int(tokens.last.max()))
-    if prefix is not None:
-        for leaf in leaves:
-            context.copy(prefix, leaf, packs[0].base)
-    decoded = context.decode(tokens)
-    for leaf in leaves:
-        context.forget(leaf)
-    row = np.cumsum(tokens.wanted) - 1
-    starts = np.cumsum([0, *map(len, packs)])
-    placed = [
-        row[start + own]
-        for start, pack in zip(starts.tolist(), packs, strict=False)
-        for own in pack.places
-    ]
-    return ScoredRows(
-        hidden=decoded.logits,
-        requests=tuple(index for pack in packs for index in pack.requests),
-        rows=tuple(placed),
-        recorded=decoded.hidden,
-    )
-
-
-def _chain(requests: Sequence[TokenRequest], group: Sequence[int]) -> Pack:
-    """Requests that are fed the same tokens, which see all before them."""
-    fed = requests[group[0]].fed
-    return Pack(
-        base=0,
-        tokens=fed,
-        depths=np.arange(len(fed)),
-        ends=np.full(len(fed), len(fed)),
-        requests=tuple(group),
-        places=tuple(np.arange(requests[index].first_scored, len(fed)) for index in group),
-    )
-
-
-def _leaves(pack: Pack) -> NDArray[np.bool_]:
-    """Whether nothing descends from each token."""
-    leaves: NDArray[np.bool_] = pack.ends == np.arange(1, len(pack) + 1)
-    return leaves
-
-
-def _wanted(pack: Pack) -> Ints:
-    """The places that predict something."""
-    return np.unique(np.concatenate(pack.places))
 
 
 def _as_they_are(logits: Tensor) -> Tensor:
