@@ -89,10 +89,10 @@ def gate(
     no_color: NoColorOption = False,
 ) -> None:
     """Pass (0), fail (1) or cannot be judged (2): compressed runs against thresholds, for CI."""
-    files = {"--json": json_file, "--junit": junit, "--markdown": markdown, "--ladder": ladder}
-    outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
     from lm_eval_flips.gate import thresholds as limits
 
+    files = {"--json": json_file, "--junit": junit, "--markdown": markdown, "--ladder": ladder}
+    outputs = Outputs(files, overwrite=overwrite, kept=["--markdown"])
     if sequential and plan is not None:
         raise FlipsError("--sequential does not go together with --plan: it draws by itself")
     pooled = limits.Thresholds(
@@ -111,14 +111,19 @@ def gate(
     limits.refuse_no_rule(rules)
     runs = load_runs(baseline, compressed, asked.noise_floor)
     outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
-    with_margin = replace(asked, equivalence_margin=limits.margin_of(rules))
-    result = compared(runs, with_margin, plan=plan)
+    asked = replace(asked, equivalence_margin=limits.margin_of(rules))
+    result = compared(runs, asked, plan=plan)
     gates = _judged(result, rules, seed if sequential else None)
     if ladder is not None:
         _climb(result, gates, ladder)
     _write(gates, json_file=json_file, junit=junit, markdown=markdown)
+    raise typer.Exit(_exit_code(gates))
+
+
+def _exit_code(gates: Sequence[Gate]) -> int:
+    """Of all runs: a failure goes before what cannot be judged."""
     codes = [judged.exit_code for judged in gates]
-    raise typer.Exit(1 if 1 in codes else max(codes))
+    return 1 if 1 in codes else max(codes)
 
 
 def _judged(comparison: Comparison, rules: GateConfig, seed: int | None) -> Sequence[Gate]:
