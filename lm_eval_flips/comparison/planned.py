@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import nan
 
 from lm_eval_flips.comparison.numbers import planned_numbers
@@ -27,7 +28,7 @@ class Estimate:
     plain_samples: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that its numbers are made once
 class PlannedRow:
     """One metric of a task, of a group, or of all tasks pooled, of which ``n`` samples were drawn.
 
@@ -69,7 +70,7 @@ class PlannedRow:
             "equivalence_margin": nan if self.equivalence is None else self.equivalence.margin,
         }
 
-    @property
+    @cached_property
     def numbers(self) -> Mapping[str, Number]:
         """Every number by its key, as for a full run; nan where none is estimated."""
         return planned_numbers(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isnan, nan
 from typing import Any
 
@@ -36,7 +37,7 @@ from lm_eval_flips.uncertainty.change_test import ChangeTest
 from lm_eval_flips.uncertainty.noise_floor import Excess
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that its numbers are made once
 class Row:
     """One metric of a task, of a group, or of all tasks pooled.
 
@@ -92,7 +93,7 @@ class Row:
         """Whether token_kl is that of first positions, which alone are known."""
         return self.tokens is not None and isnan(self.tokens.token_kl.per_request_mean)
 
-    @property
+    @cached_property
     def numbers(self) -> Mapping[str, Number]:
         """Every number by its key, as ``comparison.numbers`` lists them; nan where undefined."""
         return numbers_of(self)
