@@ -12,8 +12,9 @@ from lm_eval_flips.comparison.paired_runs import Read
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.gate import Gate
-from lm_eval_flips.gate.sequential import Drawn, Whole, judge_in_order
+from lm_eval_flips.gate.sequential import judge_in_order
 from lm_eval_flips.gate.thresholds import GateConfig
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run
