@@ -190,6 +190,20 @@ def models_of_schemes(
     return [with_model(arguments, str(one.folder), dtype=one.record.dtype) for one in models]
 
 
+def refuse_unloadable_models(models: Sequence[str]) -> None:
+    """Refuse checkpoints whose library is missing here, before hours of evaluating.
+
+    Raises:
+        FlipsError: naming it, and how to get it.
+    """
+    from lm_eval_flips.compression.loading import refuse_unloadable
+    from lm_eval_flips.evaluation.flags import pretrained
+
+    for model in models:
+        if name := pretrained(model):
+            refuse_unloadable(Path(name))
+
+
 def interpreters_of(makers: Sequence[str] | None) -> Interpreters:
     """The interpreters that --maker names.
 

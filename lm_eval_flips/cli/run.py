@@ -10,7 +10,7 @@ import typer
 
 from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, judged, load_runs
-from lm_eval_flips.cli.compress import MakerOption, models_of_schemes
+from lm_eval_flips.cli.compress import MakerOption, models_of_schemes, refuse_unloadable_models
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
@@ -150,6 +150,7 @@ def run(
         models += models_of_schemes(compress, baseline, output_path, makers=maker, asked=asked)
     if not models:
         raise FlipsError("no compressed model: give --compressed pretrained=MODEL, or --compress")
+    refuse_unloadable_models([baseline, *models])
     schedule = schedule_runs(
         baseline=baseline,
         compressed=models,

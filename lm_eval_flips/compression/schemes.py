@@ -216,6 +216,7 @@ RECIPES: tuple[Recipe, ...] = (
         examples=("slicegpt-10", "slicegpt-25"),
         calibrated=True,
     ),
+    # no compression: what changes of the same size do, in any direction
     Recipe(
         pattern="noise-{sigma}",
         family="noise on weights",

@@ -1,4 +1,4 @@
-"""The recipe for a measure, followed in a copy of the package: its number is then everywhere."""
+"""The recipes for a measure and a scheme, followed in a copy of the package: they are then everywhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ native.evaluated(folder, "flips_said_well", folder / "other", seed=2, baseline=s
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package with the measure that the document adds, as it prints it."""
+    """The package with the measure and the scheme that the document adds, as it prints them."""
     folder = tmp_path_factory.mktemp("recipe")
     for source in (PACKAGE, *(ROOT / name for name in COPIED)):
         target = folder / source.relative_to(PACKAGE.parent if source == PACKAGE else ROOT)
@@ -52,8 +52,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(source, target)
     steps = list(STEP.finditer((ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")))
     changed = {step["path"] for step in steps if step["anchor"]}
-    assert len(changed) == 3
-    assert sum(not step["anchor"] for step in steps) == 2
+    assert len(changed) == 3 + 1
+    assert sum(not step["anchor"] for step in steps) == 2 + 2
     for step in steps:
         _follow(folder / step["path"], step["anchor"], step["code"])
     return folder
@@ -112,6 +112,19 @@ def test_the_measure_s_own_test_passes(copy: Path) -> None:
         copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/measures/test_hellinger.py"
     )
     assert "2 passed" in printed
+
+
+def test_the_scheme_is_listed_and_its_own_test_passes(copy: Path) -> None:
+    """As the document prints it; with its description."""
+    printed = run(
+        *(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("tests/compression/test_ternary.py", "tests/compression/test_schemes.py"),
+    )
+    assert "passed" in printed
+    assert "failed" not in printed
+    listed = json.loads(run(copy, "-m", "lm_eval_flips", "schemes", "--json"))
+    (added,) = (one for one in listed if one["scheme"] == "ternary")
+    assert added["does"] == "each weight as -s, 0 or s, stored dense"
 
 
 def test_the_copy_alone_has_it(copy: Path) -> None:

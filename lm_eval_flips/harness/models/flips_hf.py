@@ -8,12 +8,15 @@ model, given such a reference, measures its distance from them while it is score
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from lm_eval_flips.compression.loading import refuse_unloadable
 from lm_eval_flips.errors import FlipsError, HarnessError
+from lm_eval_flips.harness.models.bitsandbytes_arguments import as_config
 from lm_eval_flips.harness.models.scored_lm import ScoredLM
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
@@ -59,8 +62,9 @@ class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
         softmax_dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
-        super().__init__(pretrained=pretrained, softmax_dtype=softmax_dtype, **kwargs)
         try:
+            refuse_unloadable(Path(str(pretrained)))
+            super().__init__(pretrained=pretrained, softmax_dtype=softmax_dtype, **kwargs)
             options = Options.of(
                 record=record,
                 reference=reference,
@@ -80,6 +84,9 @@ class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
         verdict = self._scorer.verdict
         tried = {"packing_check": verdict} if verdict else {}
         return {**info, "scoring": self._scorer.refusal or "packed", **tried}
+
+    def _create_model(self, pretrained: str, **given: Any) -> None:
+        super()._create_model(pretrained, **as_config(given))
 
     def _set_up(self, options: Options, pack_tokens: int | None) -> None:
         """Prepare for scoring; without what that needs the model stays the plain `hf` one."""
