@@ -21,7 +21,6 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.shapes import Float
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")  # pre-norm, RMSNorm, gated MLP
-MULTIPLE = 8  # of components, as in the paper
 AHEAD = {  # each norm of a block, and the matrices that read what it gives
     "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
@@ -43,7 +42,9 @@ def sliced(making: Making) -> Any:
             f"{', '.join(KNOWN)}"
         )
     width = model.config.hidden_size
-    left = round(width * (1 - int(making["percent"]) / 100) / MULTIPLE) * MULTIPLE
+    # a width that the heads do not divide is refused when the model is loaded
+    heads = model.config.num_attention_heads
+    left = round(width * (1 - int(making["percent"]) / 100) / heads) * heads
     if not 0 < left <= width:
         raise FlipsError(f"{making.name} leaves none of {width} components")
     kept = principal_components(_covariance(model, making))[:, :left]

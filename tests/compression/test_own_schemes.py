@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.compression.blockwise import token_ids
@@ -207,6 +213,19 @@ def test_slicing_keeps_what_varies_most(make: Make, tiny_model: Path) -> None:
     expected = np.linalg.norm(embedded @ leading, axis=1)
     found = np.linalg.norm(narrow.model.embed_tokens.weight.detach().numpy(), axis=1)
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_sliced_width_is_one_that_the_heads_divide(
+    make: Make, tiny_model: Path, tmp_path: Path
+) -> None:
+    """10 % off 48 leave 43 components, which three heads cannot share: 42 are kept."""
+    torch.manual_seed(0)
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 3, "num_key_value_heads": 3}
+    config = LlamaConfig(vocab_size=259, hidden_size=48, intermediate_size=32, **shape)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "three")
+    for file in tiny_model.glob("tokenizer*"):
+        copy(file, tmp_path / "three")
+    assert make("slicegpt-10", source=tmp_path / "three").config.hidden_size == 42
 
 
 def test_noise_has_the_size_that_its_name_says(make: Make, tiny_model: Path) -> None:
