@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 from math import isnan
 
@@ -28,6 +30,24 @@ def test_every_maker_is_there() -> None:
         module, _, function = recipe.make.rpartition(".")
         maker = getattr(import_module(f"lm_eval_flips.compression.{module}"), function)
         assert list(maker.__annotations__) == ["making", "return"], recipe.make
+
+
+def test_a_maker_s_process_needs_its_library_alone() -> None:
+    """Whatever interpreter makes a model has torch and transformers, and none of our packages."""
+    modules = sorted({recipe.make.rpartition(".")[0] for recipe in RECIPES})
+    names = [f"lm_eval_flips.compression.{name}" for name in ("maker", "reading", *modules)]
+    ours = "msgspec typer rich pyarrow scipy lm_eval jaxtyping".split()
+    code = f"""
+import importlib, sys
+sys.modules["jaxtyping"] = None  # as where the tests' packages are not installed
+for name in {names}:
+    importlib.import_module(name)
+print([name for name in {ours} if sys.modules.get(name)])
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.splitlines()[-1] == "[]"
 
 
 def test_parameters_are_read_from_the_name() -> None:
