@@ -220,8 +220,14 @@ def test_a_sliced_width_is_one_that_the_heads_divide(
 ) -> None:
     """10 % off 48 leave 43 components, which three heads cannot share: 42 are kept."""
     torch.manual_seed(0)
-    shape = {"num_hidden_layers": 1, "num_attention_heads": 3, "num_key_value_heads": 3}
-    config = LlamaConfig(vocab_size=259, hidden_size=48, intermediate_size=32, **shape)
+    config = LlamaConfig(
+        vocab_size=259,
+        hidden_size=48,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+    )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "three")
     for file in tiny_model.glob("tokenizer*"):
         copy(file, tmp_path / "three")
