@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ def write_gguf(folder: Path, target: Path, kind: Type = Type.F32, **metadata: An
         folder: the model and its byte-level BPE tokenizer, as transformers saves them.
         target: the file to write.
         kind: type of all tensors of two dimensions.
-        metadata: strings that take the place of what is written by default, by their key, in
-            which ``__`` stands for a dot.
+        metadata: strings and flags that take the place of what is written by default, by their
+            key, in which ``__`` stands for a dot.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -52,7 +51,8 @@ def write_gguf(folder: Path, target: Path, kind: Type = Type.F32, **metadata: An
     writer.add_file_type(int(FILE_TYPES[kind]))
     _write_tokenizer(writer, AutoTokenizer.from_pretrained(folder), folder, config.vocab_size)
     for key, value in metadata.items():
-        writer.add_string(key.replace("__", "."), value)
+        add = writer.add_bool if isinstance(value, bool) else writer.add_string
+        add(key.replace("__", "."), value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     weights = model.state_dict()
     if config.tie_word_embeddings:
@@ -65,42 +65,6 @@ def write_gguf(folder: Path, target: Path, kind: Type = Type.F32, **metadata: An
             array = _interleaved(array, kept)
         named = names.get_name(name, try_suffixes=(".weight", ".bias"))
         _add(writer, str(named), array, kind)
-    return _finished(writer, target)
-
-
-def rewritten(
-    source: Path,
-    target: Path,
-    kind: Type | Callable[[str], Type],
-    *,
-    without: Sequence[str] = (),
-    **metadata: Any,
-) -> Path:
-    """A GGUF file with its matrices in another type, and everything else as it was.
-
-    Args:
-        source: the file; its tensors are dequantised.
-        target: the file to write.
-        kind: the type of the matrices, or of each by its name.
-        without: keys of the metadata that are left out.
-        metadata: strings that take the place of others, ``__`` for a dot.
-    """
-    reader = gguf.GGUFReader(source)
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture)
-    changed = {key.replace("__", "."): value for key, value in metadata.items()}
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key == "general.architecture" or key in without:
-            continue
-        element = field.types[-1] if len(field.types) > 1 else None
-        value = changed.pop(key, None) or field.contents()
-        writer.add_key_value(key, value, field.types[0], sub_type=element)
-    for key, value in changed.items():
-        writer.add_string(key, value)
-    for tensor in reader.tensors:
-        array = gguf.dequantize(tensor.data, tensor.tensor_type)
-        chosen = kind if isinstance(kind, Type) else kind(tensor.name)
-        _add(writer, tensor.name, array, chosen)
     return _finished(writer, target)
 
 

@@ -75,11 +75,20 @@ class LlamaModel:
         self.width = int(self.library.llama_model_n_embd(self.pointer))
         self.parameters = int(self.library.llama_model_n_params(self.pointer))
         self.bytes = int(self.library.llama_model_size(self.pointer))
-        self.has_encoder = bool(self.library.llama_model_has_encoder(self.pointer))
+        self._refuse_other_kinds()
         self.recurrent = bool(
             self.library.llama_model_is_recurrent(self.pointer)
             or self.library.llama_model_is_hybrid(self.pointer)
         )
+
+    def _refuse_other_kinds(self) -> None:
+        architecture = self.metadata("general.architecture")
+        causal = self.metadata(f"{architecture}.attention.causal") != "false"
+        if self.library.llama_model_has_encoder(self.pointer) or not causal:
+            raise FlipsError(
+                f"'{self.path}' ({architecture}) is no causal language model: it gives no "
+                "log-likelihoods of continuations"
+            )
 
     @property
     def file_type(self) -> str:

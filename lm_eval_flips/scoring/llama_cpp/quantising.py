@@ -74,7 +74,7 @@ def quantise(
             f"{what} takes llama.cpp's own quantiser: put {PROGRAM} on PATH, or install "
             "llama-cpp-python; without it there are " + ", ".join(PLAIN)
         )
-    _by_format(source, target, file_type, int(known[file_type]))
+    rounded(source, target, file_type)
     return "gguf"
 
 
@@ -103,7 +103,14 @@ def _by_program(
         raise FlipsError(f"{PROGRAM} could not quantise '{source}': {lines[-1] if lines else ''}")
 
 
-def _by_format(source: Path, target: Path, file_type: str, number: int) -> None:
+def rounded(source: Path, target: Path, file_type: str) -> None:
+    """Write a GGUF file whose matrices are all of one plain type, by the format's own library.
+
+    Args:
+        source: a file of any type; a quantised one is de-quantised first.
+        target: the file to write.
+        file_type: one of ``PLAIN``.
+    """
     import gguf
 
     reader = gguf.GGUFReader(source)
@@ -113,7 +120,8 @@ def _by_format(source: Path, target: Path, file_type: str, number: int) -> None:
             continue
         element = field.types[-1] if len(field.types) > 1 else None
         writer.add_key_value(key, field.contents(), field.types[0], sub_type=element)
-    writer.add_file_type(number)
+    name = f"ALL_{file_type}" if file_type == "F32" else f"MOSTLY_{file_type}"
+    writer.add_file_type(int(gguf.LlamaFileType[name]))
     kind = gguf.GGMLQuantizationType[file_type]
     block, _ = gguf.GGML_QUANT_SIZES[kind]
     for tensor in reader.tensors:

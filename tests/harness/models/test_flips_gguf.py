@@ -167,6 +167,13 @@ def test_broken_files_are_named(tiny_file: Path, tmp_path: Path) -> None:
             FlipsGGUF(str(file), **EXACT)
 
 
+def test_what_is_no_causal_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """As the models that make embeddings are."""
+    file = write_gguf(tiny_model, tmp_path / "both.gguf", llama__attention__causal=False)
+    with pytest.raises(HarnessError, match=r"\(llama\) is no causal language model"):
+        FlipsGGUF(str(file), **EXACT)
+
+
 def test_prompts_that_leave_no_room_are_refused(ours: FlipsGGUF) -> None:
     """As the harness does for hf."""
     pairs: Any = [("x", {"until": ["y"], "max_gen_toks": 512})]

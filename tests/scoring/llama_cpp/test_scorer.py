@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from gguf import GGUFReader
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lm_eval_flips.scoring.llama_cpp.context import SEQUENCES, Context
 from lm_eval_flips.scoring.llama_cpp.model import Computing, LlamaModel
 from lm_eval_flips.scoring.llama_cpp.scorer import LlamaScorer
 from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.scores import score_rows
+from tests.conftest import _tokenizer
 from tests.generators.gguf_files import write_gguf
 
 NEAR = 1e-4  # nats, float32
@@ -101,6 +103,32 @@ def test_trees_score_as_transformers_does(
     requests = CASES[case]
     found = scores(LlamaScorer(model, budget=budget), requests)
     assert [one for one, _ in found] == pytest.approx(expected(reference, requests), abs=NEAR)
+
+
+def test_an_output_layer_that_is_the_embeddings(tmp_path: Path) -> None:
+    """Oracle: transformers with tied weights; their file has no output layer of its own."""
+    torch.manual_seed(5)
+    made: Any = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=259,
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            max_position_embeddings=512,
+            initializer_range=0.2,
+            tie_word_embeddings=True,
+        )
+    )
+    tied = made.eval()
+    _tokenizer().save_pretrained(tmp_path)
+    tied.save_pretrained(tmp_path)
+    file = write_gguf(tmp_path, tmp_path / "tied.gguf")
+    assert not any(tensor.name == "output.weight" for tensor in GGUFReader(file).tensors)
+    requests = CASES["two subjects of few-shot questions"]
+    found = scores(LlamaScorer(LlamaModel(file, EXACT), budget=64), requests)
+    assert [one for one, _ in found] == pytest.approx(expected(tied, requests), abs=NEAR)
 
 
 def test_one_scorer_answers_call_after_call(model: LlamaModel) -> None:
