@@ -18,8 +18,8 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.writing import write_whole
 
 if TYPE_CHECKING:
+    from lm_eval_flips.evaluation.evaluations import Schedule
     from lm_eval_flips.evaluation.in_order import Until
-    from lm_eval_flips.evaluation.schedule import Schedule
     from lm_eval_flips.gate.gate import Gate
 
 
@@ -136,8 +136,9 @@ def run(
     Models that --compress makes lie in OUTPUT_PATH/models. Every other flag is lm_eval's own and
     is passed to all evaluations.
     """
+    from lm_eval_flips.evaluation.evaluations import Recording
     from lm_eval_flips.evaluation.running import run_all
-    from lm_eval_flips.evaluation.schedule import Recording, schedule_runs
+    from lm_eval_flips.evaluation.schedule import schedule_runs
 
     json_file = json_file or output_path / "comparison.json"
     outputs = Outputs({"--json": json_file, **page_files("--report", report)}, overwrite=True)

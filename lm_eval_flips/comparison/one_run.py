@@ -50,11 +50,7 @@ def compare_run(
         FlipsError: the run shares no task with the baseline, or none has what was asked for.
     """
     run = paired.run
-    logged = [
-        metric
-        for pairs in paired.pairs
-        for metric in paired_metrics(pairs, graded=graded, right_from=asked.right_from)
-    ]
+    logged = _logged(paired, asked, graded)
     metrics = _chosen(paired, tasks, logged, wanted=asked.metric)
     measured = tuple(rows.row([metric], name=metric.pairs.task) for metric in metrics)
     chosen = [metrics.index(metric) for metric in primaries(metrics)]
@@ -98,6 +94,14 @@ def compare_run(
         findings=paired.findings,
         scheme=recognised(run.model_folders),
     )
+
+
+def _logged(paired: RunPairs, asked: Options, graded: Collection[Key]) -> list[PairedMetric]:
+    return [
+        metric
+        for pairs in paired.pairs
+        for metric in paired_metrics(pairs, graded=graded, right_from=asked.right_from)
+    ]
 
 
 def _chosen(

@@ -13,8 +13,8 @@ from math import ceil
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation.evaluations import Evaluation, Schedule
 from lm_eval_flips.evaluation.flags import pretrained
-from lm_eval_flips.evaluation.schedule import Evaluation, Schedule
 from lm_eval_flips.evaluation.state import difference, has_results, locked, read_state, write_state
 from lm_eval_flips.logs.runs import RECORD
 from lm_eval_flips.logs.secrets import masked_text

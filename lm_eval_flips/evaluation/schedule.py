@@ -8,29 +8,26 @@ and another command is refused.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation import gguf_models
+from lm_eval_flips.evaluation.evaluations import Evaluation, Recording, Schedule
 from lm_eval_flips.evaluation.flags import (
     flags_of,
     pretrained,
     refuse_flags,
     refuse_no_arguments,
-    with_arguments,
 )
-from lm_eval_flips.evaluation.in_order import InOrder, Until, without_choice
+from lm_eval_flips.evaluation.in_order import Until
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.evaluation.state import (
     Settings,
     difference,
-    is_finished,
     not_recorded,
     read_state,
 )
@@ -45,74 +42,30 @@ OWN_MODELS = (OWN_MODEL, gguf_models.MODEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """What is kept of a baseline's distributions.
+class _Asked:
+    """What every run is asked; called with a model's arguments, the settings of its run."""
 
-    Args:
-        positions: "all" scored positions, or the "last" of each context only.
-        top: this many of the most likely tokens instead of hidden states.
-    """
+    model: str
+    tasks: str
+    kept: Recording
+    until: Until | None
+    arguments: list[str]
 
-    positions: str = "all"
-    top: int | None = None
-
-    @property
-    def model_args(self) -> dict[str, Any]:
-        """The same as arguments of the model flips-hf."""
-        top = {} if self.top is None else {"top": self.top}
-        return {"positions": self.positions, **top}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """One model to evaluate, and the folder of its run.
-
-    ``extra`` are model arguments that say where to record and what to measure against;
-    ``in_order`` is what is to be decided, where it is evaluated in a random order until it is.
-    """
-
-    folder: Path
-    settings: Settings
-    extra: dict[str, Any] = field(default_factory=dict)
-    in_order: InOrder | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether its evaluation came to its end."""
-        return is_finished(self.folder)
-
-    def command(self) -> list[str]:
-        """The harness's command for this run."""
-        verb, arguments = ["eval"], self.settings.arguments
-        if self.in_order is not None:
-            verb = ["eval-in-order", msgspec.json.encode(self.in_order).decode()]
-            arguments = without_choice(arguments)
-        return [
-            *(sys.executable, "-m", "lm_eval_flips", *verb),
-            *("--model", self.settings.model),
-            *("--model_args", with_arguments(self.settings.model_args, self.extra)),
-            *("--tasks", self.settings.tasks),
-            *("--output_path", str(self.folder)),
-            "--log_samples",
-            *arguments,
-        ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """All evaluations of one `run`, the baseline first, which may be another command's."""
-
-    output_path: Path
-    baseline: Evaluation
-    noise_floor: Evaluation | None
-    compressed: tuple[Evaluation, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def runs(self) -> tuple[Evaluation, ...]:
-        """Every run, in order."""
-        floor = () if self.noise_floor is None else (self.noise_floor,)
-        return (self.baseline, *floor, *self.compressed)
+    def __call__(self, model_args: str, before: Settings | None = None) -> Settings:
+        """Settings of a run; ``before`` are the baseline's, where distances or rules need them."""
+        rules = None if before is None else self.until
+        return Settings(
+            model=gguf_models.MODEL if gguf_models.is_gguf(model_args) else self.model,
+            model_args=model_args,
+            files=files_fingerprint(pretrained(model_args)),
+            tasks=self.tasks,
+            positions=self.kept.positions,
+            top=self.kept.top,
+            arguments=self.arguments,
+            baseline=before,
+            until=None if rules is None else rules.rules,
+            order_seed=None if rules is None else rules.seed,
+        )
 
 
 def schedule_runs(  # noqa: PLR0913  (one an option of run)
@@ -134,8 +87,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         compressed: each compressed model's arguments.
         tasks: as for the harness.
         output_path: folder for the runs.
-        model: the harness's model type, but for GGUF files, which `flips-gguf` runs; only these
-            two models of ours measure over the vocabulary.
+        model: the harness's model type, but for GGUF files, which `flips-gguf` runs.
         recording: what is kept of the baseline's distributions; by default all of them.
         noise_floor: evaluate the baseline a second time, in other batches.
         until: evaluate the compressed models in a random order, until this is decided.
@@ -144,28 +96,14 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
     Raises:
         FlipsError: a flag that does not go together with this command.
     """
-    measured = model in OWN_MODELS
     _refuse(model=model, recording=recording, output_path=output_path, arguments=arguments)
     compressed = gguf_models.expanded(compressed, baseline=baseline)
     refuse_no_arguments(compressed)
     notes = gguf_models.held_together(baseline, compressed)
     kept = recording or Recording()
 
-    def settings(model_args: str, before: Settings | None = None) -> Settings:
-        rules = None if before is None else until
-        return Settings(
-            model=gguf_models.MODEL if gguf_models.is_gguf(model_args) else model,
-            model_args=model_args,
-            files=files_fingerprint(pretrained(model_args)),
-            tasks=tasks,
-            positions=kept.positions,
-            top=kept.top,
-            arguments=list(arguments),
-            baseline=before,
-            until=None if rules is None else rules.rules,
-            order_seed=None if rules is None else rules.seed,
-        )
-
+    settings = _Asked(model=model, tasks=tasks, kept=kept, until=until, arguments=list(arguments))
+    measured = model in OWN_MODELS
     first = _first(baseline, output_path / BASELINE, settings, kept if measured else None)
 
     def against_first(name: str, model_args: str) -> Evaluation:
@@ -180,11 +118,8 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         )
 
     pairs = zip(_names(compressed), compressed, strict=True)
-    if noise_floor and MASK in first.settings.model_args:
-        raise FlipsError(
-            f"the baseline '{baseline}' was evaluated with a secret, which is not kept; give its "
-            "model arguments instead of its folder, to evaluate it a second time"
-        )
+    if noise_floor:
+        _refuse_masked(baseline, first.settings)
     second = against_first(NOISE_FLOOR, first.settings.model_args) if noise_floor else None
     return Schedule(
         output_path=output_path,
@@ -197,6 +132,14 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
 
 def _unmeasured(model: str) -> str:
     return f"--model {model} gives no distances over the vocabulary: no token KL"
+
+
+def _refuse_masked(baseline: str, settings: Settings) -> None:
+    if MASK in settings.model_args:
+        raise FlipsError(
+            f"the baseline '{baseline}' was evaluated with a secret, which is not kept; give its "
+            "model arguments instead of its folder, to evaluate it a second time"
+        )
 
 
 def _in_other_batches(run: Evaluation) -> Evaluation:

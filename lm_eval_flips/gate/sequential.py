@@ -74,13 +74,12 @@ def judge_in_order(drawn: Drawn, config: GateConfig, order: Order) -> Gate:
     ]
     stop = _stop(rules, drawn.count)
     adjusted = holm([float(rule.broken[stop - 1]) for rule in rules])
+    judged = zip(rules, adjusted, strict=True)
     return Gate(
         model=drawn.model,
         path=drawn.path,
         judge="sequential",
-        rulings=tuple(
-            _ruling(rule, stop, p_holm) for rule, p_holm in zip(rules, adjusted, strict=True)
-        ),
+        rulings=tuple(_ruling(rule, stop, p_holm) for rule, p_holm in judged),
         findings=drawn.findings,
         decided_after=stop,
         documents=len(order.documents),
@@ -109,8 +108,8 @@ def least_documents(config: GateConfig, documents: int) -> int:
     """
     most = 0
     for rule, threshold in config.pooled.given.items():
-        low, high = (-1.0, 1.0) if rule in (LOSS, EQUIVALENCE) else (0.0, 1.0)
-        best = Draws(values=torch.zeros(documents), whole=documents, low=low, high=high)
+        low = -1.0 if rule in (LOSS, EQUIVALENCE) else 0.0
+        best = Draws(values=torch.zeros(documents), whole=documents, low=low, high=1.0)
         most = max(most, least_draws(best, most=threshold, p=LEVEL))
     return most
 
@@ -200,11 +199,10 @@ def _evidence(draws: Draws, rule: str, threshold: float) -> tuple[Tensor, Tensor
     """After each draw, p that the rule is broken, and p that it is kept."""
     kept = p_at_least(draws, threshold)
     broken = p_at_most(draws, threshold)
-    mean = draws.mean
+    mean = abs(draws.mean) if rule == EQUIVALENCE else draws.mean
     if rule == EQUIVALENCE:
         kept = torch.maximum(kept, p_at_most(draws, -threshold))
         broken = (2 * torch.minimum(broken, p_at_least(draws, -threshold))).clamp(max=1.0)
-        mean = abs(mean)
     if len(draws.values) == draws.whole > 0:  # nothing is left to chance
         holds = mean <= threshold + 1e-12
         kept[-1], broken[-1] = (0.0, 1.0) if holds else (1.0, 0.0)

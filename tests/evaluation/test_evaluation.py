@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation.evaluations import Evaluation, Recording, Schedule
 from lm_eval_flips.evaluation.flags import with_arguments
 from lm_eval_flips.evaluation.running import run_all
-from lm_eval_flips.evaluation.schedule import Evaluation, Recording, Schedule, schedule_runs
+from lm_eval_flips.evaluation.schedule import schedule_runs
 from lm_eval_flips.evaluation.state import STATE
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"

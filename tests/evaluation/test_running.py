@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.evaluation.evaluations import Schedule
 from lm_eval_flips.evaluation.flags import flags_of
 from lm_eval_flips.evaluation.running import run_all
-from lm_eval_flips.evaluation.schedule import Schedule, schedule_runs
+from lm_eval_flips.evaluation.schedule import schedule_runs
 from lm_eval_flips.evaluation.state import (
     LOCK,
     STATE,
