@@ -106,8 +106,10 @@ def _board(
 
 def _workers(base: Run, runs: list[Run]) -> int:
     """Processes for long files; short ones are read faster than a process starts."""
+    from lm_eval_flips.logs.files import size_on_disk
+
     logs = [path for run in (base, *runs) for path in run.sample_paths.values()]
-    total = sum(path.stat().st_size for path in logs)
+    total = sum(map(size_on_disk, logs))
     return 0 if total < LONG_READ else os.cpu_count() or 1
 
 

@@ -98,8 +98,9 @@ class Asked:
     ] = None
     bootstrap_seed: Annotated[int, _option(help="Seed of these draws.")] = 0
     near_kl: Annotated[
-        float, _option(min=0, help="Runs with a smaller mean KL are near the baseline.")
-    ] = 0.02
+        float | None,
+        _option(min=0, help="Tell how KL relates to flips also of runs with a smaller mean KL."),
+    ] = None
     device: Annotated[str, _option(help="Device of the computation: cpu, cuda.")] = "cpu"
 
     def options(self, noise_floor: Run | None = None) -> CompareOptions:

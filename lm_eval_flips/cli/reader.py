@@ -20,13 +20,14 @@ LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress
 @contextmanager
 def reader(runs: list[Run], tasks: str) -> Iterator[Callable[[TaskLog], dict[str, Samples]]]:
     """Reads samples: long files in processes of their own, with a progress bar at a terminal."""
+    from lm_eval_flips.logs.files import size_on_disk
     from lm_eval_flips.logs.prefetch import SampleReader
     from lm_eval_flips.logs.reading import read_samples
 
     chosen = set(runs[0].select(tasks))
     logs = [run.tasks[name] for name in runs[0].tasks for run in runs if name in run.tasks]
     logs = [log for log in logs if log.name in chosen]
-    total = sum(log.path.stat().st_size for log in logs)
+    total = sum(size_on_disk(log.path) for log in logs)
     if total < LONG_READ:
         yield read_samples
         return

@@ -8,14 +8,15 @@ are almost alike, it need not, and it says little of which way the answers go (B
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 
 import torch
 
-from lm_eval_flips.comparison.options import NEAR_KL
 from lm_eval_flips.comparison.result import Regime, Row, RunComparison
 from lm_eval_flips.measures.correlation import Spearman, spearman
 
-FEWEST = 3  # runs, below which an order says nothing
+FEWEST = 3  # runs, below which there is no order
+FEWEST_TOLD = 5  # runs, below which a rank correlation is 1 or -1 in too many draws of noise
 
 Distance = Callable[[Row], float | None]
 
@@ -33,7 +34,7 @@ def token_kl(row: Row) -> float | None:
 def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spearman]:
     """Rank correlation over runs of a distance and flips: of each task, and of the pool.
 
-    Empty for fewer than three runs.
+    Empty for fewer than three runs; nan for fewer than five, which say next to nothing.
     """
     if len(runs) < FEWEST:
         return {}
@@ -46,8 +47,8 @@ def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spea
     return {key: _spearman(pairs) for key, pairs in points.items() if len(pairs) == len(runs)}
 
 
-def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple[Regime, ...]:
-    """How KL relates to flips and to the net loss over all runs, and over those near the baseline.
+def regimes(runs: Sequence[RunComparison], *, near_kl: float | None = None) -> tuple[Regime, ...]:
+    """How KL relates to flips and to the net loss over all runs, and over those below a border.
 
     Of every distance that all runs hold, from the pooled rows; none for fewer than three runs.
     """
@@ -59,9 +60,10 @@ def regimes(runs: Sequence[RunComparison], *, near_kl: float = NEAR_KL) -> tuple
         known = [(kl, row) for kl, row in rows if kl is not None]
         if len(known) < len(runs):
             continue
-        near = [(kl, row) for kl, row in known if kl < near_kl]
-        for near_only, part in ((False, known), (True, near)):
-            regimes.append(_regime(name, part, near_kl if near_only else None))
+        regimes.append(_regime(name, known, None))
+        if near_kl is not None:
+            near = [(kl, row) for kl, row in known if kl < near_kl]
+            regimes.append(_regime(name, near, near_kl))
     return tuple(regimes)
 
 
@@ -75,4 +77,5 @@ def _regime(name: str, part: Sequence[tuple[float, Row]], below: float | None) -
 
 def _spearman(points: Sequence[tuple[float, float]]) -> Spearman:
     columns = torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
-    return spearman(columns[:, 0], columns[:, 1])
+    found = spearman(columns[:, 0], columns[:, 1])
+    return found if found.n >= FEWEST_TOLD else Spearman(n=found.n, statistic=nan)

@@ -29,6 +29,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from lm_eval_flips.comparison.spec import (
+    A_COUNT,
     AT_RANDOM,
     COUNTED,
     DERIVED,
@@ -84,11 +85,17 @@ def _distance(key: str, unit: Unit = "nats", column: Column | None = None) -> tu
         return _of("distances", f"{key}.{name}")
 
     aside = column is None
+    infinite = (
+        ()
+        if unit == "share" or key == "jensen_shannon"
+        else (Spec(f"{key}_infinite", "count", of("infinite"), detail=aside, no_interval=A_COUNT),)
+    )
     return (
         Spec(key, unit, of("mean"), column=column, floor=not aside, detail=aside),
         Spec(f"{key}_median", unit, of("median"), detail=aside),
         Spec(f"{key}_p99", unit, of("p99"), detail=aside),
         Spec(f"{key}_max", unit, of("max"), detail=True, no_interval=EXTREME),
+        *infinite,
     )
 
 

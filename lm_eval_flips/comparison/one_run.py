@@ -17,7 +17,12 @@ from lm_eval_flips.comparison.pooling import (
     primaries,
 )
 from lm_eval_flips.comparison.result import RunComparison
-from lm_eval_flips.comparison.warning_rules import RunFacts, row_warnings, run_warnings
+from lm_eval_flips.comparison.warning_rules import (
+    RunFacts,
+    group_warning,
+    row_warnings,
+    run_warnings,
+)
 from lm_eval_flips.compression.recognised import recognised
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
@@ -72,16 +77,23 @@ def compare_run(
         replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
         for row in adjusted(measured, chosen)
     ]
-    of_rows = [warning for row in by_task for warning in row.warnings if warning not in of_run]
+    groups = [
+        replace(
+            row,
+            warnings=(
+                *row_warnings(row, path, of_run, base.groups[row.name]),
+                *group_warning(row, base, run),
+            ),
+        )
+        for row in group_rows(base, metrics, rows)
+    ]
+    of_rows = [told for row in (*by_task, *groups) for told in row.warnings if told not in of_run]
     return RunComparison(
         path=path,
         model=run.model,
         run=run,
         tasks=tuple(by_task),
-        groups=tuple(
-            replace(row, warnings=row_warnings(row, path, of_run, base.groups[row.name]))
-            for row in group_rows(base, metrics, rows)
-        ),
+        groups=tuple(groups),
         pooled=replace(pooled, warnings=row_warnings(pooled, path, of_run, [*here, *tasks])),
         dropped=tuple(pairs.dropped for pairs in paired.pairs if pairs.dropped.count),
         tokens_left_out=paired.tokens_left_out,

@@ -20,8 +20,6 @@ OnNan = Literal["error", "exclude"]
 # Narrower proofs of pairs/proofs.py, which loads numpy and torch.
 PairBy = Literal["fields", "options", "document"]
 
-NEAR_KL = 0.02  # nats; 8-bit models lie below it, 4-bit ones above
-
 
 class CompareOptions(TypedDict, total=False):
     """The keyword arguments of ``compare``; what each means is said at ``Options``."""
@@ -39,7 +37,7 @@ class CompareOptions(TypedDict, total=False):
     equivalence_margin: float | None
     cluster: str | None
     bootstrap: Bootstrap | None
-    near_kl: float
+    near_kl: float | None
     device: str | torch.device
 
 
@@ -68,7 +66,8 @@ class Options:
         cluster: what makes samples dependent: "task", "group" or a field of the documents; None for
             equal documents, and tasks where there are ten or more.
         bootstrap: draw the intervals of KL means and quantiles; None for the usual ones.
-        near_kl: runs with a smaller mean KL (nats) count as near the baseline.
+        near_kl: runs with a smaller mean KL (nats) count as near the baseline; None for no border,
+            for none fits all models: 8-bit ones lie on either side of any.
         device: where the tensors are; "cuda" for millions of samples.
 
     Raises:
@@ -96,7 +95,7 @@ class Options:
     equivalence_margin: float | None = None
     cluster: str | None = None
     bootstrap: Bootstrap | None = None
-    near_kl: float = NEAR_KL
+    near_kl: float | None = None
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:

@@ -25,18 +25,21 @@ class Rows:
     floor: Mapping[tuple[str, str, str], PairedMetric]
 
     def row(self, metrics: Sequence[PairedMetric], *, name: str) -> Row:
-        """Measure some metrics together, beside their floors where all have one.
-
-        Where less is better for some of them, what is right is counted, which has one direction.
-        """
-        directions = {m.higher_is_better for m in metrics}
-        if len(directions) > 1 and all(m.baseline_correct is not None for m in metrics):
-            metrics = [m.correctness() for m in metrics]
+        """Measure some metrics together, beside their floors where all have one."""
+        metrics = one_direction(metrics)
         floors = [self.floor[metric_key(m)] for m in metrics if metric_key(m) in self.floor]
         whole = floors if len(floors) == len(metrics) else ()
         return measure(
             metrics, name=name, margin=self.margin, floors=whole, bootstrap=self.bootstrap
         )
+
+
+def one_direction(metrics: Sequence[PairedMetric]) -> Sequence[PairedMetric]:
+    """The metrics; where less is better for some, what is right of all, which has one direction."""
+    directions = {m.higher_is_better for m in metrics}
+    if len(directions) > 1 and all(m.baseline_correct is not None for m in metrics):
+        return [m.correctness() for m in metrics]
+    return metrics
 
 
 R_co = TypeVar("R_co", covariant=True)

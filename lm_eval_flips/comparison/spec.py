@@ -28,6 +28,7 @@ GIVEN = "given, not estimated"
 TESTED = "a p-value"
 DERIVED = "derived from an interval"
 AT_RANDOM = "what noise would give, as a yardstick"
+A_COUNT = "a count of samples"
 POSITIONS = "of positions, not of samples"
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isclose, nan
 from typing import TYPE_CHECKING
 
+import torch
+
 from lm_eval_flips.comparison.options import Options
+from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.warnings import (
     Place,
     Warning,  # noqa: A004
+    choices_differ,
     doubtful,
     filter_missing,
     first_positions_only,
+    group_averaged,
     metric_in_one_run,
     metric_missing,
     samples_left_out,
@@ -24,6 +30,8 @@ from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.pairing import Pairs
 from lm_eval_flips.pairs.sample_values import AGGREGATED
+
+SAME = 1e-6  # of two scores that one rule gave
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Row, SettingDifference
@@ -120,6 +128,18 @@ def _tokens(facts: RunFacts) -> Iterator[Warning]:
         yield tokens_not_measured(facts.path, facts.tokens_left_out)
 
 
+def _choice_counts(facts: RunFacts) -> Iterator[Warning]:
+    held = [
+        metric
+        for metric in (primaries(facts.metrics) if facts.metrics else [])
+        if metric.divergence is not None and len(metric.rows)
+    ]
+    counts = [metric.pairs.choices.double().median() for metric in held]
+    if len(held) > 1 and len(set(found := torch.stack(counts).tolist())) > 1:
+        tasks = [metric.pairs.task for metric in held]
+        yield choices_differ(facts.path, dict(zip(tasks, map(int, found), strict=True)))
+
+
 def _positions(row: Row, run: str) -> Iterator[Warning]:
     if row.first_positions_only:
         yield first_positions_only(run, row)
@@ -134,6 +154,7 @@ RUN_RULES: tuple[RunRule, ...] = (
     _metrics,
     _samples,
     _tokens,
+    _choice_counts,
 )
 ROW_RULES: tuple[RowRule, ...] = (_positions,)
 
@@ -141,6 +162,32 @@ ROW_RULES: tuple[RowRule, ...] = (_positions,)
 def run_warnings(facts: RunFacts) -> tuple[Warning, ...]:
     """All warnings of a run, in the order of the rules."""
     return tuple(warning for rule in RUN_RULES for warning in rule(facts))
+
+
+def group_warning(row: Row, base: Run, run: Run) -> Iterator[Warning]:
+    """The harness's own score of a group, where that is the mean over its tasks."""
+    key = f"{row.metric},{row.filter}"
+    scores = [_number(side.results.results.get(row.name, {}).get(key)) for side in (base, run)]
+    means = [_mean_of_tasks(side, row.name, key) for side in (base, run)]
+    counted = (row.baseline_score, row.compressed_score)
+    averaged = all(isclose(a, b, abs_tol=SAME) for a, b in zip(scores, means, strict=True))
+    if averaged and not all(
+        isclose(a, b, abs_tol=SAME) for a, b in zip(scores, counted, strict=True)
+    ):
+        yield group_averaged(str(run.path), row, (scores[0], scores[1]))
+
+
+def _mean_of_tasks(run: Run, group: str, key: str) -> float:
+    """The mean of the scores of a group's own parts, tasks or groups."""
+    parts = [
+        _number(run.results.results.get(name, {}).get(key))
+        for name in run.results.group_subtasks.get(group, [])
+    ]
+    return sum(parts) / len(parts) if parts else nan
+
+
+def _number(score: object) -> float:
+    return float(score) if isinstance(score, (int, float)) else nan
 
 
 def row_warnings(

@@ -23,6 +23,7 @@ shows it. A code is a word or a few, joined by hyphens, and stays what it is: pe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,31 @@ def metric_in_one_run(run: str, pairs: Pairs, metric: str, *, only_baseline: boo
         place=Place(run=run, task=pairs.task, filter=pairs.filter, metric=metric),
         text=f"{metric} of {pairs.task} is only in the {where}",
         way_out="evaluate both models with the same version of the task",
+    )
+
+
+def choices_differ(run: str, choices: Mapping[str, int]) -> Warning:
+    """A pool of tasks with other numbers of choices: the same noise gives other distances."""
+    by_count: dict[int, list[str]] = {}
+    for task, count in choices.items():
+        by_count.setdefault(count, []).append(task)
+    told = ", ".join(f"{count} ({named(by_count[count], shown=2)})" for count in sorted(by_count))
+    return Warning(
+        code="choices-differ",
+        place=Place(run=run),
+        text=f"choice KL is pooled over tasks of {told} choices: of the same noise it is larger "
+        "where there are more; read it task by task",
+    )
+
+
+def group_averaged(run: str, row: Row, scores: tuple[float, float]) -> Warning:
+    """A group that the harness scores by the mean of its tasks, whatever their sizes."""
+    before, after = scores
+    return Warning(
+        code="group-averaged",
+        place=Place(run=run, task=row.name, filter=row.filter, metric=row.metric),
+        text=f"{row.name}: the harness averages its tasks, {row.metric} {before:.4f} → "
+        f"{after:.4f} ({after - before:+.4f}); the row counts every sample alike",
     )
 
 

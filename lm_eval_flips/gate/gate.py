@@ -44,7 +44,7 @@ class Ruling:
     ``p_broken`` is the one-sided p that the threshold is kept, ``p_holm`` the same adjusted over
     the gate's rules; nan where there is none. Of a rule that is judged while documents are drawn,
     ``drawn`` is how many of its ``whole`` were, and ``cut`` the nats at which a sample's distance
-    is cut; None elsewhere.
+    is cut; None elsewhere. ``infinite`` is of how many samples the number is infinite.
     """
 
     row: str
@@ -58,6 +58,7 @@ class Ruling:
     drawn: int | None = None
     whole: int | None = None
     cut: float | None = None
+    infinite: int = 0
 
     @property
     def reason(self) -> str:
@@ -67,7 +68,8 @@ class Ruling:
         if self.drawn is not None:
             return self._reason_while_drawing
         if self.value == inf:
-            return "broken: a distance is infinite"
+            of = f" for {self.infinite} sample{'s' * (self.infinite != 1)}"
+            return f"broken: the distance is infinite{of * (self.infinite > 0)}"
         if self.outcome == "undecided" and all(map(isnan, self.interval)):
             return "there is no interval to judge by"
         if self.outcome == "undecided" and self.value > self.threshold and self.p_broken <= LEVEL:
@@ -200,7 +202,13 @@ def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: 
         threshold=threshold,
         outcome=outcome,
         p_broken=p_broken(rule, value, interval, threshold),
+        infinite=_infinite(row, rule),
     )
+
+
+def _infinite(row: Row | PlannedRow, rule: str) -> int:
+    number = row.numbers.get(f"{rule.removeprefix('max_')}_infinite")
+    return int(number.value) if number is not None and number.known else 0
 
 
 def _asked(row: Row | PlannedRow, rule: str) -> tuple[float, Interval]:

@@ -109,5 +109,8 @@ def _own_files() -> list[File]:
 
 
 def _stamp(path: Path) -> File:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # a link to nothing; what lies there later has a size and a time
+        return path.name, -1, -1
     return path.name, status.st_size, status.st_mtime_ns

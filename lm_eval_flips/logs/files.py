@@ -47,6 +47,14 @@ class LogFile:
     on_disk: BinaryIO
 
 
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file; 0 where it is not to be had, which is told when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def refuse_irregular(path: Path) -> None:
     """Refuse what is no file of bytes.
 

@@ -3,7 +3,7 @@
 Student's t is off on both sides there, most where the largest values are still to come: of real
 8-bit models' KLs its upper end is too low in up to a fifth of all draws of 100 samples. Here the
 low end is that of the logarithm (delta method). The upper end asks what one sample more could
-bring: a value as rare as one in eight times as many samples, extrapolated from the ten largest
+bring: a value as rare as one in nine times as many samples, extrapolated from the ten largest
 (Hill 1975, Ann. Stat. 3, 1163-1174; Weissman 1978, J. Am. Stat. Assoc. 73, 812-815). It shifts
 the mean and widens the error. Both vanish as samples are added.
 """
@@ -19,8 +19,8 @@ from lm_eval_flips.measures.significance import NO_INTERVAL, Freedom, Interval, 
 from lm_eval_flips.shapes import Float
 
 LARGEST = 10  # values that tell how a tail falls
-RARER = 8.0  # times as rare as the largest of all values
-STEEPEST = 2.0  # of tails: one value 8^2 times the largest
+RARER = 9.0  # times as rare as the largest of all values
+STEEPEST = 2.0  # of tails: one value 9^2 times the largest
 
 
 def distance_interval(
@@ -59,7 +59,7 @@ def one_more(values: Float[Tensor, " units"], *, samples: int) -> float:
     Example:
         >>> import torch
         >>> round(one_more(torch.arange(1.0, 101.0), samples=100), 2)
-        0.62
+        0.63
     """
     units = values.numel()
     if not units:

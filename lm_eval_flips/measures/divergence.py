@@ -31,12 +31,16 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Mean, median, 99th percentile and largest of the samples' values; nan for none."""
+    """Mean, median, 99th percentile and largest of the samples' values; nan for none.
+
+    ``infinite`` is the number of samples whose value is infinite: then so is the mean.
+    """
 
     mean: float
     median: float
     p99: float
     max: float
+    infinite: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,18 +112,25 @@ def summarise(values: Float[Tensor, " samples"]) -> Summary:
     Example:
         >>> import torch
         >>> summarise(torch.tensor([0.0, 1.0, 2.0, 102.0]))
-        Summary(mean=26.25, median=1.5, p99=98.99..., max=102.0)
+        Summary(mean=26.25, median=1.5, p99=98.99..., max=102.0, infinite=0)
     """
     if values.numel() == 0:
         return Summary(mean=nan, median=nan, p99=nan, max=nan)
-    parts = [values.mean(), *_around(values, 0.5), *_around(values, 0.99), values.max()]
+    parts = [
+        values.mean(),
+        *_around(values, 0.5),
+        *_around(values, 0.99),
+        values.max(),
+        values.isposinf().sum(),
+    ]
     # read at once: a GPU is waited for at each reading
-    mean, *ends, largest = torch.stack([part.double() for part in parts]).tolist()
+    mean, *ends, largest, infinite = torch.stack([part.double() for part in parts]).tolist()
     return Summary(
         mean=mean,
         median=_between(*ends[:2], share=0.5, n=values.numel()),
         p99=_between(*ends[2:], share=0.99, n=values.numel()),
         max=largest,
+        infinite=int(infinite),
     )
 
 

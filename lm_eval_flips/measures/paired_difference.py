@@ -1,4 +1,4 @@
-"""The change of a share measured twice, where samples are not simply independent: MOVER.
+"""The change of a share measured twice on the same samples: MOVER.
 
 The limits of the share lost and of the share won are recovered from Wilson's intervals and put
 together (method of variance estimates recovery: Newcombe 1998, Stat. Med. 17, 2635-2650; Zou and
@@ -13,6 +13,36 @@ from math import isnan, sqrt
 
 from lm_eval_flips.measures.shares import share_interval
 from lm_eval_flips.measures.significance import NO_INTERVAL, Freedom, Interval
+
+INDEPENDENT = 10**9  # degrees of freedom at which t is the normal
+
+
+def mover(*, lost: int, won: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of ``(won - lost) / n`` of n independent samples, each lost, won or neither.
+
+    Args:
+        lost: samples that count -1.
+        won: samples that count +1.
+        n: all samples.
+        level: of the interval, 0..1.
+
+    Example:
+        >>> mover(lost=6, won=2, n=100)
+        Interval(low=-0.1068..., high=0.0204...)
+    """
+    if n == 0:
+        return NO_INTERVAL
+    p, q = lost / n, won / n
+    errors = [sqrt(share * (1 - share) / n) for share in (p, q)]
+    difference = sqrt(max(0.0, p + q - (p - q) ** 2) / n)
+    return mover_interval(
+        lost=p,
+        won=q,
+        n=n,
+        errors=(errors[0], errors[1], difference),
+        freedom=INDEPENDENT,
+        level=level,
+    )
 
 
 def mover_interval(

@@ -1,4 +1,4 @@
-"""Intervals and tests of shares and counts: Wilson, Clopper and Pearson, Bonett and Price."""
+"""Intervals and tests of shares and counts: Wilson, Clopper and Pearson."""
 
 from __future__ import annotations
 
@@ -73,20 +73,3 @@ def share_interval(
     if error > 0 and spread > 0:
         effective = min(effective, spread / error**2)
     return _wilson(share, effective, t_quantile(level, freedom))
-
-
-def paired_share_interval(*, lost: int, won: int, n: int, level: float = 0.95) -> Interval:
-    """Interval of ``(won - lost) / n``, the change of a share measured twice on the same samples.
-
-    Bonett and Price's adjusted Wald interval (2012, J. Educ. Behav. Stat. 37, eq. 3): one sample is
-    added to both discordant counts, so that few flips, or none, still leave a width.
-
-    Example:
-        >>> paired_share_interval(lost=6, won=2, n=100)
-        Interval(low=-0.0995..., high=0.0210...)
-    """
-    if n == 0:
-        return NO_INTERVAL
-    p, q = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = normal_quantile(level) * sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return Interval(max(-1.0, p - q - half), min(1.0, p - q + half))

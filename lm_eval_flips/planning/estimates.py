@@ -17,13 +17,14 @@ from torch import Tensor
 from lm_eval_flips.comparison.planned import Estimate
 from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.equivalence import Equivalence
+from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.measures.sampling.allocation import plain_samples
 from lm_eval_flips.measures.sampling.stratified import (
     stratified_difference_interval,
     stratified_interval,
     stratified_share_interval,
 )
-from lm_eval_flips.measures.shares import paired_share_interval, share_interval
+from lm_eval_flips.measures.shares import share_interval
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, mean_interval
 from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.pairs.indicators import indicators, share_key
@@ -124,7 +125,7 @@ def _full_change_interval(drawn: Drawn, change: Tensor, *, level: float) -> Inte
     n = design.documents
     if _binary(drawn):
         lost, won = (round(n * design.mean(c.double())) for c in (change < 0, change > 0))
-        return paired_share_interval(lost=lost, won=won, n=n, level=level)
+        return mover(lost=lost, won=won, n=n, level=level)
     return mean_interval(design.mean(change), sqrt(design.spread(change) / n), n - 1, level=level)
 
 

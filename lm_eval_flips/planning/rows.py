@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lm_eval_flips.comparison.numbers import MEANS
 from lm_eval_flips.comparison.planned import Estimate, PlannedRow
+from lm_eval_flips.comparison.pooling import one_direction
 from lm_eval_flips.comparison.row import MIXED
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import Drawn
@@ -31,6 +32,7 @@ class PlannedRows:
 
     def row(self, metrics: Sequence[PairedMetric], *, name: str) -> PlannedRow:
         """What the metrics of one or several tasks show of all their documents."""
+        metrics = one_direction(metrics)
         drawn = Drawn.of(self.samples, metrics)
         design, better = drawn.design, all(m.higher_is_better for m in metrics)
         before = self._baseline_score(drawn)
@@ -60,7 +62,7 @@ class PlannedRows:
         for metric in drawn.metrics:
             pairs = metric.pairs
             score = self.samples.score(pairs.task, pairs.filter, metric.metric)
-            if score is None:
+            if score is None or metric.as_correctness:  # the score is of the metric's own values
                 return drawn.design.mean(drawn.column([m.baseline_value for m in drawn.metrics]))
             documents = self.samples.plan.tasks[pairs.task].documents
             known, total = known + documents * score, total + documents

@@ -46,7 +46,7 @@ class Column:
     ``leaves`` is its place in the order in which columns leave a table that is too narrow, the
     lowest first. ``tone`` says what more of it means. ``change`` is shown with its sign.
     ``otherwise`` is the number that stands in where a row lacks this one; it is not shown where
-    it is the number ``unless`` in every row.
+    it is the number ``unless`` in every row, nor, of ``only_above_0``, where it is 0 in every row.
     """
 
     key: str
@@ -57,6 +57,7 @@ class Column:
     change: bool = False
     otherwise: str = ""
     unless: str = ""
+    only_above_0: bool = False
     places: frozenset[Place] = EVERYWHERE
 
     def number(self, row: Row | PlannedRow) -> Number:

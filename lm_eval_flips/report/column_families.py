@@ -9,7 +9,18 @@ def distance_columns(
     key: str, label: str, meaning: str, *, leaves: int = 50, places: frozenset[Place] = NOWHERE
 ) -> tuple[Column, ...]:
     """A distance over the choices: its mean, and how it is spread over the samples."""
-    aside: frozenset[Place] = frozenset(("terminal", "board")) if places else NOWHERE
+    counted = Column(
+        key=f"{key}_infinite",
+        label=f"infinite {label}",
+        meaning="samples with a choice that one model holds for impossible and the other not",
+        leaves=45,
+        tone="movement",
+        only_above_0=True,
+        places=places,
+    )
+    # the other distances are bounded
+    infinite = (counted,) if "kl" in key else ()
+    aside: frozenset[Place] = frozenset(("terminal", "card", "board")) if places else NOWHERE
     return (
         Column(
             key=key,
@@ -38,6 +49,7 @@ def distance_columns(
             meaning=f"{meaning}, the largest of a sample",
             places=NOWHERE,
         ),
+        *infinite,
     )
 
 

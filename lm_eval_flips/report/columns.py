@@ -181,6 +181,7 @@ def columns_at(place: Place, rows: Sequence[Row | PlannedRow]) -> list[Column]:
         if place in column.places
         and any(column.number(row).known for row in rows)
         and not (column.unless and all(_same(column, row) for row in rows))
+        and not (column.only_above_0 and not any(column.number(row).value > 0 for row in rows))
     ]
 
 

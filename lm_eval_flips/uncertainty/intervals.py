@@ -16,9 +16,9 @@ from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.distance_mean import distance_interval, one_more
 from lm_eval_flips.measures.divergence import DISTANCES, Distances, quantile
 from lm_eval_flips.measures.flips import Flips
-from lm_eval_flips.measures.paired_difference import mover_interval
+from lm_eval_flips.measures.paired_difference import mover, mover_interval
 from lm_eval_flips.measures.perplexity import PerplexityChange
-from lm_eval_flips.measures.shares import paired_share_interval, share_interval, wilson
+from lm_eval_flips.measures.shares import share_interval, wilson
 from lm_eval_flips.measures.significance import Interval, mean_interval, quantile_interval
 from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric
@@ -63,15 +63,15 @@ def difference_interval(
 ) -> Interval:
     """Interval of the mean of paired differences; of shares where they are -1, 0 and 1.
 
-    Of shares Bonett and Price's where samples are independent, else MOVER, which keeps its level
-    for few changes in clusters and strata, as Wald's does not.
+    Of shares by MOVER, which keeps its level for few changes, all of them in one direction, as
+    Wald's does not, nor Bonett and Price's.
     """
     whole = torch.cat(list(differences))
     if not binary:
         return mean_interval(float(whole.mean()), *errors.of(differences), level=level)
     lost, won = int((whole < 0).sum()), int((whole > 0).sum())
     if errors.independent:
-        return paired_share_interval(lost=lost, won=won, n=errors.n, level=level)
+        return mover(lost=lost, won=won, n=errors.n, level=level)
     columns = [[change < 0, change > 0, change] for change in differences]
     (of_lost, of_won, of_both), freedom = errors.of_columns(columns)
     return mover_interval(

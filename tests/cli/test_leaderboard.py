@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -167,3 +169,48 @@ def test_help_loads_nothing_heavy() -> None:
         "assert not {'torch', 'pyarrow', 'jinja2', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"n-shot": {"arc": "none"}}, "n-shot"),
+        ({"configs": {"arc": {"task": "arc", "metric_list": 1}}}, "metric_list"),
+        ({"results": []}, "is not a results file"),
+        ({"config": {"model_args": [1]}}, ""),
+        ({"group_subtasks": {"arc": ["arc"]}}, ""),
+    ],
+)
+def test_a_malformed_run_ends_no_board(
+    call: Called, tmp_path: Path, damage: dict[str, Any], reason: str
+) -> None:
+    """A value of another type in its results: it is left out with the reason, or read; no more."""
+    runs = write_folder(tmp_path / "runs", {"int8": 0.2, "int4": 3.0})
+    file = next((runs / "int4").rglob("results_*.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    said = call(*asked(runs, "--csv", tmp_path / "b.csv"))
+    assert said.code == 0, said.err
+    assert "Traceback" not in said.err
+    assert "llama-int8" in (tmp_path / "b.csv").read_text()
+    if reason:
+        assert "1 compressed run against org/llama" in said.out
+        assert f"left out: {(runs / 'int4').name}/" in said.err
+        assert reason in said.err
+
+
+def test_a_run_that_could_not_be_read_is_on_the_next_board(call: Called, tmp_path: Path) -> None:
+    """Its samples are a link to nothing, then there again: computed though no file's time changed."""
+    runs = write_folder(tmp_path / "runs", {"int8": 0.2, "int4": 3.0})
+    file = next((runs / "int4").rglob("samples_law_*"))
+    away = file.rename(tmp_path / "away.jsonl")
+    file.symlink_to(tmp_path / "nowhere")
+    first = call(*asked(runs, "--csv", tmp_path / "b.csv"))
+    assert "1 compressed run against org/llama" in first.out
+    assert "a link to nothing" in first.err
+    file.unlink()
+    away.rename(file)
+    second = call(*asked(runs, "--csv", tmp_path / "b.csv"))
+    assert "2 compressed runs against org/llama" in second.out
+    assert "1 computed, 1 kept" in second.out
+    assert second.err == ""
+    assert "llama-int4" in (tmp_path / "b.csv").read_text()

@@ -115,3 +115,52 @@ def test_tasks_without_the_metric_asked_for_are_named(tmp_path: Path) -> None:
         "acc",
     )
     assert compare(*sides).warnings == ()
+
+
+def sized(folder: Path, name: str, shift: float, sizes: dict[str, tuple[int, int]]) -> Path:
+    """A run of tasks with so many samples of so many choices; the shift moves every second answer."""
+    tasks = {
+        task: [
+            logs.choice(i, [-1.0 - (shift if i % 2 else 0), *[-2.0 - 0.01 * i] * (choices - 1)])
+            for i in range(n)
+        ]
+        for task, (n, choices) in sizes.items()
+    }
+    scores = [sum(record["acc"] for record in own) / len(own) for own in tasks.values()]
+    file = logs.write_run(folder / name, tasks, model=f"org/{name}", groups={"suite": list(sizes)})
+    content = json.loads(file.read_text())
+    content["results"]["suite"] = {"alias": "suite", "acc,none": sum(scores) / len(scores)}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_pool_of_other_numbers_of_choices_says_so(tmp_path: Path) -> None:
+    """Two and five choices in one mean; not where all tasks have as many."""
+    for sizes, expected in (({"pair": (8, 2), "five": (9, 5)}, 1), ({"a": (8, 4), "b": (9, 4)}, 0)):
+        folder = tmp_path / str(expected)
+        comparison = compare(*(sized(folder, n, x, sizes) for n, x in (("a", 0.0), ("b", 1.5))))
+        told = [own for own in comparison.warnings if own.code == "choices-differ"]
+        assert len(told) == expected
+        if told:
+            assert "tasks of 2 (pair), 5 (five) choices" in told[0].text
+
+
+def test_the_harness_own_average_of_a_group_stands_beside_the_row(tmp_path: Path) -> None:
+    """Unequal tasks that the harness averages; not where it counts samples, as equal tasks do."""
+    paths = [
+        sized(tmp_path, name, shift, {"small": (4, 2), "large": (15, 2)})
+        for name, shift in (("a", 0.0), ("b", 1.5))
+    ]
+    run = compare(*paths, metric="acc").compressed[0]
+    (group,) = run.groups
+    (told,) = [own for own in group.warnings if own.code == "group-averaged"]
+    macro = (2 / 4 + 8 / 15) / 2  # by hand: every second answer is lost
+    assert f"acc 1.0000 → {macro:.4f}" in told.text
+    assert group.compressed_score == pytest.approx(10 / 19)
+    assert told in run.warnings
+    equal = [
+        sized(tmp_path / "equal", name, shift, {"small": (8, 2), "large": (8, 2)})
+        for name, shift in (("a", 0.0), ("b", 1.5))
+    ]
+    (other,) = compare(*equal, metric="acc").compressed[0].groups
+    assert not [own for own in other.warnings if own.code == "group-averaged"]

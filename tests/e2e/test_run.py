@@ -7,6 +7,7 @@ float64 over the vocabulary of two transformers models.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ from tests.e2e.conftest import as_metadata, results_of, run, run_two_ranks
 
 pytestmark = pytest.mark.e2e
 
+SECRET = "s3cr3t-"
+HARNESS = re.compile(r"Initializing flips-hf|^flips-hf \(")  # lines of its own, of its arguments
 NEAR = 1e-4  # nats, float32
 MEASURED = tuple(name for name in LEAVES if name not in GENERATED)
 FLIPS_GROUPS = "flips_tiny_outer,flips_tiny_cloze,flips_tiny_rolling"
@@ -94,8 +97,8 @@ def main(
     """The tiny model as a baseline, its perturbed copy and itself in bfloat16 measured from it."""
     done = flips(
         tmp_path_factory.mktemp("run") / "runs",
-        as_model(tiny_model),
-        as_model(perturbed_model),
+        f"{as_model(tiny_model)},token={SECRET}a",
+        f"{as_model(perturbed_model)},token={SECRET}b",
         as_model(tiny_model, "bfloat16"),
     )
     assert done.code == 0, done.printed
@@ -141,6 +144,19 @@ def detailed(*runs: Path, options: Sequence[str] = ()) -> str:
     assert done.returncode == 0, done.stdout
     printed: str = done.stdout
     return printed
+
+
+def test_nothing_that_we_write_of_a_run_holds_its_key(main: Done) -> None:
+    """The harness logs the key that it was given; it is in none of our files, nor in our lines."""
+    holding = [
+        path.name
+        for path in main.folder.rglob("*")
+        if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
+    assert len(holding) == 2  # control: the search finds what the harness wrote of two models
+    assert all(name.startswith("results_") for name in holding)
+    ours = [line for line in main.printed.splitlines() if not HARNESS.search(line)]
+    assert [line for line in ours if SECRET in line] == []
 
 
 def test_every_evaluation_is_announced_and_the_table_ends_in_token_kl(main: Done) -> None:

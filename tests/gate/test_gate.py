@@ -113,9 +113,12 @@ def test_an_infinite_distance_is_above_any_threshold(comparison: Comparison) -> 
     """One choice that the compressed run rules out: the gate fails, and says why."""
     distances = comparison.compressed[0].tasks[0].distances
     assert distances is not None
-    wild = replace(distances, choice_kl=replace(distances.choice_kl, mean=inf))
+    wild = replace(distances, choice_kl=replace(distances.choice_kl, mean=inf, infinite=1))
     gate = ruled(_row(comparison, distances=wild, intervals={}), max_choice_kl=100.0)
-    assert (gate.outcome, gate.rulings[0].reason) == ("fail", "broken: a distance is infinite")
+    assert (gate.outcome, gate.rulings[0].reason) == (
+        "fail",
+        "broken: the distance is infinite for 1 sample",
+    )
 
 
 def test_few_flips_fail_by_the_exact_test() -> None:

@@ -423,14 +423,14 @@ def distance_ends(
 ) -> tuple[float, float]:
     """Interval of a mean of distances: the logarithm's low end, Student's with one value more.
 
-    That value is as rare as one in eight times as many units: Weissman's, from the ten largest.
+    That value is as rare as one in nine times as many units: Weissman's, from the ten largest.
     """
     units = values if units is None else units
     mean, n = float(values.mean()), len(units)
     far = float(stats.t.ppf(0.975, freedom))
     largest = np.sort(units[units > 0])[::-1][:11]
     hill = min(2.0, float(np.mean(np.log(largest[:-1] / largest[-1]))))
-    more = (largest[0] * 8**hill - units.mean()) / (len(values) * (1 + 1 / n))
+    more = (largest[0] * 9**hill - units.mean()) / (len(values) * (1 + 1 / n))
     low = mean * np.exp(-far * error / mean)
     return float(low), float(mean + more + far * np.hypot(error, more))
 

@@ -36,13 +36,13 @@ def test_one_more_by_hand() -> None:
     """
     values = 2.0 ** torch.arange(11)
     fall = min(2.0, 5.5 * log(2))
-    expected = (1024 * 8**fall - float(values.mean())) / 12
+    expected = (1024 * 9**fall - float(values.mean())) / 12
     assert one_more(values, samples=11) == pytest.approx(expected, rel=1e-9)
     assert one_more(torch.ones(50), samples=50) == pytest.approx(0.0, abs=1e-12)
     assert one_more(torch.zeros(50), samples=50) == 0.0
     # twice the samples under as many documents: half the effect on the mean
     assert one_more(2 * values, samples=22) == pytest.approx(
-        (2048 * 8**fall - 2 * float(values.mean())) / 24, rel=1e-9
+        (2048 * 9**fall - 2 * float(values.mean())) / 24, rel=1e-9
     )
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
 from lm_eval_flips.measures.equivalence import SENTENCES, Equivalence
-from lm_eval_flips.measures.shares import paired_share_interval
+from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.measures.significance import Interval, mean_interval
 
 
@@ -87,8 +87,8 @@ def test_a_change_as_large_as_the_margin_is_called_equivalent_in_at_most_5_perce
         found = Equivalence(
             margin=margin,
             change=(counts["won"] - counts["lost"]) / n,
-            inner=paired_share_interval(**counts, level=0.9),
-            outer=paired_share_interval(**counts),
+            inner=mover(**counts, level=0.9),
+            outer=mover(**counts),
         )
         alarms += found.verdict in ("equivalent", "both")
     assert alarms / 2000 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)

@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from lm_eval_flips.measures.paired_difference import mover_interval
-from tests.measures.independent import mover
+from lm_eval_flips.measures.paired_difference import mover, mover_interval
 
 UNDEFINED = pytest.approx((nan, nan), nan_ok=True)
 
@@ -110,3 +109,42 @@ def test_few_losses_at_the_margin_pass_no_more_often_than_they_may(lost: float, 
     wald = share + 1.6449 * np.sqrt(share * (1 - share) / n) < lost
     if n * lost <= 5:
         assert chance[likely][wald].sum() > 0.06
+
+
+def test_of_many_samples_it_is_scipys_paired_one() -> None:
+    """Of a million samples it equals the interval of scipy's t test of the changes."""
+    changes = np.repeat([-1.0, 1.0, 0.0], [30_000, 20_000, 950_000])
+    ends = stats.ttest_1samp(changes, 0).confidence_interval(0.95)
+    found = mover(lost=30_000, won=20_000, n=1_000_000)
+    assert found == pytest.approx((ends.low, ends.high), rel=1e-4)
+
+
+def test_it_narrows_with_samples_and_widens_with_the_level() -> None:
+    """A hundred times the same table: a tenth of the width; no flip at all is no certainty."""
+    few, many = (mover(lost=9 * k, won=2 * k, n=60 * k) for k in (1, 100))
+    assert (many.high - many.low) * 10 == pytest.approx(few.high - few.low, rel=0.15)
+    wide = mover(lost=9, won=2, n=60, level=0.99)
+    assert wide.low < few.low < few.high < wide.high
+    widths = [high - low for low, high in (mover(lost=0, won=0, n=n) for n in (1, 10, 100, 1000))]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] > 0
+
+
+@pytest.mark.parametrize("n", [200, 500])
+@pytest.mark.parametrize(("lost", "won"), [(0.02, 0.01), (0.06, 0.05), (0.03, 0.0)])
+def test_it_covers_in_independent_samples(n: int, lost: float, won: float) -> None:
+    """Over all outcomes by their chance: 95 to 99 % hold the truth, from rare flips to many."""
+    chance = covered = 0.0
+    for k in range(n):
+        of_wins = float(stats.binom.pmf(k, n, won))
+        if of_wins < 1e-6:
+            continue
+        losses = np.arange(n - k + 1)
+        of_losses = stats.binom.pmf(losses, n - k, lost / (1 - won))
+        for count, of_both in zip(losses.tolist(), of_wins * of_losses, strict=True):
+            if of_both > 1e-7:
+                low, high = mover(lost=count, won=k, n=n)
+                covered += of_both * (low <= won - lost <= high)
+                chance += of_both
+    assert chance > 0.999
+    assert 0.945 < covered / chance < 0.99

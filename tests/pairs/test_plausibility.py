@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.report.files.document import to_json
 from tests.generators import backends, logs
+from tests.report.text.test_table import printed
 
 # Thresholds that any pair of runs keeps.
 LOOSE = GateConfig(pooled=Thresholds(max_flips=1.0, max_loss=1.0))
@@ -310,6 +313,17 @@ def test_a_choice_ruled_out_is_named_with_its_sample(tmp_path: Path) -> None:
     distances = result.compressed[0].pooled.distances
     assert distances is not None
     p, q = (np.exp(own) / np.exp(own).sum(1, keepdims=True) for own in (scores, moved))
+    numbers = result.compressed[0].pooled.numbers
+    assert (numbers["choice_kl_infinite"].value, numbers["choice_kl_reverse_infinite"].value) == (
+        1,
+        0,
+    )
+    assert "infinite choice KL" in printed(result)
+    assert json.loads(to_json(result))["compressed"][0]["pooled"]["choice_kl_infinite"] == 1
+    finite = backends.as_choices(backends.letters(20, noise=0.05))
+    usual = compare(*runs(tmp_path / "usual", backends.as_choices(scores), finite))
+    assert usual.compressed[0].pooled.numbers["choice_kl_infinite"].value == 0
+    assert "infinite" not in printed(usual)
     others = [i for i in range(20) if i != 4]
     kl = (p[others] * np.log(p[others] / q[others])).sum(1)
     assert distances.choice_kl.mean == np.inf

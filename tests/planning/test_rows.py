@@ -235,6 +235,26 @@ def test_a_lower_score_may_be_the_better_one(tmp_path: Path) -> None:
     assert row.estimates["negative_flip_rate"].value == pytest.approx(lost / right, abs=0.03)
 
 
+def test_a_pool_of_both_directions_counts_what_is_right(tmp_path: Path) -> None:
+    """Questions and a rate of errors, drawn whole: the pool of the full run, the right way up."""
+    sides = []
+    for side in (0, 1):
+        ask = [logs.choice(i, [-1.0, -1.02 - i / 40 + 0.2 * side]) for i in range(60)]
+        crows = [
+            logs.choice(i, [-1.0 - 0.01 * side, -2.0], metrics=["wrong"], wrong=float(i % 3 == 0))
+            for i in range(30)
+        ]
+        sides.append({"ask": ask, "crows": crows})
+    better = {"ask": {"acc": True, "acc_norm": True}, "crows": {"wrong": False}}
+    of = planned(tmp_path, World(sides[0], sides[1], {"higher_is_better": better}), budget=90)
+    row = estimates(of).pooled
+    whole = compare(of.baseline, of.compressed).compressed[0].pooled
+    assert row.higher_is_better
+    assert whole.score_change < 0  # control: something was lost
+    assert row.estimates["score_change"].value == pytest.approx(whole.score_change)
+    assert row.baseline_score == pytest.approx(whole.baseline_score) == pytest.approx(80 / 90)
+
+
 @dataclass(frozen=True)
 class Repeated:
     """Plans of one world with other seeds, estimated in memory."""

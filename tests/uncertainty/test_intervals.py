@@ -18,7 +18,7 @@ from lm_eval_flips import Row, compare
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.divergence import Distances, summarise
 from lm_eval_flips.measures.flips import Flips
-from lm_eval_flips.measures.shares import paired_share_interval
+from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
@@ -26,7 +26,6 @@ from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import distance_intervals
 from tests.generators import logs, paired
 from tests.generators.paired import DEVICES, UNDEFINED, Questions
-from tests.measures.independent import mover
 
 RIGHT, WRONG = [-1.0, -2.0], [-2.0, -1.0]
 
@@ -149,7 +148,7 @@ def test_intervals_of_independent_samples_match_scipy_and_statsmodels(device: st
     expected = paired.distance_ends(asked.kl, stats.sem(asked.kl), 119)
     assert intervals.pop("choice_kl") == pytest.approx(expected, rel=1e-7)
     lost, won = int((asked.change < 0).sum()), int((asked.change > 0).sum())
-    expected = paired_share_interval(lost=lost, won=won, n=120)
+    expected = mover(lost=lost, won=won, n=120)
     assert intervals.pop("score_change") == pytest.approx(tuple(expected), rel=1e-12)
     for name, share in (("choice_kl_median", 0.5), ("choice_kl_p99", 0.99)):
         ends: Any = stats.quantile_test(asked.kl, p=share).confidence_interval(0.95)
@@ -446,7 +445,7 @@ def test_change_of_an_error_rate_has_the_sign_of_the_score() -> None:
     )
     assert found.flips is not None
     assert found.flips.correct_to_incorrect == 3
-    assert found.intervals["score_change"] == paired_share_interval(lost=0, won=3, n=20)
+    assert found.intervals["score_change"] == mover(lost=0, won=3, n=20)
     assert found.p_value == pytest.approx(stats.binomtest(3, 3).pvalue, rel=1e-12)
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.comparison.numbers import HELD
-from lm_eval_flips.measures.shares import paired_share_interval
+from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.report.files.document import to_json
 from lm_eval_flips.uncertainty.noise_floor import excesses
 from tests.generators import logs
@@ -68,9 +68,7 @@ def test_the_excess_is_the_mean_of_the_paired_differences(
         found = row.excess[name]
         difference = far.indicators[name] - near.indicators[name]
         assert found.excess == pytest.approx(difference.mean(), abs=1e-12)
-        expected = paired_share_interval(
-            lost=int((difference < 0).sum()), won=int((difference > 0).sum()), n=N
-        )
+        expected = mover(lost=int((difference < 0).sum()), won=int((difference > 0).sum()), n=N)
         assert found.interval == pytest.approx(expected, abs=1e-12)
         assert found.n == N
 

@@ -40,7 +40,7 @@ def line_columns(board: Board) -> list[Column]:
 def _columns(board: Board) -> Sequence[Column]:
     bound = any(run.entry.pooled.token_lower_bound_top is not None for run in board.runs)
     return (
-        *(_number(column, bound=bound) for column in COLUMNS if "board" in column.places),
+        *(_number(column, bound=bound) for column in COLUMNS if _shown(column, board)),
         Column(
             key="equivalence",
             name="" if isnan(board.margin) else f"within ±{board.margin:g}",
@@ -49,6 +49,12 @@ def _columns(board: Board) -> Sequence[Column]:
             sort=lambda line: _VERDICTS.get(line.equivalence_verdict or "", nan),
         ),
     )
+
+
+def _shown(column: columns.Column, board: Board) -> bool:
+    lines = (line for run in board.runs for line in run.entry.lines)
+    above = not column.only_above_0 or any(line.value(column.key) > 0 for line in lines)
+    return "board" in column.places and above
 
 
 def _number(column: columns.Column, *, bound: bool) -> Column:

@@ -22,6 +22,7 @@ from lm_eval_flips.report.names import model_name
 from lm_eval_flips.report.page.bundles import data_tables, refuse_missing
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.text.numbers import MISSING, p_value, percent, points
+from lm_eval_flips.report.text.warned import SETTINGS, warning_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,6 +64,7 @@ def to_html(board: Board) -> str:
             rows=[_row(run, board.tasks, columns, scales) for run in board.runs],
             scale_change=points(scales.change).lstrip("+"),
             scale_flips=percent(scales.flips),
+            warnings=[(run.name, _warnings(run)) for run in board.runs if _warnings(run)],
             tasks=_names(board),
             numbers=json_text(_numbers(board, columns)),
             library=library,
@@ -171,6 +173,13 @@ def _notes(run: Placed) -> Iterator[str]:
         yield f"{len(entry.not_compared)} tasks in one run only"
     if entry.tokens_left_out:
         yield "token KL of another baseline, left out"
+    if count := len(_warnings(run)):
+        yield f"{count} warning{'s' * (count > 1)}"
+
+
+def _warnings(run: Placed) -> list[str]:
+    """The run's warnings; settings that differ have a column of their own."""
+    return warning_lines(own for own in run.entry.warnings if own.code != SETTINGS)
 
 
 def _finite(value: float) -> float | None:

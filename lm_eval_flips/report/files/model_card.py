@@ -134,7 +134,9 @@ def _how(comparison: Comparison, harness: str | None) -> str:
         "same samples, paired one by one (C→I: correct to incorrect, I→C: incorrect to correct)."
     ]
     if any(row.distances is not None for row in rows):
-        parts.append("Choice KL is KL(baseline ‖ compressed) over the choices, mean, in nats.")
+        parts.append(
+            "Choice KL is KL(baseline ‖ compressed) over the choices, mean and median, in nats."
+        )
     if any(row.tokens is not None for row in rows):
         parts.append("Token KL is the same over the vocabulary.")
     parts.append("Brackets are 95 % intervals.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from lm_eval_flips.report.page.sources import sources
 from lm_eval_flips.report.page.task_table import table_data
 from lm_eval_flips.report.text.headline import figures, sentence, verdicts
 from lm_eval_flips.report.text.numbers import number
-from lm_eval_flips.report.text.sentences import across_lines, floor_line, run_lines, several_lines
+from lm_eval_flips.report.text.sentences import across_lines, floor_lines, run_lines, several_lines
 from lm_eval_flips.report.text.table import legend
 from lm_eval_flips.report.text.warned import warning_lines
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
+CARDS = 4  # runs; more are the rows of a table, by their distance
 SETTING = 60  # characters of a setting's value
 SCRIPTS = ("page.js", "charts.js", "tasks.js", "samples.js")
 
@@ -109,17 +111,27 @@ def _template() -> jinja2.Template:
 def _overview(comparison: Comparison) -> dict[str, Any]:
     """What the page says in words: each run, what was compared, and runs against each other."""
     runs, baseline = shown_runs(comparison), last_name(comparison.baseline.model)
+    order = list(range(len(runs)))
+    if len(runs) > CARDS:
+        order.sort(key=lambda place: _distance(runs[place]))
     return {
         "title": f"What compression changed in {baseline}",
         "baseline": baseline,
-        "runs": [_run(place, run) for place, run in enumerate(runs)],
+        "runs": [_run(place, runs[place]) for place in order],
         "sources": sources(comparison),
-        "floor": None if comparison.noise_floor is None else floor_line(comparison.noise_floor),
+        "floor": "; ".join(floor_lines(comparison)),
         "differing": _differing(comparison, {run.run.path: run.name for run in runs}),
         "floor_differing": _differing(comparison, _floor_name(comparison)),
         "ranking": _ranking(comparison, [run.name for run in runs]),
         "across": [*across_lines(comparison), *several_lines(comparison)],
     }
+
+
+def _distance(run: ShownRun) -> float:
+    """What the runs of a long table are ordered by: the nearest to the baseline first."""
+    numbers = run.run.pooled.numbers
+    known = [numbers[key] for key in ("choice_kl", "token_kl", "all_flips", "flips")]
+    return next((float(own.value) for own in known if own.known), inf)
 
 
 def _run(place: int, run: ShownRun) -> dict[str, Any]:

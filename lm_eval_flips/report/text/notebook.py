@@ -12,7 +12,7 @@ from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable
-from lm_eval_flips.report.text.sentences import across_lines, floor_line, several_lines
+from lm_eval_flips.report.text.sentences import across_lines, floor_lines, several_lines
 from lm_eval_flips.report.text.summary import model_sentence, ranking_line, worst_first
 from lm_eval_flips.report.text.table import legend, run_table
 from lm_eval_flips.report.text.terminal import ESTIMATES, details_of, printed
@@ -38,7 +38,7 @@ def _parts(comparison: Comparison) -> Iterator[str]:
     baseline = last_name(comparison.baseline.model)
     yield f"<div><p>baseline <b>{escape(baseline)}</b></p>"
     if comparison.noise_floor is not None:
-        yield _paragraphs([floor_line(comparison.noise_floor)])
+        yield _paragraphs(list(floor_lines(comparison)))
     names, tables = run_names(comparison), []
     yield _paragraphs([f"warning: {line}" for line in warned(comparison, names)])
     for place in worst_first(comparison):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
+from lm_eval_flips.comparison.across_runs import FEWEST_TOLD
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison
 from lm_eval_flips.errors import named
@@ -46,9 +47,9 @@ def _correlation_lines(row: Row) -> Iterator[str]:
     ):
         if found is not None:
             yield (
-                f"{name} and flips, sample by sample: Spearman "
-                f"{number(found.flipped.statistic)}, AUROC "
-                f"{number(found.detects_flips.statistic)} (n = {found.flipped.n})"
+                f"{name} and flips, sample by sample: AUROC "
+                f"{number(found.detects_flips.statistic)}, Spearman "
+                f"{number(found.flipped.statistic)} (n = {found.flipped.n})"
             )
 
 
@@ -92,18 +93,41 @@ def _shares(interval: Interval) -> str:
     return "" if isnan(interval.low) else f" [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def floor_line(floor: RunComparison) -> str:
-    """What a second run of the baseline moved."""
-    row = floor.pooled
-    parts = [f"{'noise floor':<12}{row.n} samples"]
-    if row.flips is not None:
-        parts.append(f"flips {percent(row.flips.flips)}")
-        parts.append(f"all flips {percent(row.flips.all_flips)}")
-    if row.distances is not None:
-        parts.append(f"choice KL {nats(row.distances.choice_kl.mean)}")
-    if row.tokens is not None:
-        parts.append(f"token KL {nats(row.tokens.token_kl.typical)}")
+def floor_lines(comparison: Comparison) -> Iterator[str]:
+    """What a second run of the baseline moved: of the very samples that the runs are told of."""
+    floor = comparison.noise_floor
+    if floor is None:
+        return
+    told: dict[str, list[str]] = {}
+    for name, run in zip(run_names(comparison), comparison.compressed, strict=True):
+        told.setdefault(_floor_beside(floor.pooled, run.pooled), []).append(name)
+    for words, names in told.items():
+        whose = f" (beside {named(names, shown=3)})" if len(told) > 1 else ""
+        yield f"{'noise floor':<12}{words}{whose}"
+
+
+def _floor_beside(floor: Row, row: Row) -> str:
+    """The floor's numbers, over the samples that it shares with a run where these are fewer."""
+    held = row.excess
+    if held and (n := max(own.n for own in held.values())) < floor.n:
+        parts = [f"{n} samples that the run shares"]
+        parts += [_shown_floor(key, own.floor) for key, own in held.items()]
+        return ", ".join(parts)
+    others = "" if held or row.n == floor.n else " (other than the run's: not held against it)"
+    parts = [f"{floor.n} samples{others}"]
+    if floor.flips is not None:
+        parts.append(_shown_floor("flips", floor.flips.flips))
+        parts.append(_shown_floor("all_flips", floor.flips.all_flips))
+    if floor.distances is not None:
+        parts.append(_shown_floor("choice_kl", floor.distances.choice_kl.mean))
+    if floor.tokens is not None:
+        parts.append(_shown_floor("token_kl", floor.tokens.token_kl.typical))
     return ", ".join(parts)
+
+
+def _shown_floor(key: str, value: float) -> str:
+    show = percent if key.endswith("flips") else nats
+    return f"{key.replace('_', ' ').replace('kl', 'KL')} {show(value)}"
 
 
 def _excess_lines(run: RunComparison) -> Iterator[str]:
@@ -180,12 +204,15 @@ def _regime_line(regime: Regime) -> str:
     """How a distance relates to flips and to losses among the runs of a regime."""
     name = regime.distance.replace("_", " ").replace("kl", "KL")
     runs = "all runs" if regime.below is None else f"runs with {name} < {regime.below:g}"
+    head = f"{name} over {runs} (n = {regime.net_loss.n})"
+    if regime.net_loss.n < FEWEST_TOLD:
+        return f"{head}: too few runs for a rank correlation, which takes {FEWEST_TOLD}"
     parts = []
     for what, found in (("flips", regime.flips), ("net loss", regime.net_loss)):
         low, high = found.interval
         ends = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
         parts.append(f"{what} {number(found.statistic)}{ends}")
-    return f"{name} over {runs} (n = {regime.net_loss.n}), Spearman with {', '.join(parts)}"
+    return f"{head}, Spearman with {', '.join(parts)}"
 
 
 def several_lines(comparison: Comparison) -> Iterator[str]:

@@ -16,7 +16,7 @@ from lm_eval_flips.report.text.judgement import SIGNS, Code, judged
 from lm_eval_flips.report.text.planned import planned_lines
 from lm_eval_flips.report.text.sentences import (
     across_lines,
-    floor_line,
+    floor_lines,
     metric_name,
     run_lines,
     several_lines,
@@ -92,8 +92,7 @@ def _head(comparison: Comparison) -> Iterator[Text]:
     over = f"{samples} samples of {tasks} task{'s' * (tasks != 1)}{by}"
     name = model_name(comparison.baseline.model)
     yield Text.assemble("baseline ", (name, "bold"), f", {over}")
-    if comparison.noise_floor is not None:
-        yield Text(floor_line(comparison.noise_floor))
+    yield from map(Text, floor_lines(comparison))
     yield Text()
 
 

@@ -14,8 +14,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from lm_eval_flips import Comparison, compare
+from lm_eval_flips.comparison.across_runs import regimes
 from lm_eval_flips.comparison.result import RunComparison
-from lm_eval_flips.report.text.sentences import across_lines, floor_line, run_lines
+from lm_eval_flips.report.text.sentences import across_lines, floor_lines, run_lines
 from tests.comparison.test_across_runs import NOISE, perplexities, world
 from tests.comparison.test_pooling import COUNTS, compared, fisher_by_outcomes, one_sided
 from tests.generators import logs
@@ -126,12 +127,18 @@ def test_kl_is_told_by_regime(eight: Comparison) -> None:
         kl = [point.kl for point in own]
         flips = _spearman(kl, [point.flips for point in own])
         loss = _spearman(kl, [point.loss for point in own])
+        if len(own) < 5:
+            few = "too few runs for a rank correlation, which takes 5"
+            expected.append(f"choice KL over {runs} (n = {len(own)}): {few}")
+            continue
         expected.append(
             f"choice KL over {runs} (n = {len(own)}), Spearman with flips {flips}, net loss {loss}"
         )
-    assert list(across_lines(eight)) == expected
+    assert list(across_lines(eight)) == expected[:1]  # no border unless one is given
+    bordered = replace(eight, regimes=regimes(eight.compressed, near_kl=0.02))
+    assert list(across_lines(bordered)) == expected
     text = printed(eight, width=10_000).splitlines()
-    assert [line for line in text if line.startswith("choice KL over")] == expected
+    assert [line for line in text if line.startswith("choice KL over")] == expected[:1]
     assert len(points) == len(NOISE)
 
 
@@ -139,20 +146,18 @@ def test_an_empty_regime_has_dashes(eight: Comparison, tmp_path: Path) -> None:
     """No run below the border: n = 0, and no number."""
     found = compare(*world(3).paths(tmp_path), metric="acc", near_kl=0.0)
     assert list(across_lines(found))[1] == (
-        "choice KL over runs with choice KL < 0 (n = 0), Spearman with flips –, net loss –"
+        "choice KL over runs with choice KL < 0 (n = 0): too few runs for a rank correlation, "
+        "which takes 5"
     )
     assert list(across_lines(replace(eight, regimes=()))) == []
 
 
 def test_runs_without_flips_are_counted_all_the_same(tmp_path: Path) -> None:
-    """Perplexities: the net loss is of four runs, of which none has flips."""
-    found = perplexities(tmp_path, (0.4, 0.1, -0.2, 0.9), (0.3, 0.015, 0.01, 0.2))
-    everywhere, near = across_lines(found)
+    """Perplexities: the net loss is of five runs, of which none has flips."""
+    found = perplexities(tmp_path, (0.4, 0.1, -0.2, 0.9, 0.3), (0.3, 0.015, 0.01, 0.2, 0.1))
+    (everywhere,) = across_lines(found)
     assert everywhere.startswith(
-        "token KL over all runs (n = 4), Spearman with flips –, net loss 0."
-    )
-    assert near == (
-        "token KL over runs with token KL < 0.02 (n = 2), Spearman with flips –, net loss 1.0000"
+        "token KL over all runs (n = 5), Spearman with flips –, net loss 0."
     )
 
 
@@ -242,8 +247,7 @@ def test_the_floor_names_what_it_holds(tmp_path: Path) -> None:
     """Samples, flips and KL of the baseline's second run."""
     base, floor, int4 = single(tmp_path, {"base": 0.0, "floor": 0.1, "int4": 0.2})
     found = compare(base, int4, noise_floor=floor, metric="acc")
-    assert found.noise_floor is not None
-    line = floor_line(found.noise_floor)
+    (line,) = floor_lines(found)
     assert line.startswith("noise floor 10 samples, flips 0.00 %, all flips 0.00 %, choice KL ")
 
 
@@ -251,7 +255,27 @@ def test_a_correlation_that_is_undefined_is_a_dash(tmp_path: Path) -> None:
     """Nothing flipped: no correlation, no detection, the number of samples all the same."""
     quiet = compared(tmp_path, {"arc": (0, 0)})
     assert line_of(quiet, "choice KL") == (
-        "choice KL and flips, sample by sample: Spearman –, AUROC – (n = 40)"
+        "choice KL and flips, sample by sample: AUROC –, Spearman – (n = 40)"
     )
     assert quiet.pooled.correlation is not None
     assert quiet.pooled.correlation.flipped.statistic == pytest.approx(nan, nan_ok=True)
+
+
+def test_the_floor_is_of_the_samples_that_a_run_shares(tmp_path: Path) -> None:
+    """A run that answered half of them: the floor's flips of that half, by hand; all beside it."""
+    base = [logs.choice(i, [-1.0, -2.0 - 0.01 * i], gold=0) for i in range(20)]
+    second = [logs.choice(i, [-1.0, -0.5 if i >= 15 else -2.1]) for i in range(20)]
+    third = [logs.choice(i, [-1.0, -0.5 if i % 3 == 0 else -2.2]) for i in range(20)]
+    paths = [
+        logs.write_run(tmp_path / name, {"task": records}, model=f"org/{name}")
+        for name, records in (("whole", third), ("half", third[:10]))
+    ]
+    model, *floor = "org/base", tmp_path / "floor"
+    baseline = logs.write_run(tmp_path / "base", {"task": base}, model=model)
+    again = logs.write_run(floor[0], {"task": second}, model=model)
+    found = compare(baseline, *paths, noise_floor=again, on_mismatch="intersect", metric="acc")
+    whole, half = floor_lines(found)
+    assert whole.startswith("noise floor 20 samples, flips 25.00 %, all flips 25.00 %, choice KL ")
+    assert whole.endswith("(beside whole)")
+    assert half.startswith("noise floor 10 samples that the run shares, flips 0.00 %")
+    assert half.endswith("(beside half)")

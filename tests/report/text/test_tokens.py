@@ -182,12 +182,12 @@ def test_distances_of_another_compressed_run_are_refused(tmp_path: Path) -> None
         compare(*runs)
 
 
-def test_three_runs_are_correlated(tmp_path: Path) -> None:
+def test_five_runs_are_correlated(tmp_path: Path) -> None:
     """Spearman between token_kl and flips over compressed runs, beside that of choice_kl."""
     before = [logs.choice(i, GOLD) for i in range(N)]
     base = logs.write_run(tmp_path / "base", {"task": before})
     others = []
-    for lost in (1, 3, 6):
+    for lost in (1, 2, 3, 4, 6):
         after = [logs.choice(i, [-1.5 if i < lost else -0.1, -1.0, -2.0]) for i in range(N)]
         run = logs.write_run(tmp_path / f"lost{lost}", {"task": after}, model=f"org/lost{lost}")
         write_distances(
@@ -196,9 +196,9 @@ def test_three_runs_are_correlated(tmp_path: Path) -> None:
         others.append(run)
     comparison = compare(base, *others, metric="acc")
     found = comparison.across_runs_token_kl["pooled"]
-    assert found.n == 3
+    assert found.n == 5
     assert found.statistic == pytest.approx(1.0)
     text = printed(comparison)
-    assert "token KL over all runs (n = 3), Spearman with flips 1.0000" in text
+    assert "token KL over all runs (n = 5), Spearman with flips 1.0000" in text
     document = json.loads(to_json(comparison))
-    assert document["correlation"]["across_runs_token_kl"]["pooled"]["n"] == 3
+    assert document["correlation"]["across_runs_token_kl"]["pooled"]["n"] == 5
