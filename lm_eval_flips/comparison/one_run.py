@@ -16,13 +16,14 @@ from lm_eval_flips.comparison.pooling import (
     pooled_row,
     primaries,
 )
-from lm_eval_flips.comparison.result import RunComparison
+from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.comparison.warning_rules import (
     RunFacts,
     group_warning,
     row_warnings,
     run_warnings,
 )
+from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.compression.recognised import recognised
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
@@ -77,16 +78,7 @@ def compare_run(
         replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
         for row in adjusted(measured, chosen)
     ]
-    groups = [
-        replace(
-            row,
-            warnings=(
-                *row_warnings(row, path, of_run, base.groups[row.name]),
-                *group_warning(row, base, run),
-            ),
-        )
-        for row in group_rows(base, metrics, rows)
-    ]
+    groups = _groups(base, run, metrics, rows, of_run)
     of_rows = [told for row in (*by_task, *groups) for told in row.warnings if told not in of_run]
     return RunComparison(
         path=path,
@@ -113,6 +105,23 @@ def _logged(paired: RunPairs, asked: Options, graded: Collection[Key]) -> list[P
         metric
         for pairs in paired.pairs
         for metric in paired_metrics(pairs, graded=graded, right_from=asked.right_from)
+    ]
+
+
+def _groups(
+    base: Run, run: Run, metrics: Sequence[PairedMetric], rows: Rows, of_run: Sequence[Warning]
+) -> list[Row]:
+    """The groups' rows, with what concerns their tasks and how the harness scores them."""
+    path = str(run.path)
+    return [
+        replace(
+            row,
+            warnings=(
+                *row_warnings(row, path, of_run, base.groups[row.name]),
+                *group_warning(row, base, run),
+            ),
+        )
+        for row in group_rows(base, metrics, rows)
     ]
 
 
