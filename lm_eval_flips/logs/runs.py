@@ -32,7 +32,7 @@ RECORD = "compression.json"
 # Model arguments that say which model it is, not how it is scored.
 IDENTITY_ARGS = frozenset(
     {
-        *("pretrained", "peft", "delta", "model", "path", "engine", "revision"),
+        *("pretrained", "peft", "delta", "model", "path", "engine", "revision", "gguf"),
         *("record", "reference", "distances", "positions", "top"),  # where flips-hf writes what
     }
 )

@@ -114,7 +114,7 @@ class FlipsGGUF(ScoredLM, LlamaLM):
         computing = self.model.computing
         return {
             "model_num_parameters": self.model.parameters,
-            "model_dtype": self.model.file_type,
+            "model_file_type": self.model.file_type,
             "model_bytes": self.model.bytes,
             "model_architecture": self.model.metadata("general.architecture"),
             "scoring": (self._scorer.refusal if self._scorer else None) or "packed",

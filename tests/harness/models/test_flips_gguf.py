@@ -127,7 +127,7 @@ def test_what_is_logged_says_which_file_and_engine(tiny_model: Path, tmp_path: P
     """The results JSON tells which file was judged by what."""
     file = write_gguf(tiny_model, tmp_path / "tiny-Q8_0.gguf", Type.Q8_0)
     info = FlipsGGUF(str(file)).get_model_info()
-    assert info["model_dtype"] == "Q8_0"
+    assert info["model_file_type"] == "Q8_0"
     assert info["model_architecture"] == "llama"
     assert info["scoring"] == "packed"
     assert "llama" in info["llama_cpp"]
