@@ -12,9 +12,9 @@ from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
-from lm_eval_flips.pairs.agreement import IDENTICAL
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.identical import IDENTICAL
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Pairs, pair
 from lm_eval_flips.pairs.sample_values import AGGREGATED

@@ -17,23 +17,16 @@ from lm_eval_flips.measures.agreement import (
     out_of_step,
     relation,
     reordered,
-    repeated,
 )
 from lm_eval_flips.measures.plausibility import grid, own_choices, tied, tied_at_the_top
 from lm_eval_flips.pairs.checked_run import ENOUGH, MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.identical import repeated_samples, repeated_texts
 from lm_eval_flips.pairs.plausibility import LOGGED, PRECISION, run_findings
-
-WRITTEN, WORDS = 1000, 50  # characters in all and on average, which no two models write alike
-MANY_WRITTEN = 5000  # characters that no gate takes for two models'
-IDENTICAL = "identical"  # the code of what agrees with the baseline to the last digit
 
 STEP = (
     "The backend lost or mixed up answers: rerun with --batch_size 1, or with another --model, and "
     "look for warnings of failed requests"
-)
-CACHE = (
-    "Rerun it without the cache, or accept samples that agree in everything with --allow-identical"
 )
 
 
@@ -52,20 +45,6 @@ def findings(baseline: Samples, compressed: Samples) -> tuple[Finding, ...]:
     )
 
 
-def same_texts(baseline: Samples, compressed: Samples) -> bool | None:
-    """Whether two runs wrote the same texts to the last character, as a shared cache makes them.
-
-    Returns:
-        None where they are alike, but too few or short for that to tell anything: two models of one
-        origin often give the same short answers.
-    """
-    ours, theirs = baseline.response, compressed.response
-    if ours.shape != theirs.shape or not np.array_equal(ours, theirs):
-        return False
-    written = int(baseline.response_length.sum())
-    return True if written >= WRITTEN and written >= WORDS * len(baseline) else None
-
-
 def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
     theirs = whose.samples
     same = ours.choices == theirs.choices
@@ -76,7 +55,8 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
     if ours.kind == "choices":
         yield from _ties(whose, ours, before, after, choices)
         yield from _infinite(whose, before, after)
-    yield from _repeated(whose, before, after, choices)
+    yield from _targets(whose, ours)
+    yield from repeated_samples(whose, before, after, choices)
     # what is broken by itself was told of it already
     broken = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
     if any(broken) or torch.equal(before, after):
@@ -87,22 +67,17 @@ def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
         yield from _scale(whose, relation(before, after, choices))
 
 
-def _repeated(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
-    """Samples that a shared cache may have answered for both models."""
-    own = own_choices(choices, before.shape[1])
-    same, n = repeated(before, after), len(before)
-    count = int(same.sum())
-    if count < SOME or count < n / 10 or not isnan(grid(before[own])):
-        return
-    if count == n or count >= MANY:
+def _targets(whose: Checked, ours: Samples) -> Iterator[Finding]:
+    """Targets that name other right choices than the baseline's, under the same hashes."""
+    differ = torch.from_numpy((ours.gold != whose.samples.gold).any(-1))
+    if differ.any():
         yield whose.finding(
-            IDENTICAL,
-            f"{count} of {n} samples of {whose.run} hold the baseline's log-likelihoods to the "
-            f"last digit ({whose.docs(same)}): a shared --use_cache answered them, or the "
-            "compression never engaged",
-            CACHE,
+            "targets",
+            f"the targets of {int(differ.sum())} of {len(differ)} samples ({whose.docs(differ)}) "
+            f"name other choices in {whose.run} than in the baseline, though their hashes agree",
+            "One of the logs was edited or damaged: rerun this task",
             impossible=False,
-            blocks=count == n,
+            blocks=True,
         )
 
 
@@ -204,19 +179,8 @@ def _flips(ours: Samples, theirs: Samples) -> tuple[str, NDArray[np.bool_]]:
 
 
 def _texts(whose: Checked, ours: Samples) -> Iterator[Finding]:
-    theirs = whose.samples
-    if same_texts(ours, theirs):
-        yield whose.finding(
-            IDENTICAL,
-            f"all {len(ours)} texts of {whose.run} are the baseline's to the last character: a "
-            "shared --use_cache wrote them, or the compression never engaged",
-            CACHE,
-            impossible=False,
-            # two models of one origin may write a few short texts alike
-            blocks=len(ours) >= MANY and int(ours.response_length.sum()) >= MANY_WRITTEN,
-        )
-        return
-    yield from _text_step(whose, ours)
+    same = list(repeated_texts(whose, ours))
+    yield from same or _text_step(whose, ours)
 
 
 def _text_step(whose: Checked, ours: Samples) -> Iterator[Finding]:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.samples import Samples
-from lm_eval_flips.pairs.agreement import findings, same_texts
+from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.identical import same_texts
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.readings import read_values
 from lm_eval_flips.pairs.sides import Side, as_tensor, side_of, widened

@@ -391,3 +391,16 @@ def test_a_noise_floor_may_be_identical_in_a_task(tmp_path: Path) -> None:
     result = compare(*paths, noise_floor=two_tasks(tmp_path / "floor", 60)[1])
     assert result.noise_floor is not None
     assert "identical" not in {own.code for own in result.noise_floor.warnings}
+
+
+@pytest.mark.parametrize("target", ["3", {"a": 1}, "7", ""])
+def test_a_target_that_was_edited_is_told(tmp_path: Path, target: object) -> None:
+    """Another choice, or none, under the old hash: no gate passes, for what is right is not known."""
+    before = backends.as_choices(backends.letters())
+    after = backends.as_choices(backends.letters(noise=0.05))
+    wrong = next(i for i, own in enumerate(after) if own["acc"] == 0 and own["target"] != "3")
+    after[wrong]["target"] = target
+    result = compare(*runs(tmp_path, before, after))
+    (told,) = [own.text for own in result.compressed[0].findings if own.code == "targets"]
+    assert told.startswith(f"the targets of 1 of 60 samples (doc {wrong}) name other choices")
+    assert judge(result, LOOSE)[0].outcome == "undecided"
