@@ -11,8 +11,8 @@ from torch import Tensor
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.agreement import repeated
 from lm_eval_flips.measures.plausibility import grid, own_choices
+from lm_eval_flips.pairs.checked_run import MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
-from lm_eval_flips.pairs.plausibility import MANY, SOME, Checked
 
 WRITTEN, WORDS = 1000, 50  # characters in all and on average, which no two models write alike
 MANY_WRITTEN = 5000  # characters that no gate takes for two models'
