@@ -57,7 +57,7 @@ class Found:
     @property
     def doc_id(self) -> int:
         """The sample's doc_id."""
-        return int(self.metric.doc_ids[self.row])
+        return int(self.metric.pairs.doc_ids[self.place])  # not all of them for each
 
     @property
     def place(self) -> int:
