@@ -32,7 +32,7 @@ def p_broken(rule: str, value: float, interval: Interval, threshold: float) -> f
         allows.
 
     Example:
-        >>> from lm_eval_flips.measures.significance import wilson
+        >>> from lm_eval_flips.measures.shares import wilson
         >>> round(p_broken("max_flips", 1 / 174, wilson(1, 174), 0.001), 3)
         0.16
     """

@@ -74,9 +74,9 @@ def p_at_least(draws: Draws, mean: float) -> Float[Tensor, " draws"]:
         ``[draws]``; 0 from where the rest cannot bring the mean up again.
 
     Example:
-        >>> quiet = Draws(values=torch.zeros(100), whole=1000, low=0, high=1)
+        >>> quiet = Draws(values=torch.zeros(100), whole=1000, low=0.0, high=1.0)
         >>> p_at_least(quiet, 0.1)[[0, 49, 99]]
-        tensor([9.4468e-01, 4.4310e-02, 2.2476e-04], dtype=torch.float64)
+        tensor([9.5406e-01, 2.9205e-02, 2.2476e-04], dtype=torch.float64)
     """
     values = draws.values.double()
     drawn = torch.arange(len(values), dtype=torch.float64, device=values.device)
@@ -98,7 +98,7 @@ def p_at_most(draws: Draws, mean: float) -> Float[Tensor, " draws"]:
     """Anytime-valid p that the mean of the whole set is at most this; small where it is more.
 
     Example:
-        >>> loud = Draws(values=torch.ones(20), whole=1000, low=0, high=1)
+        >>> loud = Draws(values=torch.ones(20), whole=1000, low=0.0, high=1.0)
         >>> bool(p_at_most(loud, 0.1)[-1] < 1e-10)
         True
     """
@@ -112,7 +112,7 @@ def bounds(draws: Draws, *, level: float = 0.95) -> Interval:
     itself errs in half of the rest.
 
     Example:
-        >>> few = Draws(values=torch.tensor([0.0, 1.0] * 10), whole=40, low=0, high=1)
+        >>> few = Draws(values=torch.tensor([0.0, 1.0] * 10), whole=40, low=0.0, high=1.0)
         >>> low, high = bounds(few)
         >>> 0.25 < low < 0.5 < high < 0.75
         True
@@ -133,7 +133,7 @@ def least_draws(draws: Draws, *, most: float, p: float) -> int:
         The number of draws; all of the set where not even those show it.
 
     Example:
-        >>> best = Draws(values=torch.zeros(2961), whole=2961, low=0, high=1)
+        >>> best = Draws(values=torch.zeros(2961), whole=2961, low=0.0, high=1.0)
         >>> least_draws(best, most=0.1, p=0.025)
         53
     """

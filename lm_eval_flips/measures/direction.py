@@ -51,6 +51,7 @@ def signed_margin(
     baseline's answer, it is negative where the answer changed. 1 for a sample with a single choice.
 
     Example:
+        >>> import torch
         >>> p = torch.tensor([[0.6, 0.3, 0.1]])
         >>> signed_margin(p.log(), torch.tensor([1]))
         tensor([-0.3000], dtype=torch.float64)
@@ -77,6 +78,7 @@ def direction(
         margin_change: change of the signed margin of those samples that have choices.
 
     Example:
+        >>> import torch
         >>> found = direction(
         ...     baseline_correct=torch.tensor([True, True, False, False]),
         ...     compressed_correct=torch.tensor([False, True, True, False]),
