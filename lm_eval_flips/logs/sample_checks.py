@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -83,8 +84,20 @@ def odd_answers(
             yield place, f"{answers!r:.60} are not answers to its {len(asked)} requests"
         elif kind == "other" and written.kinds["text"]:
             yield place, f"{answers!r:.60} is no text, as other answers are"
-        elif exact_match is not None and answers == [record.target] and exact_match[place] == 0:
-            yield place, "its answer is its target, and exact_match is 0"
+        elif exact_match is not None and (why := _contradiction(record, exact_match[place])):
+            yield place, why
+
+
+def _contradiction(record: Any, exact_match: float) -> str | None:
+    """Why a score cannot be that of an answer and its target; None where it can."""
+    answers, target = record.filtered_resps, record.target
+    if answers == [target] and exact_match == 0:
+        return "its answer is its target, and exact_match is 0"
+    # whatever is left out of both, a target that begins with a letter or a digit is not empty
+    begins = isinstance(target, str) and re.match(r"\s*\w", target)
+    if answers == [""] and exact_match == 1 and begins:
+        return "its answer is empty, and exact_match with its target is 1"
+    return None
 
 
 def refuse_twice(task: TaskLog, filter_name: str, doc_id: NDArray[np.int64]) -> None:

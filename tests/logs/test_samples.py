@@ -341,6 +341,19 @@ def test_rolling_gives_log_likelihood_and_units(tmp_path: Path) -> None:
         assert values.tolist() == [-20.5, -9.0]
 
 
+def test_an_empty_answer_is_not_its_target(tmp_path: Path) -> None:
+    """Scored as right against a word, it cannot be; against nothing, or as wrong, it can."""
+    honest = [
+        logs.text(0, "4"),
+        logs.text(1, "", said=["no"], exact_match=0.0),
+        logs.text(2, "", target="", said=["."], exact_match=1.0),
+    ]
+    assert not _read(tmp_path / "honest", honest).unusable
+    damaged = [*honest, logs.text(3, "", said=["4"], exact_match=1.0)]
+    with pytest.raises(FlipsError, match=r"doc 3: its answer is empty, and exact_match .* is 1"):
+        _read(tmp_path / "damaged", damaged)
+
+
 def test_generated_text_gives_answers_that_can_only_be_compared(tmp_path: Path) -> None:
     """Equal answers have equal digests, other answers others; there is no log-likelihood."""
     found = _read(tmp_path, [logs.text(0, "4"), logs.text(1, "4"), logs.text(2, "four")])
