@@ -9,6 +9,8 @@ from lm_eval_flips.comparison.compatibility import setting_differences
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.paired_runs import RunPairs
 from lm_eval_flips.comparison.pooling import (
+    KnownRows,
+    MakesRows,
     Rows,
     adjusted,
     decisions,
@@ -55,12 +57,12 @@ def compare_run(
     Raises:
         FlipsError: the run shares no task with the baseline, or none has what was asked for.
     """
-    run = paired.run
+    run, once = paired.run, KnownRows(rows)
     logged = _logged(paired, asked, graded)
     metrics = _chosen(paired, tasks, logged, wanted=asked.metric)
-    measured = tuple(rows.row([metric], name=metric.pairs.task) for metric in metrics)
+    measured = tuple(once.row([metric], name=metric.pairs.task) for metric in metrics)
     chosen = [metrics.index(metric) for metric in primaries(metrics)]
-    pooled = pooled_row(metrics, measured, rows)
+    pooled = pooled_row(metrics, measured, once)
     of_run = run_warnings(
         RunFacts(
             base=base,
@@ -78,7 +80,7 @@ def compare_run(
         replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
         for row in adjusted(measured, chosen)
     ]
-    groups = _groups(base, run, metrics, rows, of_run)
+    groups = _groups(base, run, metrics, once, of_run)
     of_rows = [told for row in (*by_task, *groups) for told in row.warnings if told not in of_run]
     return RunComparison(
         path=path,
@@ -109,7 +111,11 @@ def _logged(paired: RunPairs, asked: Options, graded: Collection[Key]) -> list[P
 
 
 def _groups(
-    base: Run, run: Run, metrics: Sequence[PairedMetric], rows: Rows, of_run: Sequence[Warning]
+    base: Run,
+    run: Run,
+    metrics: Sequence[PairedMetric],
+    rows: MakesRows[Row],
+    of_run: Sequence[Warning],
 ) -> list[Row]:
     """The groups' rows, with what concerns their tasks and how the harness scores them."""
     path = str(run.path)

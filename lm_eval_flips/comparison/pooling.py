@@ -34,6 +34,25 @@ class Rows:
         )
 
 
+class KnownRows:
+    """Measures rows once, however many names they have: a group of all tasks is the pool.
+
+    Args:
+        rows: measures them.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._known: dict[tuple[int, ...], Row] = {}
+
+    def row(self, metrics: Sequence[PairedMetric], *, name: str) -> Row:
+        """The row of some metrics together."""
+        key = tuple(map(id, metrics))  # which the caller keeps
+        if key not in self._known:
+            self._known[key] = self._rows.row(metrics, name=name)
+        return replace(self._known[key], name=name)
+
+
 def one_direction(metrics: Sequence[PairedMetric]) -> Sequence[PairedMetric]:
     """The metrics; where less is better for some, what is right of all, which has one direction."""
     directions = {m.higher_is_better for m in metrics}
@@ -100,7 +119,9 @@ def decisions(pooled: Row, tasks: Sequence[Row]) -> PooledDecisions | None:
     )
 
 
-def pooled_row(metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: Rows) -> Row:
+def pooled_row(
+    metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: MakesRows[Row]
+) -> Row:
     """Pool all tasks' primary metrics; those of a single task are its own row."""
     chosen = primaries(metrics)
     if len(chosen) == 1:

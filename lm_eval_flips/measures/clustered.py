@@ -68,6 +68,9 @@ def mean_variances(
     centred = whole - whole.mean(0)
     # what a sum is rounded by follows what is summed up
     scale = centred.abs() + SHIFT * whole.abs()
+    if groups == samples:  # every sample is a cluster: nothing is to be summed up
+        squares = torch.where(centred.abs() <= ROUNDING * scale, 0.0, centred) ** 2
+        return squares.sum(0) / (1 - 1 / samples) / samples**2
     stacked = torch.cat([centred, scale, torch.ones_like(whole[:, :1])], 1)
     empty = torch.zeros((groups, stacked.shape[1]), dtype=torch.float64, device=values.device)
     totals = empty.index_add_(0, clusters, stacked)
@@ -76,6 +79,37 @@ def mean_variances(
     # of a cluster's residuals that much is left, after the mean took its part
     variances: Tensor = (sums**2 / (1 - sizes / samples)).sum(0) / samples**2
     return variances
+
+
+def stratified_variances(
+    values: Float[Tensor, "samples columns"], sizes: Sequence[int]
+) -> Float[Tensor, " columns"]:
+    """Variance of each column's mean over strata of independent samples, one after the other.
+
+    The same as ``mean_variances`` of each stratum, weighted by the square of its share of the
+    samples, in as many steps for many strata as for one.
+
+    Args:
+        values: some numbers a sample, a stratum's samples together.
+        sizes: samples of each stratum; nan for one of a single sample.
+
+    Example:
+        >>> values = torch.tensor([[1.0], [3.0], [5.0], [5.0]])
+        >>> stratified_variances(values, [2, 2])
+        tensor([0.2500], dtype=torch.float64)
+    """
+    whole, samples = values.double(), len(values)
+    if min(sizes) < 2:
+        return torch.full((values.shape[1],), nan, dtype=torch.float64, device=values.device)
+    of_stratum = torch.tensor(sizes, device=values.device)
+    owner = torch.repeat_interleave(torch.arange(len(sizes), device=values.device), of_stratum)
+    empty = torch.zeros((len(sizes), values.shape[1]), dtype=torch.float64, device=values.device)
+    means = empty.index_add(0, owner, whole) / of_stratum[:, None]
+    centred = whole - means[owner]
+    scale = centred.abs() + SHIFT * whole.abs()
+    squares = torch.where(centred.abs() <= ROUNDING * scale, 0.0, centred) ** 2
+    of_each = empty.index_add(0, owner, squares) / (1 - 1 / of_stratum.double())[:, None]
+    return of_each.sum(0) / samples**2
 
 
 def freedom_of(shares: Float[Tensor, " clusters"]) -> float:

@@ -72,12 +72,12 @@ def noise_flips(
     rise = noise - noise.gather(-1, answers.expand(draws, -1, -1))
     # the size of noise from which each answer turns; inf where none turns it
     turning = torch.where(rise > 0, behind / rise, torch.inf).amin(-1).reshape(-1).sort().values
-    finite = int(turning.isfinite().sum())
-    if not finite:
-        return NoiseFlips(lost=0.0, won=0.0)
-    size = turning[min(changed * draws, finite) - 1]
+    # read from the device only once, at the end
+    finite = turning.isfinite().sum()
+    size = turning.gather(0, (finite.clamp(max=changed * draws) - 1).clamp(min=0)[None])[0]
     before = right.gather(-1, answers)[:, 0]
     turned = (scores + size * noise).argmax(-1, keepdim=True)
     after = right.expand(draws, -1, -1).gather(-1, turned)[..., 0]
-    lost, won = torch.stack([(before & ~after).sum(), (~before & after).sum()]).tolist()
+    counts = torch.stack([(before & ~after).sum(), (~before & after).sum()]) * (finite > 0)
+    lost, won = counts.tolist()
     return NoiseFlips(lost=lost / draws, won=won / draws)

@@ -17,7 +17,12 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.clustered import effective_clusters, freedom_of, mean_variances
+from lm_eval_flips.measures.clustered import (
+    effective_clusters,
+    freedom_of,
+    mean_variances,
+    stratified_variances,
+)
 from lm_eval_flips.pairs.metric import PairedMetric
 
 ENOUGH_CLUSTERS = 10
@@ -179,12 +184,17 @@ class ErrorsOf(Generic[M]):
             clusters, groups = self._documents[0]
             values = torch.cat(list(whole))
             return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
+        freedom = float(sum(max(0, labels.groups - 1) for labels in self._documents))
+        counts = [len(column) for column in whole]
+        if counts == [labels.groups for labels in self._documents]:  # every sample by itself
+            return stratified_variances(torch.cat(list(whole)), counts), freedom
         parts = [
-            (len(column) / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
-            for column, (clusters, groups) in zip(whole, self._documents, strict=True)
+            (count / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
+            for count, column, (clusters, groups) in zip(
+                counts, whole, self._documents, strict=True
+            )
         ]
-        freedom = sum(max(0, column.groups - 1) for column in self._documents)
-        return torch.stack(parts).sum(0), float(freedom)
+        return torch.stack(parts).sum(0), freedom
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The sum of each document, or cluster that was asked for, by stratum."""

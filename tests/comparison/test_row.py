@@ -243,7 +243,8 @@ def test_one_sample_has_shares_but_no_error() -> None:
     assert found.intervals["choice_kl_median"] == UNDEFINED
     low, high = found.intervals["score_change"]  # of a share, as wide as one answer leaves it
     assert low == -1.0
-    assert high > 0.5
+    # Wilson's interval of one of one begins at 1 / (1 + z^2); the change's end lies so far above
+    assert high == pytest.approx(-1 + sqrt(2) * (1 - 1 / (1 + 1.959964**2)), abs=1e-5)
     assert found.intervals["flips"] == pytest.approx(
         proportion_confint(1, 1, method="wilson"), rel=1e-9
     )

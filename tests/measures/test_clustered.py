@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 from torch import Tensor
 
-from lm_eval_flips.measures.clustered import effective_clusters, standard_error
+from lm_eval_flips.measures.clustered import (
+    effective_clusters,
+    mean_variances,
+    standard_error,
+    stratified_variances,
+)
 
 Floats = NDArray[np.float64]
 
@@ -182,3 +187,26 @@ def test_clusters_of_other_samples_are_refused() -> None:
     """The shapes in the signature are checked under test: 3 values cannot go with 2 clusters."""
     with pytest.raises(jaxtyping.TypeCheckError, match="clusters"):
         standard_error(torch.zeros(3), torch.zeros(2, dtype=torch.long))
+
+
+def test_strata_of_independent_samples_at_once(generator: torch.Generator) -> None:
+    """The weighted sum of each stratum's own variance; a stratum of one sample has none."""
+    sizes = [2, 7, 40, 3]
+    values = torch.randn(sum(sizes), 2, generator=generator)
+    parts = torch.split(values, sizes)
+    expected = torch.stack(
+        [(len(part) / len(values)) ** 2 * part.double().var(0) / len(part) for part in parts]
+    ).sum(0)
+    found = stratified_variances(values, sizes)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    assert stratified_variances(values, [51, 1]).isnan().all()
+
+
+def test_samples_by_themselves_have_the_plain_variance(generator: torch.Generator) -> None:
+    """Of the mean, with n - 1; values that only rounding tells apart have none."""
+    values = torch.randn(30, 2, generator=generator)
+    found = mean_variances(values, torch.arange(30), groups=30)
+    assert found.tolist() == pytest.approx((values.double().var(0) / 30).tolist(), rel=1e-9)
+    nearly = torch.full((30, 1), 0.1, dtype=torch.float64)
+    nearly[::2] += 1e-16
+    assert float(mean_variances(nearly, torch.arange(30), groups=30)) == 0

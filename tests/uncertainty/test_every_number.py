@@ -68,9 +68,10 @@ def test_copies_of_documents_make_no_preference_surer() -> None:
     once, often = measure([asked.paired()], name="once"), copied(asked)
     assert often.p_no_preference == pytest.approx(once.p_no_preference, rel=1e-12)
     assert often.p_no_preference == often.p_value
-    way = once.direction
+    way, copies = once.direction, often.direction
     assert way is not None
-    flips, share = way.lost + way.won, way.random_loss_share
+    assert copies is not None
+    flips, share = way.lost + way.won, copies.random_loss_share  # by draws of its own
     score = (way.lost - share * flips) / sqrt(flips * share * (1 - share))
     assert often.p_random == pytest.approx(2 * stats.t.sf(abs(score), 99), rel=0.02)
     naive = measure(
