@@ -62,7 +62,7 @@ LOG_SHOWN = "runs/int8 (2 of 4, about 3 min left) Running loglikelihood requests
 def test_a_step_shows_the_last_bar_of_its_log(log: str, shown: str, tmp_path: Path) -> None:
     """Which run it is, what it does, and how long that takes: in one line."""
     (tmp_path / "log").write_text(log, encoding="utf-8")
-    script = (ROOT / "examples" / "quickstart.sh").read_text()
+    script = (ROOT / "examples" / "steps.sh").read_text()
     function = script[script.index("progress() {") : script.index("# step NAME")]
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{function}\nprogress log"],
