@@ -412,7 +412,11 @@ def test_the_same_command_keeps_what_is_finished(
 ) -> None:
     """Nothing is evaluated, the table and the JSON are the same."""
     before = (main.folder / "comparison.json").read_bytes()
-    models = (as_model(tiny_model), as_model(perturbed_model), as_model(tiny_model, "bfloat16"))
+    models = (
+        f"{as_model(tiny_model)},token={SECRET}c",  # another key is the same model
+        f"{as_model(perturbed_model)},token={SECRET}b",
+        as_model(tiny_model, "bfloat16"),
+    )
     again = flips(main.folder, *models)
     assert again.code == 0, again.printed
     assert again.printed.count("finished before, kept") == 3
@@ -426,7 +430,8 @@ def test_other_flags_are_refused_with_the_difference(
     main: Done, flips: Run, tiny_model: Path, perturbed_model: Path
 ) -> None:
     """--limit 3 would leave runs of other samples side by side."""
-    done = flips(main.folder, as_model(tiny_model), as_model(perturbed_model), limit="3")
+    models = (f"{as_model(model)},token={SECRET}a" for model in (tiny_model, perturbed_model))
+    done = flips(main.folder, *models, limit="3")
     assert done.code == 2
     assert done.last_line == (
         f"error: '{main.folder / 'baseline'}' was evaluated with --limit not given, now 3; choose "
