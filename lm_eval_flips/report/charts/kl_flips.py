@@ -9,6 +9,7 @@ from typing import Literal
 import altair as alt
 import torch
 
+from lm_eval_flips.comparison.across_runs import FEWEST_TOLD
 from lm_eval_flips.comparison.result import Comparison, Row
 from lm_eval_flips.measures.correlation import Spearman, spearman
 from lm_eval_flips.report.charts.log_axis import log_scale
@@ -180,6 +181,8 @@ def _caption(
 
 
 def _correlation(what: str, found: Spearman | None) -> str:
+    if found is not None and found.n < FEWEST_TOLD:
+        return f"there is no rank correlation of {what} and flips: it takes {FEWEST_TOLD}"
     if found is None or not isfinite(found.statistic):
         return f"no rank correlation of {what} and flips is defined"
     low, high = found.interval

@@ -16,19 +16,16 @@ from tests.report.charts.raw import answers, layers, pooled
 def test_a_run_is_a_point_where_there_are_three(
     several: Comparison, several_runs: list[Path]
 ) -> None:
-    """Mean KL and flips of each of four runs, and their rank correlation in the caption."""
+    """Mean KL and flips of each of four runs, which are too few for a rank correlation."""
     points = kl_points(several, "choice_kl")
     assert [point["task"] for point in points] == ["all tasks"] * 4
     expected = [pooled(answers(several_runs[0], run)) for run in several_runs[1:]]
     for point, own in zip(points, expected, strict=True):
         assert point["kl"] == pytest.approx(own.kl.mean(), rel=1e-4)
         assert point["flips"] == pytest.approx((own.lost + own.won) / len(own.gold), rel=1e-4)
-    rho = stats.spearmanr(
-        [own.kl.mean() for own in expected], [own.lost + own.won for own in expected]
-    ).statistic
     named = kl_flips_chart(several)
     assert named is not None
-    assert f"Spearman correlation of {rho:.2f}" in named.caption
+    assert "Over 4 compressed runs there is no rank correlation" in named.caption
 
 
 def test_a_task_is_a_point_of_a_single_run(single: Comparison, several_runs: list[Path]) -> None:

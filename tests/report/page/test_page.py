@@ -203,7 +203,7 @@ def test_differing_settings_and_left_out_samples_are_loud(tmp_path: Path) -> Non
     shown = " ".join(made(compare(base, comp, on_mismatch="intersect")).shown.split())
     assert "1 setting differs from the baseline's" in shown
     assert "max_length5121024" in shown.replace(" ", "")
-    assert "left out 1 samples of task (none): only in the baseline" in shown
+    assert "left out 1 sample of task (none): only in the baseline" in shown
     assert "more is only in the" in shown
 
 

@@ -86,13 +86,13 @@ def test_the_undefined_is_a_dash(comparison: Comparison) -> None:
     """Texts have no all flips and no KL, nor has the pool that holds them all flips."""
     text = printed(comparison, width=400)
     assert row_of(text, "written ").rstrip().endswith("–")
-    assert row_of(text, "pooled ").count("–") == 1
+    assert row_of(text, "pooled  ").count("–") == 1
 
 
 def test_a_narrow_terminal_has_whole_numbers(comparison: Comparison) -> None:
     """Intervals leave with their column."""
     text = printed(comparison, width=110)
-    row = row_of(text, "pooled ")
+    row = row_of(text, "pooled  ")
     assert percent(of(comparison).pooled.estimates["flips"].value) in row
     assert len(row) <= 110
 

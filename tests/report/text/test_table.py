@@ -110,7 +110,7 @@ def test_what_is_left_out_is_loud(tmp_path: Path) -> None:
         max_length=1024,
     )
     text = printed(compare(base, comp, on_mismatch="intersect"))
-    assert "warning: left out 1 samples of task (none): only in the baseline: doc 2" in text
+    assert "warning: left out 1 sample of task (none): only in the baseline: doc 2" in text
     assert "warning: more is only in the compressed run. " in text
     assert "max_length 512 → 1024" in text
 
