@@ -33,7 +33,7 @@ from lm_eval_flips.uncertainty.correlations import (
     related,
     sample_correlation,
 )
-from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.intervals import (
     distance_intervals,
     flip_intervals,
@@ -45,6 +45,7 @@ from lm_eval_flips.uncertainty.margins import row_margins
 from lm_eval_flips.uncertainty.means import column_means
 from lm_eval_flips.uncertainty.noise_floor import excesses
 from lm_eval_flips.uncertainty.requests import KEYS, token_intervals
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 from lm_eval_flips.uncertainty.score import ScoreValues, score_values
 
 MIXED = "mixed"

@@ -19,7 +19,8 @@ from lm_eval_flips.measures.correlation import (
 )
 from lm_eval_flips.measures.significance import Interval, normal_quantile, t_quantile
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.errors import Errors
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -209,25 +209,6 @@ class ErrorsOf(Generic[M]):
 Errors = ErrorsOf[PairedMetric]
 
 
-class RowErrors:
-    """The errors of a row, and of those of its metrics that have a value: built once for each set.
-
-    Args:
-        metrics: the row's metrics, one a task.
-    """
-
-    def __init__(self, metrics: Sequence[PairedMetric]) -> None:
-        self._built: dict[tuple[int, ...], Errors] = {}
-        self.whole = self.of(metrics)
-
-    def of(self, metrics: Sequence[PairedMetric]) -> Errors:
-        """The errors of some of the row's metrics."""
-        key = tuple(map(id, metrics))
-        if key not in self._built:
-            self._built[key] = Errors(metrics)
-        return self._built[key]
-
-
 def _numbered(clusters: Tensor) -> _Labels:
     """The clusters numbered from 0, and their number."""
     labels, numbered = torch.unique(clusters, return_inverse=True)

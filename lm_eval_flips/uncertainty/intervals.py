@@ -23,8 +23,9 @@ from lm_eval_flips.measures.significance import Interval, mean_interval, quantil
 from lm_eval_flips.pairs.indicators import indicators, share_key
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.ends import above_0, agreeing
-from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.parts import Part, share_intervals
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 from lm_eval_flips.uncertainty.score import score_values
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from lm_eval_flips.measures.margin import MarginBin, Margins, margin_place, margins
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.parts import Part, mean_intervals, share_intervals
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 
 def row_margins(

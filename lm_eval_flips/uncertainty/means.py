@@ -10,7 +10,8 @@ from torch import Tensor
 from lm_eval_flips.measures.shares import share_interval, wilson
 from lm_eval_flips.measures.significance import Interval, mean_interval
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.errors import Errors
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 Column = Callable[[PairedMetric], Tensor | None]
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import difference_interval
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 FloorVerdict = Literal["beyond", "at most twice", "not told apart"]
 WORDS: Mapping[FloorVerdict, str] = {

@@ -14,7 +14,8 @@ from lm_eval_flips.measures.tokens import first_values, request_means
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.uncertainty.ends import above_0
-from lm_eval_flips.uncertainty.errors import Errors, RowErrors
+from lm_eval_flips.uncertainty.errors import Errors
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 # Each stored value under the key of its number; whether it is never below 0.
 KEYS: Mapping[str, tuple[str, bool]] = {

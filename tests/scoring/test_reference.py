@@ -312,6 +312,8 @@ def test_an_answer_is_known_as_soon_as_it_is_added(tmp_path: Path) -> None:
         ("cap", 30.0),
         ("lm_head", File(name=LM_HEAD, bytes=1, sha256="0")),
         ("files", "made anew"),
+        ("widened", True),
+        ("entries", "other words"),
     ],
 )
 def test_a_recording_of_something_else_is_refused(tmp_path: Path, field: str, value: Any) -> None:

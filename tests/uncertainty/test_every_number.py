@@ -20,7 +20,7 @@ from lm_eval_flips.comparison.numbers import SPEC
 from lm_eval_flips.comparison.row import measure
 from lm_eval_flips.measures.auroc import auroc_influence
 from lm_eval_flips.measures.correlation import spearman_influence
-from lm_eval_flips.uncertainty.errors import RowErrors
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 from tests.generators import paired
 from tests.generators.paired import Floats, Questions
 

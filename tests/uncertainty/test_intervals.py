@@ -22,8 +22,8 @@ from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.uncertainty.errors import RowErrors
 from lm_eval_flips.uncertainty.intervals import distance_intervals
+from lm_eval_flips.uncertainty.row_errors import RowErrors
 from tests.generators import logs, paired
 from tests.generators.paired import DEVICES, UNDEFINED, Questions
 
