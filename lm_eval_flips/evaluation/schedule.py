@@ -114,7 +114,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
             folder=folder,
             settings=settings(model_args, before),
             extra=extra,
-            in_order=None if until is None else until.of(first.folder, folder),
+            in_order=None if until is None else until.of(first.folder, folder, measured=measured),
         )
 
     pairs = zip(_names(compressed), compressed, strict=True)

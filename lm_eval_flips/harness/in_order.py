@@ -26,7 +26,6 @@ from lm_eval_flips.planning.order import Order, load_order, write_order
 FIRST = 32  # documents before the first look
 GROWTH = 1.25  # from look to look: each costs reading all documents so far
 ANSWERS = "answers"  # the harness adds the rank and its suffix
-KEEPS_ANSWERS = "flips-hf"  # with their distances, which the harness's cache does not know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ def evaluate_in_order(asked: InOrder, arguments: Sequence[str]) -> Iterator[Look
             f"{len(order.documents)} even if nothing changes"
         )
     write_order(folder, order)
-    if KEEPS_ANSWERS in arguments:
+    if asked.measured:
         # an interrupted run's answers in the cache may lack the distances
         for file in folder.glob(f"{ANSWERS}*"):
             file.unlink()
