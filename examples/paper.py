@@ -15,6 +15,9 @@ from itertools import pairwise
 from math import isnan
 from pathlib import Path
 
+import numpy as np
+from scipy.stats import binomtest, fisher_exact
+
 from lm_eval_flips import Comparison, compare
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.compression.record import Record, read_record
@@ -24,6 +27,7 @@ HOLDS, FAILS, UNSEEN = (
     "does not hold for this model",
     "cannot be seen with this many questions",
 )
+FEWEST_PAIRS = 10  # of versions, below which their overlap says little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,15 @@ def table(found: Sequence[Version]) -> Iterator[str]:
             f"| {version.record.scheme} | {version.record.family} "
             f"| {version.record.proof.bytes / 1e6:.0f} "
             f"| {version.number('score_change'):+.4f} | {version.row.p_value:.3f} "
-            f"| {version.number('flips'):.2%} | {version.number('all_flips'):.2%} | {lost} / {won} "
+            f"| {share(version.number('flips'))} | {share(version.number('all_flips'))} "
+            f"| {lost} / {won} "
             f"| {version.number('choice_kl'):.3g} | {version.number('token_kl'):.3g} |"
         )
+
+
+def share(value: float) -> str:
+    """In per cent; a dash where there is none."""
+    return "–" if isnan(value) else f"{value:.2%}"
 
 
 def accuracy_hides_flips(found: Sequence[Version]) -> tuple[str, str]:
@@ -94,6 +104,8 @@ def flips_follow_kl(comparison: Comparison) -> tuple[str, str]:
     ]
     pooled = comparison.across_runs.get("pooled")
     lowest = float("nan") if pooled is None else pooled.interval.low
+    if not parts:
+        return UNSEEN, "fewer than three versions"
     word = UNSEEN if isnan(lowest) else HOLDS if lowest > 0.5 else FAILS
     return word, "Spearman of choice KL with flips: " + "; ".join(parts)
 
@@ -137,7 +149,14 @@ def unsure_answers_change(found: Sequence[Version]) -> tuple[str, str]:
             counts[0] += part.rate.changed
             counts[1] += part.rate.n
     shares = [(low, changed / n) for (low, _), (changed, n) in sorted(bins.items()) if n]
-    word = HOLDS if len(shares) > 1 and shares[0][1] > 2 * shares[-1][1] else FAILS
+    unsure, sure = ([0, 0], [0, 0])
+    for (low, _), (changed, n) in bins.items():
+        side = unsure if low < 0.5 else sure
+        side[0] += changed
+        side[1] += n - changed
+    told = fisher_exact(np.array([unsure, sure])).pvalue < 0.05
+    more = unsure[0] * sum(sure) > sure[0] * sum(unsure)
+    word = (HOLDS if more else FAILS) if told else UNSEEN
     return word, "share of answers changed by the baseline's top margin: " + ", ".join(
         f"from {low:.1f} {share:.1%}" for low, share in shares
     )
@@ -147,7 +166,8 @@ def incorrect_answers_change(found: Sequence[Version]) -> tuple[str, str]:
     """Of incorrect answers more change than of correct ones."""
     more = [v for v in found if v.number("changed_of_incorrect") > v.number("changed_of_correct")]
     known = [v for v in found if not isnan(v.number("changed_of_incorrect"))]
-    word = HOLDS if len(more) > 0.8 * len(known) else FAILS
+    told = bool(known) and binomtest(len(more), len(known)).pvalue < 0.05
+    word = (HOLDS if 2 * len(more) > len(known) else FAILS) if told else UNSEEN
     return word, f"in {len(more)} of {len(known)} versions"
 
 
@@ -162,6 +182,8 @@ def overlap(comparison: Comparison) -> tuple[str, str]:
         for j in places
         if i < j and not isnan(value := float(comparison.overlap.coefficient(i, j)))
     )
+    if len(known) < FEWEST_PAIRS:
+        return UNSEEN, f"{len(known)} pairs of versions changed answers"
     middle = known[len(known) // 2]
     return (HOLDS if middle > 0.5 else FAILS), (
         f"overlap coefficients from {known[0]:.2f} to {known[-1]:.2f}, median {middle:.2f}, over "
