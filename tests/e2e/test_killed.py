@@ -139,7 +139,10 @@ def test_a_child_that_is_there_is_seen(tmp_path: Path) -> None:
     code = "import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "runs" / "baseline")])
     try:
-        assert children(tmp_path) == [process.pid]
+        end = time.monotonic() + PATIENCE
+        while not (seen := children(tmp_path)) and time.monotonic() < end:
+            time.sleep(0.05)  # a child that has just begun may not have its command line yet
+        assert seen == [process.pid]
     finally:
         process.kill()
         process.wait()
