@@ -108,14 +108,14 @@ def _resolved(file: Path) -> Path:
 
 def _read_of(runs: Iterable[Run]) -> tuple[set[Path], set[Path]]:
     """The files that are read of runs, and their folders of recorded numbers."""
-    from lm_eval_flips.logs.runs import DISTANCES, REFERENCE
+    from lm_eval_flips.logs.runs import OWN_FOLDERS
 
     files: set[Path] = set()
     folders: set[Path] = set()
     for run in runs:
         files |= {_resolved(file) for file in (run.path, *run.sample_paths.values())}
         for above in (run.path.parent, run.path.parent.parent):
-            folders |= {_resolved(above / name) for name in (REFERENCE, DISTANCES)}
+            folders |= {_resolved(above / name) for name in OWN_FOLDERS}
     return files, folders
 
 

@@ -62,13 +62,13 @@ class Recording:
         self.notes: list[str] = []
         self.splits_otherwise = False
         if options.record is not None:
-            folder = _part(options.record / REFERENCE, rank)
+            folder = part_of(options.record / REFERENCE, rank)
             self._writer = self._open_writer(options, folder, hidden, identity)
         if options.reference is not None:
             self.baseline = self._open_baseline(options.reference / REFERENCE, identity)
         if options.distances is not None and self.baseline is not None:
             header = _distances_header(self.baseline, identity)
-            self._distances = DistanceWriter(_part(options.distances / DISTANCES, rank), header)
+            self._distances = DistanceWriter(part_of(options.distances / DISTANCES, rank), header)
 
     @property
     def keyed(self) -> bool:
@@ -217,7 +217,8 @@ class Recording:
         return baseline
 
 
-def _part(folder: Path, rank: int) -> Path:
+def part_of(folder: Path, rank: int) -> Path:
+    """The folder of one of several processes."""
     return folder / f"rank-{rank}" if rank else folder
 
 

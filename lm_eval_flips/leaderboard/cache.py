@@ -96,8 +96,9 @@ def _options(asked: Options) -> dict[str, object]:
 def _files(run: Run) -> list[File]:
     """Name, size and time of change of everything that is read of a run."""
     paths = [*run.files]
-    if run.distances is not None:
-        paths += run.distances.rglob("*")
+    for folder in (run.distances, run.answer_distances):
+        if folder is not None:
+            paths += folder.rglob("*")
     return sorted(map(_stamp, paths))
 
 

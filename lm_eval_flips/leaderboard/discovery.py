@@ -12,7 +12,7 @@ from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
 from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.leaderboard.family import other_family
 from lm_eval_flips.logs.names import RESULTS_NAME, SAMPLES_NAME
-from lm_eval_flips.logs.runs import DISTANCES, IDENTITY_ARGS, REFERENCE, Run, load_run
+from lm_eval_flips.logs.runs import IDENTITY_ARGS, OWN_FOLDERS, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
 BATCHING_ARGS = frozenset({"batch_size", "max_batch_size", "pack_tokens", "device", "logits_cache"})
@@ -97,9 +97,7 @@ def _run_folders(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in (REFERENCE, DISTANCES)
+            name for name in folders if not name.startswith(".") and name not in OWN_FOLDERS
         )
         results = any(RESULTS_NAME.fullmatch(name) for name in files)
         samples = any(SAMPLES_NAME.fullmatch(name) for name in files)

@@ -25,8 +25,11 @@ from lm_eval_flips.logs.results import (
 from lm_eval_flips.logs.secrets import is_secret
 from lm_eval_flips.logs.task_log import TaskLog, task_log
 
-# Folders of ours in a run's folder: the baseline's states, and a compressed run's distances.
-REFERENCE, DISTANCES = "reference", "token_distances"
+# Folders of ours in a run's folder: the baseline's states and what it wrote, token by token; a
+# compressed run's distances from it, of requests and of what it wrote.
+REFERENCE, ANSWERS = "reference", "greedy_answers"
+DISTANCES, ANSWER_DISTANCES = "token_distances", "answer_distances"
+OWN_FOLDERS = (REFERENCE, ANSWERS, DISTANCES, ANSWER_DISTANCES)
 # A file of ours there and in a model's folder: how the model was compressed.
 RECORD = "compression.json"
 # Model arguments that say which model it is, not how it is scored.
@@ -69,7 +72,7 @@ class Run:
     def tasks(self) -> dict[str, TaskLog]:
         """Every task whose samples were logged, by name."""
         return {
-            name: task_log(self.results, name, path, keep_requests=self.distances is not None)
+            name: task_log(self.results, name, path, keep_requests=self._keeps_requests)
             for name, path in sorted(self.sample_paths.items())
         }
 
@@ -90,7 +93,19 @@ class Run:
     @cached_property
     def distances(self) -> Path | None:
         """The folder of the distances that flips-hf measured in this run; None if it did not."""
-        folders = [folder / DISTANCES for folder in (self.path.parent, self.path.parent.parent)]
+        return self._own_folder(DISTANCES)
+
+    @cached_property
+    def answer_distances(self) -> Path | None:
+        """The folder of the same distances over the baseline's answers; None if there is none."""
+        return self._own_folder(ANSWER_DISTANCES)
+
+    @property
+    def _keeps_requests(self) -> bool:
+        return self.distances is not None or self.answer_distances is not None
+
+    def _own_folder(self, name: str) -> Path | None:
+        folders = [folder / name for folder in (self.path.parent, self.path.parent.parent)]
         return next((folder for folder in folders if folder.is_dir()), None)
 
     @property

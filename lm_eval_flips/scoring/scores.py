@@ -27,7 +27,8 @@ CHUNK_BYTES = 1 << 26  # of float32 logits
 class RequestScore:
     """One request: its log-likelihood (nats), and the log-probability of each of its tokens.
 
-    ``rows`` are the hidden states that predict them. ``distances`` are those of the positions that
+    ``hits`` says of each token whether it is the likeliest one; ``rows`` are the hidden states that
+    predict them. ``distances`` are those of the positions that
     the reference holds, None without one.
     """
 
@@ -35,6 +36,7 @@ class RequestScore:
     loglikelihood: float
     is_greedy: bool
     logprobs: Tensor
+    hits: Tensor
     rows: Ints
     distances: TokenDistances | None
 
@@ -78,6 +80,7 @@ def score_rows(
             loglikelihood=float(logprobs.double().sum()),
             is_greedy=bool(hits.all()),
             logprobs=logprobs,
+            hits=hits,
             rows=own,
             distances=distances,
         )

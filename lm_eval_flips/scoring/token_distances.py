@@ -153,12 +153,7 @@ class StoredDistances:
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Places of requests ``[n, 2]`` by their keys; -1 for those that are not there."""
-        own, asked = _as_one(self.keys), _as_one(keys)
-        if not len(own):
-            return np.full(len(asked), -1)
-        order = np.argsort(own, kind="stable")
-        place = order[np.minimum(np.searchsorted(own[order], asked), len(own) - 1)]
-        return np.where(own[place] == asked, place, -1)
+        return places_of(self.keys, keys)
 
 
 def load_distances(folder: Path) -> StoredDistances | None:
@@ -169,7 +164,7 @@ def load_distances(folder: Path) -> StoredDistances | None:
     """
     headers: list[DistancesHeader] = []
     shards: list[dict[str, Tensor]] = []
-    for part in _parts(folder):
+    for part in parts_of(folder):
         manifest = read_manifest(part, DistancesHeader)
         headers.append(manifest.header)
         shards += [read_tensor_file(part, file) for file in manifest.shards]
@@ -190,6 +185,22 @@ def load_distances(folder: Path) -> StoredDistances | None:
     )
 
 
+def places_of(stored: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Places of keys ``[n, 2]`` among those that are stored; -1 for those that are not there.
+
+    Example:
+        >>> stored = np.array([[1, 2], [3, 4]], np.uint64)
+        >>> places_of(stored, np.array([[3, 4], [1, 1]], np.uint64)).tolist()
+        [1, -1]
+    """
+    own, asked = _as_one(stored), _as_one(keys)
+    if not len(own):
+        return np.full(len(asked), -1)
+    order = np.argsort(own, kind="stable")
+    place = order[np.minimum(np.searchsorted(own[order], asked), len(own) - 1)]
+    return np.where(own[place] == asked, place, -1)
+
+
 def _answers(shard: dict[str, Tensor]) -> Iterator[tuple[bytes, Answer]]:
     kl = torch.split(shard["kl"], shard["counts"].tolist())
     columns = (shard["keys"].numpy(), shard["loglikelihoods"].tolist(), shard["greedy"].tolist())
@@ -197,7 +208,8 @@ def _answers(shard: dict[str, Tensor]) -> Iterator[tuple[bytes, Answer]]:
         yield key.tobytes(), Answer(loglikelihood, greedy, float(own.double().mean()))
 
 
-def _parts(folder: Path) -> Iterator[Path]:
+def parts_of(folder: Path) -> Iterator[Path]:
+    """The folders of one recording: of each of several processes one."""
     yield folder
     yield from sorted(folder.glob("rank-*"))
 

@@ -1,23 +1,25 @@
 """FlipsHF: the harness's `hf` model with `scoring/` inside, registered as `flips-hf`.
 
 Only what asks for log-likelihoods is scored in another way; loading, tokenising, truncation,
-generation and the rest are the harness's. A baseline can record its hidden states; a compressed
-model, given such a reference, measures its distance from them while it is scored.
+writing and the rest are the harness's. A baseline can record its hidden states and what it writes;
+a compressed model, given such a reference, measures its distance from them.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.registry import register_model
-from lm_eval.models.huggingface import HFLM
 
 from lm_eval_flips.compression.loading import refuse_unloadable
 from lm_eval_flips.errors import FlipsError, HarnessError
+from lm_eval_flips.harness.answer_recording import AnswerRecording
 from lm_eval_flips.harness.models.bitsandbytes_arguments import as_config
 from lm_eval_flips.harness.models.scored_lm import ScoredLM
+from lm_eval_flips.harness.models.writing_hf import WritingHF
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.scoring.lm_head import UnreadableHeadError
@@ -30,16 +32,18 @@ LARGEST_BATCH = 64  # the harness's own, where it looks for a batch size itself
 
 
 @register_model("flips-hf")
-class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
+class FlipsHF(ScoredLM, WritingHF):
     """The harness's `hf` model, scoring requests that share a prefix once.
 
     Takes every model argument of `hf`, and:
 
     Args:
         pretrained: as for `hf`.
-        record: run folder in which to record this model as a baseline (``RUN/reference/``).
+        record: run folder in which to record this model as a baseline (``RUN/reference/``, and
+            ``RUN/greedy_answers/`` where it writes).
         reference: run folder of a recorded baseline to measure distances from.
-        distances: run folder for these distances (``RUN/token_distances/``).
+        distances: run folder for these distances (``RUN/token_distances/``, and
+            ``RUN/answer_distances/`` where it writes).
         positions: "all" records every scored position, "last" a context's last one only.
         top: record this many of the most likely tokens instead of hidden states.
         pack_tokens: most tokens that are read at once; by default 1024 on a CPU, else 4096.
@@ -83,7 +87,8 @@ class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
             return {**info, "scoring": "plain"}
         verdict = self._scorer.verdict
         tried = {"packing_check": verdict} if verdict else {}
-        return {**info, "scoring": self._scorer.refusal or "packed", **tried}
+        read = {"answers_read": asdict(self.saved)} if self.saved.measured else {}
+        return {**info, "scoring": self._scorer.refusal or "packed", **tried, **read}
 
     def _create_model(self, pretrained: str, **given: Any) -> None:
         super()._create_model(pretrained, **as_config(given))
@@ -112,6 +117,13 @@ class FlipsHF(ScoredLM, HFLM):  # type: ignore[misc]  # lm_eval ships no types
             logger.warning("%s", note)
         size = self.batch_size if isinstance(self.batch_size, int) else LARGEST_BATCH
         self._scorer = Scorer(model, budget=pack_tokens and int(pack_tokens), batch_size=size)
+        self.writing = AnswerRecording(
+            options,
+            recording=self._recording,
+            scorer=self._scorer,
+            identity=identity,
+            rank=self.rank,
+        )
 
     def _stay_plain(self, why: str, options: Options) -> None:
         asked = [name for name in ("record", "reference") if getattr(options, name) is not None]
