@@ -14,6 +14,7 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     compress,
     gate,
     leaderboard,
+    measure_answers,
     plan,
     report,
     run,

@@ -18,7 +18,9 @@ from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from tests.cli.conftest import Called
 
-VERBS = "run compare report gate leaderboard plan compress schemes prove tasks eval".split()
+VERBS = (
+    "run compare report gate leaderboard plan compress schemes prove measure-answers tasks eval"
+).split()
 # An option that the harness has itself, or that is made there, is no option of `run`.
 OF_THE_HARNESS = {"tasks", "device", "noise_floor"}
 
@@ -33,7 +35,7 @@ def test_the_verbs_stand_in_the_order_of_work(call: Called) -> None:
     said = call("--help")
     assert said.code == 0
     listed = said.out.split("Verbs:")[1].split("Example")[0]
-    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == VERBS
+    assert re.findall(r"^  ([\w-]+) ", listed, re.MULTILINE) == VERBS
     assert "..." not in listed
 
 
