@@ -17,9 +17,9 @@ Number(key='flips', unit='share', value=0.032, interval=Interval(low=0.0242, hig
 
 To add a number, add a line to ``SPECS``. With ``column`` alone it is the mean of a per-sample value
 over the samples that have one: it is then measured with the row's errors, estimated from a plan's
-samples and, with ``floor=True``, held against the noise floor. With ``read`` it is read from the
-row's records, and ``uncertainty/`` gives its interval under the same key. Everything that shows or
-judges numbers reads this list; what a number is called for people stands in ``report/columns.py``.
+samples and, with ``floor=True``, held against the noise floor; ``median=True`` takes their median.
+With ``read`` it is read from the row's records, and ``uncertainty/`` gives its interval under the
+same key. All that shows or judges numbers reads this list; ``report/columns.py`` has the words.
 """
 
 from __future__ import annotations
@@ -85,11 +85,8 @@ def _distance(key: str, unit: Unit = "nats", column: Column | None = None) -> tu
         return _of("distances", f"{key}.{name}")
 
     aside = column is None
-    infinite = (
-        ()
-        if unit == "share" or key == "jensen_shannon"
-        else (Spec(f"{key}_infinite", "count", of("infinite"), detail=aside, no_interval=A_COUNT),)
-    )
+    counted = Spec(f"{key}_infinite", "count", of("infinite"), detail=aside, no_interval=A_COUNT)
+    infinite = () if unit == "share" or key == "jensen_shannon" else (counted,)
     return (
         Spec(key, unit, of("mean"), column=column, floor=not aside, detail=aside),
         Spec(f"{key}_median", unit, of("median"), detail=aside),
@@ -181,6 +178,11 @@ SPECS: tuple[Spec, ...] = (
     Spec("changed_of_incorrect", "share", _of("margins", "incorrect.share"), detail=True),
     *_related("choice_kl", lambda name: _of("correlation", name)),
     *_related("token_kl", _token_correlation),
+    # what both wrote, and where they part
+    Spec("same_text", "share", column=COLUMN["same_text"]),
+    Spec("answer_kl", "nats", column=COLUMN["answer_kl"], floor=True),
+    Spec("first_divergence", "tokens", column=COLUMN["first_divergence"], median=True),
+    Spec("never_diverges", "share", column=COLUMN["never_diverges"]),
     # perplexities
     Spec("perplexity_ratio", "ratio", _of("perplexity", "ratio")),
     Spec("bits_change", "bits", _of("perplexity", "bits_change"), detail=True),
@@ -200,13 +202,12 @@ SPECS: tuple[Spec, ...] = (
     ),
 )
 SPEC: Mapping[str, Spec] = {spec.key: spec for spec in SPECS}
-# What is measured as the mean of a column, and what is held against the noise floor.
-MEANS: Mapping[str, Column] = {
-    spec.key: spec.column for spec in SPECS if spec.column is not None and spec.read is None
-}
-HELD: Mapping[str, Column] = {
-    spec.key: spec.column for spec in SPECS if spec.column is not None and spec.floor
-}
+# What is measured as the mean of a column, as the median, and what is held against a noise floor.
+_WITH = {spec: spec.column for spec in SPECS if spec.column is not None}
+_OWN = {spec: column for spec, column in _WITH.items() if spec.read is None}
+MEANS = {spec.key: column for spec, column in _OWN.items() if not spec.median}
+MEDIANS = {spec.key: column for spec, column in _OWN.items() if spec.median}
+HELD = {spec.key: column for spec, column in _WITH.items() if spec.floor}
 
 
 def numbers_of(row: Row) -> dict[str, Number]:

@@ -73,6 +73,7 @@ def compare_run(
             metrics=logged,
             differences=setting_differences(base, run),
             tokens_left_out=paired.tokens_left_out,
+            answers_left_out=paired.answers_left_out,
         )
     )
     path, here = str(run.path), [metric.pairs.task for metric in metrics]

@@ -12,12 +12,14 @@ from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
+from lm_eval_flips.pairs.answer_pairing import answer_values
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import IDENTICAL
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Pairs, pair
 from lm_eval_flips.pairs.sample_values import AGGREGATED
+from lm_eval_flips.scoring.answer_distances import load_answer_distances
 from lm_eval_flips.scoring.token_distances import load_distances
 
 Read = Callable[[TaskLog], dict[str, Samples]]
@@ -39,12 +41,14 @@ class RunPairs:
     """A run's pairs with the baseline, task by task.
 
     ``tokens_left_out`` says why the distances over the vocabulary that the run holds are not among
-    them; None if they are, or there are none. ``of_files`` are findings about either run's files.
+    them, ``answers_left_out`` why those along answers are not; None if they are, or there are none.
+    ``of_files`` are findings about either run's files.
     """
 
     run: Run
     pairs: Sequence[Pairs]
     tokens_left_out: str | None
+    answers_left_out: str | None = None
     of_files: tuple[Finding, ...] = ()
 
     @property
@@ -95,7 +99,8 @@ def pair_runs(
         clusters.refuse_one()
     return [
         replace(
-            _with_tokens(run, of_run), of_files=run_findings(base, run, tasks, glob=asked.tasks)
+            _with_answers(_with_tokens(run, of_run)),
+            of_files=run_findings(base, run, tasks, glob=asked.tasks),
         )
         for run, of_run in zip(runs, pairs, strict=True)
     ]
@@ -142,3 +147,16 @@ def _with_tokens(run: Run, pairs: list[Pairs]) -> RunPairs:
     except OtherBaselineError as error:
         return RunPairs(run=run, pairs=pairs, tokens_left_out=str(error))
     return RunPairs(run=run, pairs=measured, tokens_left_out=None)
+
+
+def _with_answers(paired: RunPairs) -> RunPairs:
+    """The same with the distances along the baseline's answers, or why without."""
+    folder = paired.run.answer_distances
+    stored = None if folder is None else load_answer_distances(folder)
+    if stored is None:
+        return paired
+    try:
+        pairs = [replace(own, answers=answer_values(stored, own)) for own in paired.pairs]
+    except OtherBaselineError as error:
+        return replace(paired, answers_left_out=str(error))
+    return replace(paired, pairs=pairs)

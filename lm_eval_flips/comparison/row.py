@@ -11,7 +11,7 @@ from math import log, nan
 
 import torch
 
-from lm_eval_flips.comparison.numbers import HELD, MEANS
+from lm_eval_flips.comparison.numbers import HELD, MEANS, MEDIANS
 from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.correlation import SampleCorrelation
@@ -75,7 +75,7 @@ def measure(
     margins, margin_intervals = row_margins(metrics, errors)
     correlation = _correlation(metrics, errors)
     tokens = _tokens(metrics, errors)
-    means, mean_intervals = column_means(metrics, errors, MEANS)
+    means, mean_intervals = column_means(metrics, errors, MEANS, MEDIANS)
     score = score_values(metrics)
     before, after = _scores(metrics, score, perplexity)
     test = change_test(errors.whole, flips, perplexity)

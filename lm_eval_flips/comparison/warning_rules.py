@@ -14,6 +14,8 @@ from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.warnings import (
     Place,
     Warning,  # noqa: A004
+    answers_left_out,
+    answers_not_measured,
     choices_differ,
     doubtful,
     filter_missing,
@@ -21,6 +23,7 @@ from lm_eval_flips.comparison.warnings import (
     group_averaged,
     metric_in_one_run,
     metric_missing,
+    near_ties,
     samples_left_out,
     setting_differs,
     task_in_one_run,
@@ -43,7 +46,8 @@ class RunFacts:
 
     ``tasks`` are the baseline's tasks that were asked for; ``metrics`` all that both runs logged,
     ``differences`` the settings that differ. ``tokens_left_out`` says why distances over the
-    vocabulary are not shown, None if they are or there are none.
+    vocabulary are not shown, ``answers_left_out`` why those along answers are not; None if they are
+    or there are none.
     """
 
     base: Run
@@ -54,6 +58,7 @@ class RunFacts:
     metrics: Sequence[PairedMetric]
     differences: Sequence[SettingDifference]
     tokens_left_out: str | None
+    answers_left_out: str | None = None
 
     @property
     def path(self) -> str:
@@ -128,6 +133,19 @@ def _tokens(facts: RunFacts) -> Iterator[Warning]:
         yield tokens_not_measured(facts.path, facts.tokens_left_out)
 
 
+def _answers(facts: RunFacts) -> Iterator[Warning]:
+    if facts.answers_left_out is not None:
+        yield answers_left_out(facts.path, facts.answers_left_out)
+    for pairs in facts.pairs:
+        if pairs.answers is None:
+            continue
+        unknown = pairs.doc_ids[(pairs.answers.never < 0).cpu().numpy()].tolist()
+        if unknown:
+            yield answers_not_measured(facts.path, pairs, unknown)
+        if pairs.answers.near_ties > 0:
+            yield near_ties(facts.path, pairs, pairs.answers)
+
+
 def _choice_counts(facts: RunFacts) -> Iterator[Warning]:
     held = [
         metric
@@ -154,6 +172,7 @@ RUN_RULES: tuple[RunRule, ...] = (
     _metrics,
     _samples,
     _tokens,
+    _answers,
     _choice_counts,
 )
 ROW_RULES: tuple[RowRule, ...] = (_positions,)

@@ -23,12 +23,13 @@ shows it. A code is a word or a few, joined by hyphens, and stays what it is: pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lm_eval_flips.errors import named
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.measured_answers import AnswerValues
 from lm_eval_flips.pairs.mismatch import RERUN
 from lm_eval_flips.pairs.pairing import Dropped, Pairs
 
@@ -170,6 +171,39 @@ def tokens_not_measured(run: str, why: str) -> Warning:
         place=Place(run=run),
         text=f"no token KL: {why}",
         way_out="evaluate the compressed model with --reference of this baseline",
+    )
+
+
+def answers_left_out(run: str, why: str) -> Warning:
+    """Distances along answers that the run holds but that are not of these two runs."""
+    return Warning(
+        code="answers-left-out",
+        place=Place(run=run),
+        text=f"no answer KL: {why}",
+        way_out="evaluate the compressed model with --reference of this baseline",
+    )
+
+
+def answers_not_measured(run: str, pairs: Pairs, unknown: Sequence[int]) -> Warning:
+    """Samples of a task of which others were measured."""
+    return Warning(
+        code="answers-not-measured",
+        place=Place(run=run, task=pairs.task, filter=pairs.filter),
+        text=f"answer KL of {pairs.task} lacks {len(unknown)} of {len(pairs.doc_ids)} samples: doc "
+        f"{named(list(unknown))}",
+        way_out="the command that measured says why",
+    )
+
+
+def near_ties(run: str, pairs: Pairs, answers: AnswerValues) -> Warning:
+    """A baseline that does not choose its own answers again: where they part is not sure."""
+    return Warning(
+        code="near-ties",
+        place=Place(run=run, task=pairs.task, filter=pairs.filter),
+        text=f"{pairs.task}: at {100 * answers.near_ties:.2f} % of the positions of its own "
+        "answers the baseline's choice hangs on rounding (two best tokens within "
+        f"{answers.noise:.3g} nats): where answers part is not sure there",
+        way_out="evaluate both models in float32",
     )
 
 

@@ -7,6 +7,7 @@ one: the harness's one hook after it has gathered.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from math import fsum
 from typing import Any
@@ -36,6 +37,16 @@ def mean_over_requests(items: Sequence[MeanOfRequests]) -> float:
         0.5
     """
     return fsum(mean * mean.requests for mean in items) / sum(mean.requests for mean in items)
+
+
+def median(items: Sequence[float]) -> float:
+    """The middle of some numbers, or half way between the two middle ones.
+
+    Example:
+        >>> median([4, 1, 9, 2])
+        3.0
+    """
+    return float(statistics.median(items))
 
 
 def correlation(items: Sequence[tuple[Any, ...]]) -> float:
@@ -71,6 +82,7 @@ def _perplexity_change(items: Sequence[tuple[Any, ...]]) -> PerplexityChange:
 
 OVER_SAMPLES: Mapping[Aggregation, Callable[[Any], float]] = {
     Aggregation.MEAN: mean,
+    Aggregation.MEDIAN: median,
     Aggregation.MEAN_OVER_REQUESTS: mean_over_requests,
     Aggregation.CORRELATION: correlation,
     Aggregation.PERPLEXITY_RATIO: ratio_of_perplexities,

@@ -18,6 +18,8 @@ def logged_line(
     instances: Sequence[Any],
     responses: list[Any],
     metrics: Mapping[str, Any],
+    *,
+    said: list[Any] | None = None,
 ) -> Any:
     """A document's record, as ``logs/`` reads it from a file.
 
@@ -28,6 +30,7 @@ def logged_line(
         instances: the harness's requests of the document, in the order of their ``idx``.
         responses: the filtered responses to them.
         metrics: the task's own metrics of the document.
+        said: all that was written to each request, before any filter; None where nothing was.
     """
     names = tuple(metrics)
     dumped = json.dumps(
@@ -43,5 +46,5 @@ def logged_line(
         target=str(target),
         arguments={f"gen_args_{i}": Request(*one.args) for i, one in enumerate(instances)},
         filtered_resps=responses,
-        **{f"metric_{i}": metrics[name] for i, name in enumerate(names)},
+        **{"resps": said, **{f"metric_{i}": metrics[name] for i, name in enumerate(names)}},
     )

@@ -39,6 +39,26 @@ class MeasuredText(float):
         return MeasuredText, (float(self), self.token_kl)
 
 
+class MeasuredWriting(str):
+    """What a model wrote, which also carries how far it is from the baseline along its answer.
+
+    ``answer_kl`` is the mean over the baseline's answer (nats); ``parting`` the first position at
+    which this model writes another token, None where it never does.
+    """
+
+    answer_kl: float
+    parting: int | None
+
+    def __new__(cls, text: str, answer_kl: float, parting: int | None) -> MeasuredWriting:
+        """Make a text that carries two numbers."""
+        made = super().__new__(cls, text)
+        made.answer_kl, made.parting = answer_kl, parting
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MeasuredWriting, (str(self), self.answer_kl, self.parting)
+
+
 class MeanOfRequests(float):
     """A mean over a sample's requests, which carries how many they are."""
 
@@ -61,6 +81,22 @@ def mean_token_kl(responses: Sequence[Any]) -> float:
     if not measured or len(measured) < len(responses):
         return nan
     return sum(measured) / len(measured)
+
+
+def along_answer(written: Sequence[Any]) -> dict[str, float]:
+    """What was measured along the answer of a sample that was asked once; nothing of another.
+
+    Example:
+        >>> along_answer([MeasuredWriting("42", 0.5, 3)])
+        {'answer_kl': 0.5, 'never_diverges': 0, 'first_divergence': 3}
+        >>> along_answer(["42"])
+        {}
+    """
+    if len(written) != 1 or not isinstance(written[0], MeasuredWriting):
+        return {}
+    (own,) = written
+    found = {"answer_kl": own.answer_kl, "never_diverges": int(own.parting is None)}
+    return found if own.parting is None else {**found, "first_divergence": own.parting}
 
 
 def as_logged(answer: Answer, kind: str) -> Any:

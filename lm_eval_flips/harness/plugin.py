@@ -31,9 +31,11 @@ AGGREGATIONS: dict[str, Callable[[Any], float]] = {
     if value.aggregation is not None
 }
 # of a correlation, more is neither better nor worse
-LESS_IS_BETTER = tuple(
-    key for key, value in AGGREGATED.items() if value.aggregation is not Aggregation.CORRELATION
-)
+MORE_IS_BETTER = {
+    key: value.nearer
+    for key, value in AGGREGATED.items()
+    if value.aggregation is not Aggregation.CORRELATION
+}
 
 
 def _register(name: str) -> Callable[..., float]:
@@ -47,7 +49,7 @@ def _register(name: str) -> Callable[..., float]:
     label = "mean" if aggregation is mean else name
     if aggregation is not mean and name not in aggregation_registry:
         register_aggregation(name)(aggregation)
-    direction = {"higher_is_better": False} if name in LESS_IS_BETTER else {}
+    direction = {"higher_is_better": MORE_IS_BETTER[name]} if name in MORE_IS_BETTER else {}
     register_metric(metric=name, aggregation=label, **direction)(carried)
     return carried
 

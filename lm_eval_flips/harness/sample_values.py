@@ -16,6 +16,7 @@ from torch import Tensor
 from lm_eval_flips.errors import named
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation, Column
+from lm_eval_flips.uncertainty.means import known_values
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def _first_defined(
 
 def _by_sample(key: str, metric: PairedMetric, column: Tensor) -> Iterator[tuple[int, str, Any]]:
     """A number of each sample; where there are several columns, its doc_id and their numbers."""
+    if column.dim() == 1:
+        metric, column = known_values(metric, column)
     numbers = column.int() if column.dtype == torch.bool else column
     for doc_id, number in zip(metric.doc_ids.tolist(), numbers.tolist(), strict=True):
         yield doc_id, key, number if column.dim() == 1 else (doc_id, *number)

@@ -26,8 +26,8 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_flips.errors import FlipsError, HarnessError, named
 from lm_eval_flips.harness.logged_line import logged_line
-from lm_eval_flips.harness.measured_answer import MeanOfRequests, mean_token_kl
-from lm_eval_flips.harness.plugin import AGGREGATIONS, LESS_IS_BETTER
+from lm_eval_flips.harness.measured_answer import MeanOfRequests, along_answer, mean_token_kl
+from lm_eval_flips.harness.plugin import AGGREGATIONS, MORE_IS_BETTER
 from lm_eval_flips.harness.proof import (
     refuse_config,
     refuse_no_answers,
@@ -85,11 +85,11 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         return own if self._baseline is None else {**own, **AGGREGATIONS}
 
     def higher_is_better(self) -> dict[str, Any]:
-        """The task's own directions; of every flip metric less is better."""
+        """The task's own directions; of most flip metrics less is better."""
         own: dict[str, Any] = super().higher_is_better()
         if self._baseline is None:
             return own
-        return {**own, **dict.fromkeys(LESS_IS_BETTER, False)}
+        return {**own, **MORE_IS_BETTER}
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the requests and prove that the baseline answered the same ones."""
@@ -197,7 +197,7 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         by_doc: dict[int, list[Any]] = defaultdict(list)
         for instance in self.instances:
             by_doc[instance.doc_id].append(instance)
-        records, metrics = [], {}
+        records, metrics, said = [], {}, None
         for place, unsorted in by_doc.items():
             doc_id = self._listed[place] if self._listed else place
             instances = sorted(unsorted, key=lambda instance: instance.idx)
@@ -207,9 +207,14 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
             else:
                 responses = [instance.filtered_resps[key] for instance in instances]
                 metrics = super().process_results(instances[0].doc, responses)
-                self._values[key, doc_id] = {**metrics, **self._token_kl(metrics, responses)}
+                if self.OUTPUT_TYPE == "generate_until":
+                    # a rank that has fewer documents than others is asked again for its last one
+                    said = [instance.resps[: instance.repeats] for instance in instances]
+                values = {**self._token_kl(metrics, responses), **self._along_answer(said)}
+                self._values[key, doc_id] = {**metrics, **values}
             target = self.doc_to_target(instances[0].doc)
-            records.append(logged_line(doc_id, key, target, instances, responses, metrics))
+            line = (doc_id, key, target, instances, responses, metrics)
+            records.append(logged_line(*line, said=said))
         columns.add(records)
         return columns.samples()
 
@@ -222,6 +227,11 @@ class FlipsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         found = mean_token_kl(responses[:asked])
         wanted = not self._named or "token_kl" in self._named
         return {} if isnan(found) or not wanted else {"token_kl": MeanOfRequests(found, asked)}
+
+    def _along_answer(self, said: list[list[Any]] | None) -> dict[str, float]:
+        """What flips-hf measured along the baseline's answer to a document's only request."""
+        found = along_answer(said[0]) if said is not None and len(said) == 1 else {}
+        return {key: own for key, own in found.items() if not self._named or key in self._named}
 
 
 @lru_cache

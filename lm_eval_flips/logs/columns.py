@@ -143,8 +143,10 @@ class Columns:
     def _request_keys(
         self, mask: NDArray[np.bool_], order: NDArray[np.int64]
     ) -> NDArray[np.uint64] | None:
-        if not self.task.keep_requests or self.kind == "text":
+        if not self.task.keep_requests:
             return None
+        if self.kind == "text":
+            return digests(self.request_keys)[order][:, None]
         keys = np.zeros((*mask.shape, DIGEST // 8), np.uint64)
         keys[mask] = digests(self.request_keys)
         return keys[order]
@@ -187,6 +189,8 @@ class Columns:
                 self._refuse_odd_answers(records, requests)
             self.written.add(records)
             self.choices.add_none(len(records))
+            if self.task.keep_requests:
+                self.request_keys += b"".join(map(_only_key, requests))
             return
         self.written.add_none(len(records))
         responses = read_responses([r.filtered_resps for r in records], requests, self.kind)
@@ -216,3 +220,8 @@ class Columns:
             f"{place}, filter '{self.filter}', doc {self.doc_id[row]}: {why}; the file was edited "
             "or damaged: rerun this task"
         )
+
+
+def _only_key(asked: Sequence[Request]) -> bytes:
+    """The key of a sample's request; of no request where there are several."""
+    return request_digest(asked[0]) if len(asked) == 1 else bytes(DIGEST)

@@ -21,6 +21,7 @@ from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import same_texts
+from lm_eval_flips.pairs.measured_answers import AnswerValues
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.readings import read_values
 from lm_eval_flips.pairs.sides import Side, as_tensor, side_of, widened
@@ -52,7 +53,8 @@ class Pairs:
     ``identical`` tells whether every log-likelihood, or every generated text, agrees to the last
     digit; None where the texts are too short to tell.
     ``findings`` say what is doubtful or impossible in either run, or between the two.
-    ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did.
+    ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did,
+    ``answers`` those along what the baseline wrote.
     """
 
     task: str
@@ -70,6 +72,7 @@ class Pairs:
     findings: tuple[Finding, ...]
     identical: bool | None
     tokens: TokenValues | None = None
+    answers: AnswerValues | None = None
     cluster_field: str | None = None
 
 

@@ -30,6 +30,7 @@ class Unit(Enum):
     MARK = "true or false"
     PROBABILITY = "0 to 1"
     NATS = "nats"
+    POSITION = "place of a token, from 0"
     NONE = ""
 
 
@@ -37,6 +38,7 @@ class Aggregation(Enum):
     """One number from the values of a task's samples."""
 
     MEAN = "mean"
+    MEDIAN = "median"
     MEAN_OVER_REQUESTS = "mean over requests, of which a sample may have several"
     CORRELATION = "Spearman's rank correlation of two columns"
     PERPLEXITY_RATIO = "ratio of perplexities, from log-likelihoods and numbers of units"
@@ -48,8 +50,10 @@ class SampleValue:
     """One value of each sample.
 
     ``of`` reads ``[samples]``, or ``[samples, columns]`` where the aggregation takes several; None
-    where the value is undefined for a metric. ``grouped`` says that groups of tasks show its mean;
-    ``shown_as`` names that number where the key would name a count.
+    where the value is undefined for a metric. Of one sample nan is undefined, of a mark that may
+    be unknown (int8) -1. ``grouped`` says that groups of tasks show its mean; ``shown_as`` names
+    that number where the key would name a count; ``nearer`` that more of it is nearer to the
+    baseline.
     """
 
     key: str
@@ -58,6 +62,7 @@ class SampleValue:
     aggregation: Aggregation | None = None
     grouped: bool = field(default=False, kw_only=True)
     shown_as: str = field(default="", kw_only=True)
+    nearer: bool = field(default=False, kw_only=True)
 
     @property
     def table_key(self) -> str:
@@ -109,6 +114,28 @@ def _text_scores(metric: PairedMetric) -> Tensor | None:
 def _bytes_scores(metric: PairedMetric) -> Tensor | None:
     counts_bytes = metric.metric in ("bits_per_byte", "byte_perplexity")
     return _text_scores(metric) if counts_bytes else None
+
+
+def _same_text(metric: PairedMetric) -> Tensor | None:
+    """Whether all that both models wrote is the same to the last character."""
+    pairs = metric.pairs
+    if pairs.kind != "text":
+        return None
+    same = (pairs.baseline.response == pairs.compressed.response).all(-1)
+    return same[torch.from_numpy(metric.rows).to(same.device)]
+
+
+def _along_answers(name: str) -> Column:
+    """What was measured along the baseline's answers."""
+
+    def column(metric: PairedMetric) -> Tensor | None:
+        answers = metric.pairs.answers
+        if answers is None:
+            return None
+        values: Tensor = getattr(answers, name)
+        return values[torch.from_numpy(metric.rows).to(values.device)]
+
+    return column
 
 
 MEAN = Aggregation.MEAN
@@ -163,6 +190,17 @@ SAMPLE_VALUES: tuple[SampleValue, ...] = (
         lambda m: m.divergence.total_variation if m.divergence else None,
     ),
     SampleValue("token_kl", Unit.NATS, lambda m: m.token_kl, Aggregation.MEAN_OVER_REQUESTS),
+    SampleValue("same_text", Unit.MARK, _same_text, MEAN, nearer=True),
+    SampleValue("answer_kl", Unit.NATS, _along_answers("kl"), MEAN),
+    SampleValue(
+        "first_divergence",
+        Unit.POSITION,
+        _along_answers("parting"),
+        Aggregation.MEDIAN,
+        nearer=True,
+    ),
+    SampleValue("never_diverges", Unit.MARK, _along_answers("never"), MEAN, nearer=True),
+    SampleValue("divergence_gap", Unit.NATS, _along_answers("gap")),
     SampleValue("flips_kl_correlation", Unit.NONE, _kl_and_flips, Aggregation.CORRELATION),
     SampleValue("perplexity_ratio", Unit.NONE, _text_scores, Aggregation.PERPLEXITY_RATIO),
     SampleValue("bits_per_byte_change", Unit.NONE, _bytes_scores, Aggregation.BITS_CHANGE),

@@ -26,6 +26,7 @@ class Side:
     loglikelihoods: Tensor
     unconditional: Tensor | None
     answer: Tensor
+    response: Tensor
     request_keys: NDArray[np.uint64] | None
     metrics: Mapping[str, Tensor]
     units: Mapping[str, Tensor]
@@ -69,6 +70,7 @@ def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.devic
         if samples.unconditional is None
         else as_tensor(samples.unconditional[rows], device),
         answer=as_tensor(samples.answer[rows].view(np.int64), device),
+        response=as_tensor(samples.response[rows].view(np.int64), device),
         request_keys=None if samples.request_keys is None else samples.request_keys[rows],
         metrics={name: as_tensor(values[rows], device) for name, values in samples.metrics.items()},
         units={name: as_tensor(values[rows], device) for name, values in samples.units.items()},

@@ -21,6 +21,7 @@ from lm_eval_flips.planning.estimates import (
     token_kl,
 )
 from lm_eval_flips.planning.pairs import PlannedSamples
+from lm_eval_flips.uncertainty.means import known_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,12 @@ class PlannedRows:
             if first_only:
                 found["token_kl_first_position"] = found["token_kl"]
         for key, column in MEANS.items():
-            known = [(m, values) for m in metrics if (values := column(m)) is not None]
+            known = [
+                (m, values)
+                for m in metrics
+                # drawn samples stand for all only if each has a value
+                if (values := column(m)) is not None and known_values(m, values)[0] is m
+            ]
             if known:
                 drawn = Drawn.of(self.samples, [metric for metric, _ in known])
                 found[key] = mean(drawn, [values for _, values in known])

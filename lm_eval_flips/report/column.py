@@ -18,6 +18,7 @@ from lm_eval_flips.report.text.numbers import (
     p_value,
     percent,
     signed,
+    tokens,
 )
 
 Place = Literal["terminal", "page", "card", "board"]
@@ -35,6 +36,7 @@ SHOWN: Mapping[Unit, Callable[[float], str]] = {
     "ratio": number,
     "correlation": number,
     "auroc": number,
+    "tokens": tokens,
     "p": p_value,
 }
 

@@ -129,7 +129,29 @@ COLUMNS: tuple[Column, ...] = (
     aside("loss_share", "loss share", "losses as a share of the flips"),
     aside("random_loss_share", "loss share of noise", "loss_share if noise alone turned answers"),
     aside("margin_change", "margin change", "of the answers' top margin, mean", change=True),
+    # what both wrote
+    Column(
+        key="same_text",
+        label="same text",
+        meaning="answers that are the baseline's to the last character, as a share of n",
+        leaves=10,
+    ),
+    Column(
+        key="first_divergence",
+        label="parts at",
+        meaning="token at which answers part from the baseline's, from 0; median of those that do",
+        leaves=5,
+        places=NOT_BOARD - {"card"},
+    ),
+    aside("never_diverges", "never parts", "answers that are the baseline's to the last token"),
     # how far the probabilities moved
+    Column(
+        key="answer_kl",
+        label="answer KL",
+        meaning="KL(baseline ‖ compressed) along the baseline's answers, mean over an answer, nats",
+        leaves=35,
+        tone="movement",
+    ),
     aside(
         "choice_samples", "samples with choices", "samples that the distances over choices are of"
     ),

@@ -152,12 +152,12 @@ def distance_intervals(
         mean = getattr(distances, key).mean
         more = one_more(torch.cat(of_row.sums(values)), samples=of_row.n)
         intervals[key] = distance_interval(mean, *of_row.of(values), more=more)
-        intervals[f"{key}_median"] = _of_quantile(of_row, values, 0.5)
-        intervals[f"{key}_p99"] = _of_quantile(of_row, values, 0.99)
+        intervals[f"{key}_median"] = interval_of_quantile(of_row, values, 0.5)
+        intervals[f"{key}_p99"] = interval_of_quantile(of_row, values, 0.99)
     return intervals
 
 
-def _of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:
+def interval_of_quantile(errors: Errors, values: Sequence[Tensor], share: float) -> Interval:
     """Order statistics where samples are independent, else Woodruff's interval (1952, JASA 47).
 
     Woodruff inverts the distribution function at the ends of the interval of the share that lies

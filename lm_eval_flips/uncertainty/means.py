@@ -1,4 +1,4 @@
-"""Numbers that are the mean of a per-sample value: measured with the row's errors."""
+"""Numbers that are the mean or median of a per-sample value: measured with the row's errors."""
 
 from __future__ import annotations
 
@@ -7,40 +7,65 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.divergence import quantile
 from lm_eval_flips.measures.shares import share_interval, wilson
 from lm_eval_flips.measures.significance import Interval, mean_interval
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
+from lm_eval_flips.uncertainty.intervals import interval_of_quantile
 from lm_eval_flips.uncertainty.row_errors import RowErrors
 
 Column = Callable[[PairedMetric], Tensor | None]
 
 
 def column_means(
-    metrics: Sequence[PairedMetric], errors: RowErrors, columns: Mapping[str, Column]
+    metrics: Sequence[PairedMetric],
+    errors: RowErrors,
+    columns: Mapping[str, Column],
+    medians: Mapping[str, Column] | None = None,
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """The mean of each column over the samples of those metrics that have it, and its interval.
+    """The mean of each column over the samples that have it, and its interval.
 
     Args:
         metrics: the row's, one a task.
         errors: of the row.
-        columns: per-sample values by the key of their mean; marks are shares.
+        columns: per-sample values by the key of their mean; marks are shares. A sample whose value
+            is nan, or whose mark is unknown (int8, -1), has none.
+        medians: the same by the key of their median.
     """
     means, intervals = {}, {}
-    for key, column in columns.items():
-        known = [(m, values_of_task) for m in metrics if (values_of_task := column(m)) is not None]
+    for key, column in {**columns, **(medians or {})}.items():
+        known = [known_values(m, own) for m in metrics if (own := column(m)) is not None]
+        known = [(metric, own) for metric, own in known if len(own)]
         if not known:
             continue
-        values = [values_of_task for _, values_of_task in known]
+        values = [own for _, own in known]
         whole = torch.cat(values)
-        mean = float(whole.double().mean())
         of_row = errors.of([metric for metric, _ in known])
-        means[key] = mean
+        if medians is not None and key in medians:
+            means[key] = quantile(whole.double(), 0.5)
+            intervals[key] = interval_of_quantile(of_row, values, 0.5)
+            continue
+        means[key] = float(whole.double().mean())
         if whole.dtype == torch.bool:
-            intervals[key] = _share(of_row, values, mean)
+            intervals[key] = _share(of_row, values, means[key])
         else:
-            intervals[key] = mean_interval(mean, *of_row.of(values))
+            intervals[key] = mean_interval(means[key], *of_row.of(values))
     return means, intervals
+
+
+def known_values(metric: PairedMetric, values: Tensor) -> tuple[PairedMetric, Tensor]:
+    """The samples of a metric that have a value, and these values."""
+    if values.dtype == torch.int8:
+        known, values = values >= 0, values > 0
+    elif values.dtype == torch.bool:
+        return metric, values
+    else:
+        known = ~values.isnan()
+    if bool(known.all()):
+        return metric, values
+    rows = known.nonzero()[:, 0]
+    return metric.at(rows), values[rows]
 
 
 def _share(errors: Errors, marks: Sequence[Tensor], share: float) -> Interval:

@@ -130,10 +130,14 @@ def _excess(tasks: Sequence[_Aligned], column: Column, errors: RowErrors) -> Exc
     for task in tasks:
         compressed, baseline = column(task.metric), column(task.floor)
         if compressed is not None and baseline is not None:
-            metrics.append(task.both)
-            values.append(compressed[task.rows])
-            noise.append(baseline[task.floor_rows])
-    if not metrics:
+            own, rest = compressed[task.rows], baseline[task.floor_rows]
+            # nan of one that was not measured
+            known = ~(own.isnan() | rest.isnan()) if own.is_floating_point() else own == own
+            everything = bool(known.all())
+            metrics.append(task.both if everything else task.both.at(known.nonzero()[:, 0]))
+            values.append(own[known])
+            noise.append(rest[known])
+    if not sum(map(len, values)):
         return None
     differences = [
         of_task.double() - rest.double() for of_task, rest in zip(values, noise, strict=True)

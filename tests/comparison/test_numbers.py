@@ -16,7 +16,10 @@ from lm_eval_flips.measures.significance import Interval
 from tests.generators import paired
 
 # What a row of choices under one metric cannot have.
-ABSENT = ("perplexity_ratio", "bits_change", "equivalence_margin", "p_holm")
+ABSENT = (
+    *("perplexity_ratio", "bits_change", "equivalence_margin", "p_holm"),
+    *("same_text", "answer_kl", "first_divergence", "never_diverges"),
+)
 
 
 @pytest.fixture(scope="module")

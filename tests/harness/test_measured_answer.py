@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from lm_eval_flips.harness.measured_answer import MeasuredAnswer, MeasuredText, mean_token_kl
+from lm_eval_flips.harness.measured_answer import (
+    MeasuredAnswer,
+    MeasuredText,
+    MeasuredWriting,
+    along_answer,
+    mean_token_kl,
+)
 
 PAIR = (-1.25, True)
 
@@ -94,3 +100,23 @@ def test_the_mean_is_over_a_sample_s_requests() -> None:
 def test_a_sample_that_was_not_measured_whole_has_no_mean(responses: list[Any]) -> None:
     """An answer without a number, as from a response cache, counts as unknown, not as 0."""
     assert isnan(mean_token_kl(responses))
+
+
+def test_a_written_text_carries_how_far_it_is() -> None:
+    """Also pickled and copied; it is the text, and its numbers are the sample's."""
+    written = MeasuredWriting("42", 0.5, 3)
+    for found in (written, copy.deepcopy(written), pickle.loads(pickle.dumps(written))):
+        assert found == "42"
+        assert along_answer([found]) == {
+            "answer_kl": 0.5,
+            "never_diverges": 0,
+            "first_divergence": 3,
+        }
+    never = along_answer([MeasuredWriting("", 0.0, None)])
+    assert never == {"answer_kl": 0.0, "never_diverges": 1}
+
+
+@pytest.mark.parametrize("written", [[], ["42"], [MeasuredWriting("42", 0.5, 3)] * 2])
+def test_what_was_not_measured_or_asked_more_than_once_has_none(written: list[Any]) -> None:
+    """No key, not 0."""
+    assert along_answer(written) == {}

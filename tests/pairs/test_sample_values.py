@@ -81,4 +81,7 @@ def test_what_a_metric_does_not_have_is_none(metric: PairedMetric) -> None:
     """No text, no vocabulary was measured: undefined, not 0."""
     columns = {value.key: value.of(metric) for value in SAMPLE_VALUES}
     undefined = {key for key, column in columns.items() if column is None}
-    assert undefined == {"token_kl", "perplexity_ratio", "bits_per_byte_change"}
+    assert undefined == {
+        *("token_kl", "perplexity_ratio", "bits_per_byte_change"),
+        *("same_text", "answer_kl", "first_divergence", "never_diverges", "divergence_gap"),
+    }

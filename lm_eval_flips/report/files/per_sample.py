@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison
@@ -68,10 +69,18 @@ def _samples(run: RunComparison, metrics: list[PairedMetric]) -> pa.Table:
 
 def _spread(metric: PairedMetric, values: Tensor, n: int) -> pa.Array:
     """The metric's values on all samples, null where a sample lacks the metric."""
-    own = pa.array(values.cpu().numpy())
+    own = _column(values)
     if len(own) == n:
         return own
     place: list[int | None] = [None] * n
     for i, row in enumerate(metric.rows.tolist()):
         place[row] = i
     return own.take(pa.array(place, pa.int64()))
+
+
+def _column(values: Tensor) -> pa.Array:
+    """Values of samples; what was not measured of one of them is null."""
+    numbers = values.cpu().numpy()
+    if values.dtype == torch.int8:
+        return pa.array(numbers > 0, mask=numbers < 0)
+    return pa.array(numbers, from_pandas=True)

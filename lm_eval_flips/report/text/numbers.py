@@ -12,6 +12,11 @@ def count(value: float) -> str:
     return MISSING if isnan(value) else f"{value:.0f}"
 
 
+def tokens(value: float) -> str:
+    """A place in a text, which may lie between two."""
+    return MISSING if isnan(value) else f"{value:g}"
+
+
 def number(value: float) -> str:
     """A number with four decimals, or four digits where it is large."""
     if isnan(value):
