@@ -272,3 +272,50 @@ def test_float32_repeats_its_own_answers(measured: Measured) -> None:
     """The baseline's pass over what it wrote chooses it again: no position is a near tie."""
     assert measured.answers.noise.gap == 0
     assert measured.stored.header.near_ties == 0
+
+
+def test_what_no_pass_can_tell_is_not_measured_and_said(
+    measure: Measure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answers that are drawn, asked for twice, searched for by beams, or behind no prompt."""
+    plain, drawn, beams = (
+        asked(["amber birch:"]),
+        asked(["cedar:"], do_sample=True, temperature=0.7),
+        asked(["elder:"], num_beams=2),
+    )
+    (twice,) = asked(["fern:"])
+    twice.repeats = 2
+    found = measure([*plain, *drawn, *beams, twice, *asked(["", "daisy ginger:"])])
+    assert len(found.stored.keys) == len(found.answers) == found.compressed.saved.measured == 2
+    for why in (
+        "answers are drawn at random (do_sample=True) (toy doc 0)",
+        "(num_beams=2)",
+        "each question is asked 2 times",
+        "the baseline's answer was not recorded (toy doc 0)",
+    ):
+        assert why in caplog.text
+
+
+def test_bfloat16_says_how_often_its_choice_hangs_on_rounding(
+    measure: Measure, tiny_model: Path, prompts: list[str]
+) -> None:
+    """The baseline's own answers, read again, by hand; nothing is taken over unwritten."""
+    found = measure(asked(prompts[:40]), model=tiny_model, dtype="bfloat16")
+    hits, gaps = (
+        np.concatenate([getattr(one, name).numpy() for one in found.answers])
+        for name in ("hits", "gaps")
+    )
+    noise = max(gaps[~hits], default=0.0)
+    assert found.stored.header.noise == pytest.approx(noise)
+    assert found.stored.header.near_ties == pytest.approx(float((gaps <= noise).mean()))
+    assert found.compressed.saved.answers == 0
+    assert found.compressed.saved.measured == 40
+    assert found.compressed_texts == found.texts
+
+
+def test_the_same_model_parts_nowhere(measure: Measure, tiny_model: Path) -> None:
+    """And writes nothing again."""
+    same = measure(asked(["amber:", "birch cedar:"]), model=tiny_model)
+    assert same.compressed.saved.answers == 2
+    assert set(same.stored.partings.tolist()) == {NEVER}
+    assert float(same.stored.values["kl"].max()) < 1e-6
