@@ -21,6 +21,7 @@ class Files(NamedTuple):
     output: Path | None
     csv: Path | None
     parquet: Path | None
+    json: Path | None
     markdown: Path | None
 
     @property
@@ -32,7 +33,7 @@ class Files(NamedTuple):
 def board_outputs(files: Files, *, overwrite: bool) -> Outputs:
     """The outputs; refuses what could not be written in the end, and what is no earlier board."""
     if not files.given:
-        raise FlipsError("nothing to write; give --output, --csv, --parquet or --markdown")
+        raise FlipsError("nothing to write; give --output, --csv, --parquet, --json or --markdown")
     if files.output is not None:
         from lm_eval_flips.report.page.bundles import refuse_missing
 
@@ -59,6 +60,10 @@ def write_board(board: Board, files: Files) -> None:
 
         with replacing(files.parquet) as beside:
             pyarrow.parquet.write_table(to_parquet_table(board), beside)
+    if files.json is not None:
+        from lm_eval_flips.report.files.leaderboard_json import to_json
+
+        write_whole(files.json, to_json(board))
     if files.markdown is not None:
         from lm_eval_flips.report.files.leaderboard_markdown import to_markdown
 
@@ -71,7 +76,7 @@ def write_board(board: Board, files: Files) -> None:
 
 def _own(file: Path) -> bool:
     """Whether a file is a board that this command wrote: each kind says so in its own way."""
-    from lm_eval_flips.leaderboard import CSV_BEGINS, MADE_BY, MARKDOWN_BEGINS
+    from lm_eval_flips.leaderboard import CSV_BEGINS, JSON_BEGINS, MADE_BY, MARKDOWN_BEGINS
 
     try:
         content = file.read_bytes()
@@ -82,4 +87,4 @@ def _own(file: Path) -> bool:
     page = b'content="' + MADE_BY + b'"' in content[:HEAD] and content.startswith(
         b"<!doctype html>"
     )
-    return page or content.startswith((CSV_BEGINS, MARKDOWN_BEGINS))
+    return page or content.startswith((CSV_BEGINS, JSON_BEGINS, MARKDOWN_BEGINS))

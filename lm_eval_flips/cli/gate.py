@@ -155,7 +155,7 @@ def _write(
 
 def _climb(result: Comparison, gates: Sequence[Gate], file: Path) -> None:
     """Say which is the smallest model that passes, and write all of them by size."""
-    from lm_eval_flips.report.charts.model_sizes import model_sizes
+    from lm_eval_flips.comparison.model_sizes import model_sizes
     from lm_eval_flips.report.text import ladder as report
 
     found = report.rungs(result, gates, model_sizes(result))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,13 @@ import typer
 
 from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.board_files import Files, board_outputs, write_board
-from lm_eval_flips.cli.options import Asked, NoColorOption, OverwriteOption, takes_options
+from lm_eval_flips.cli.options import (
+    Asked,
+    NoColorOption,
+    OverwriteOption,
+    SizeOption,
+    takes_options,
+)
 from lm_eval_flips.cli.output import Outputs, say
 from lm_eval_flips.cli.reader import LONG_READ
 from lm_eval_flips.errors import FlipsError
@@ -34,7 +40,9 @@ def leaderboard(
     output: Annotated[Path | None, typer.Option(help="Write a page, one file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV: a row a model and task.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the same as Parquet.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write JSON: an object a model.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table.")] = None,
+    size: SizeOption = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where runs are kept as computed; by default in RUNS_FOLDER."),
@@ -43,16 +51,19 @@ def leaderboard(
     overwrite: OverwriteOption = False,
     no_color: NoColorOption = False,
 ) -> None:
-    """Rank every compressed run of a folder; again with new runs, only those are computed.
+    """List every compressed run of a folder, closest first; again, only new ones are computed.
 
     An earlier board of this command is replaced; any other file only with --overwrite.
     """
-    files = Files(output=output, csv=csv, parquet=parquet, markdown=markdown)
+    from lm_eval_flips.report.given_sizes import parse_sizes
+
+    files = Files(output=output, csv=csv, parquet=parquet, json=json, markdown=markdown)
+    sizes = parse_sizes(size or ())
     outputs = board_outputs(files, overwrite=overwrite)
     from lm_eval_flips.leaderboard.cache import FOLDER
 
     kept = None if no_cache else cache or runs_folder / FOLDER
-    board = _board(runs_folder, baseline, asked, cache=kept, outputs=outputs)
+    board = _board(runs_folder, baseline, asked, cache=kept, outputs=outputs, sizes=sizes)
     if not board.runs:
         raise FlipsError("no run could be compared, so there is no board")
     write_board(board, files)
@@ -61,7 +72,13 @@ def leaderboard(
 
 
 def _board(
-    folder: Path, baseline: Path, asked: Asked, *, cache: Path | None, outputs: Outputs
+    folder: Path,
+    baseline: Path,
+    asked: Asked,
+    *,
+    cache: Path | None,
+    outputs: Outputs,
+    sizes: Mapping[str, int],
 ) -> Board:
     """Find, compare and rank; says how many runs are on the board, and every one that is not."""
     # small tensors: torch's threads would wait for each other
@@ -88,15 +105,21 @@ def _board(
 
         workers = _workers(base, runs)
         entries = gather(base, runs, options, cache=kept, workers=workers, done=done)
+    # only now: these import torch, and processes are forked before
+    from lm_eval_flips.comparison.model_sizes import sizes_of
     from lm_eval_flips.leaderboard.board import assemble
+    from lm_eval_flips.report.board.words import board_lines
 
-    board = assemble(base, found, entries, left_out)
+    known = sizes_of(base, runs, given=sizes)
+    board = assemble(base, found, entries, left_out, sizes=known)
     count = len(board.runs)
     groups = f" in {board.groups} group{'s' * (board.groups > 1)}" if board.groups else ""
     say(
         f"{count} compressed run{'s' * (count != 1)} against {board.baseline.model}{groups}; "
         f"{len(computed)} computed, {len(runs) - len(computed)} kept"
     )
+    for line in board_lines(board):
+        say(line)
     for own in board.left_out:
         say(f"left out: {own.folder}: {own.reason}", error=True)
     if kept.problem is not None:

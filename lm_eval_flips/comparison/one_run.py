@@ -26,7 +26,7 @@ from lm_eval_flips.comparison.warning_rules import (
     run_warnings,
 )
 from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
-from lm_eval_flips.compression.recognised import recognised
+from lm_eval_flips.compression.run_scheme import run_scheme
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.logged_metrics import Key, paired_metrics
@@ -99,7 +99,7 @@ def compare_run(
         warnings=(*of_run, *of_rows),
         metrics=tuple(metrics),
         findings=paired.findings,
-        scheme=recognised(run.model_folders),
+        scheme=run_scheme(run),
     )
 
 

@@ -136,8 +136,8 @@ class RunComparison:
     together whether the score got worse; None for a single task. ``planned`` is None unless a plan
     was given: then it tells of all documents, while the rows are those of the drawn samples as they
     are, among which uncertain answers are many. ``findings`` say what is doubtful or
-    impossible in the two runs. ``scheme`` is how the model was compressed, as its own files say;
-    None where they say nothing.
+    impossible in the two runs. ``scheme`` is how the model was compressed, as its own files
+    say, or else its engine, arguments or names; None where none does.
     """
 
     path: str

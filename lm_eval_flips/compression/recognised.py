@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_flips.compression.record import read_record
+from lm_eval_flips.compression import families
+from lm_eval_flips.compression.naming import scheme
+from lm_eval_flips.compression.record import Record, read_record
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import RECORD
 
@@ -17,26 +19,27 @@ Config = Mapping[str, Any]
 
 RECIPE = "recipe.yaml"  # of compressed-tensors: which modifiers made it
 MODIFIERS = {
-    "AWQModifier": ("awq", "AWQ"),
-    "GPTQModifier": ("gptq", "GPTQ"),
-    "SmoothQuantModifier": ("smoothquant", "SmoothQuant"),
-    "SparseGPTModifier": ("sparsegpt", "SparseGPT"),
-    "WandaPruningModifier": ("wanda", "WANDA"),
+    "AWQModifier": ("awq", families.AWQ),
+    "GPTQModifier": ("gptq", families.GPTQ),
+    "SmoothQuantModifier": ("smoothquant", families.SMOOTHQUANT),
+    "SparseGPTModifier": ("sparsegpt", families.PRUNED),
+    "WandaPruningModifier": ("wanda", families.PRUNED),
 }
 TORCHAO_BITS = re.compile(r"int(\d)|float(8)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownScheme:
-    """How a model was compressed, as its own files say.
+    """How a model was compressed, as its own files say, or else what evaluated it.
 
     Args:
         name: of the scheme, as this package or the field calls it.
-        family: what it is known as.
+        family: of ``compression/families.py``, or the library's or method's own word; "" where
+            nothing tells it.
         bits: of a compressed weight, without scales; None where that is not said.
         bits_on_disk: of its files, for each of the baseline's weights; None without our record.
-        bytes: of its weight files; None as well.
-        source: the file that says so.
+        bytes: of its weight files, as our record or the engine says; None without.
+        source: what says so.
     """
 
     name: str
@@ -61,8 +64,8 @@ def recognised(folders: Iterable[Path]) -> KnownScheme | None:
         if record is not None:
             return KnownScheme(
                 name=record.scheme,
-                family=record.family,
-                bits=record.bits,
+                family=_family(record),
+                bits=None if record.bits is None else float(record.bits),
                 bits_on_disk=record.proof.bits_on_disk,
                 bytes=record.proof.bytes,
                 source=RECORD,
@@ -70,6 +73,14 @@ def recognised(folders: Iterable[Path]) -> KnownScheme | None:
         if (known := _of_config(folder)) is not None:
             return known
     return None
+
+
+def _family(record: Record) -> str:
+    """The family of its scheme, as it is called today; the record's of a scheme that has gone."""
+    try:
+        return scheme(record.scheme).recipe.family
+    except FlipsError:
+        return record.family
 
 
 def of_quantization_config(config: Config, recipe: str = "") -> KnownScheme | None:
@@ -125,9 +136,9 @@ def _weights_only(name: str, family: str) -> Callable[[Config, str], _Named]:
 
 def _bitsandbytes(config: Config, _: str) -> _Named:
     if config.get("load_in_8bit"):
-        return "bnb-int8", "bitsandbytes", 8
+        return "bnb-int8", families.BITSANDBYTES, 8
     double = "-double" if config.get("bnb_4bit_use_double_quant") else ""
-    return f"bnb-{config.get('bnb_4bit_quant_type', 'fp4')}{double}", "bitsandbytes", 4
+    return f"bnb-{config.get('bnb_4bit_quant_type', 'fp4')}{double}", families.BITSANDBYTES, 4
 
 
 def _torchao(config: Config, _: str) -> _Named | None:
@@ -142,14 +153,14 @@ def _torchao(config: Config, _: str) -> _Named | None:
     bits = int(match[1] or match[2]) if match else None
     what = f"fp{bits}" if match and match[2] else f"int{bits}"
     if "DynamicActivation" in kind:
-        return f"w{bits}a8" if bits != 8 else "int8-dynamic", "activations rounded too", bits
-    return what if bits else kind, "weights rounded", bits
+        return f"w{bits}a8" if bits != 8 else "int8-dynamic", families.TORCHAO, bits
+    return what if bits else kind, families.TORCHAO, bits
 
 
 def _compressed_tensors(config: Config, recipe: str) -> _Named | None:
     made = [known for name, known in MODIFIERS.items() if name in recipe]
     prefix = "-".join(name for name, _ in made) or "ct"
-    family = " and ".join(family for _, family in made) or "compressed-tensors"
+    family = made[0][1] if made else families.COMPRESSED_TENSORS  # what rounds goes first
     groups = list((config.get("config_groups") or {}).values())
     if not groups:
         structure = (config.get("sparsity_config") or {}).get("sparsity_structure", "sparse")
@@ -163,8 +174,8 @@ def _compressed_tensors(config: Config, recipe: str) -> _Named | None:
 
 
 _METHODS: dict[str, Callable[[Config, str], _Named | None]] = {
-    "gptq": _weights_only("gptq", "GPTQ"),
-    "awq": _weights_only("awq", "AWQ"),
+    "gptq": _weights_only("gptq", families.GPTQ),
+    "awq": _weights_only("awq", families.AWQ),
     "auto-round": _weights_only("autoround", "AutoRound"),
     "bitsandbytes": _bitsandbytes,
     "torchao": _torchao,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from lm_eval_flips.compression import families
 from lm_eval_flips.compression.libraries import BITSANDBYTES, GPTQMODEL, LLMCOMPRESSOR, TORCHAO
 from lm_eval_flips.compression.recipe import Recipe
 
@@ -16,7 +17,7 @@ def _bits(fixed: int | None = None) -> Callable[[Mapping[str, str]], float]:
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         pattern="int8",
-        family="weights rounded",
+        family=families.TORCHAO,
         does="8-bit weights, a scale a row",
         library=TORCHAO,
         make="torchao.int8",
@@ -24,7 +25,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="int{bits}-row",
-        family="weights rounded",
+        family=families.TORCHAO,
         does="{bits}-bit weights, a scale a row",
         library=TORCHAO,
         make="torchao.weights_by_row",
@@ -34,7 +35,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="int{bits}[-g{group}]",
-        family="weights rounded",
+        family=families.TORCHAO,
         does="{bits}-bit weights, a scale for {group} of them",
         library=TORCHAO,
         make="torchao.weights_by_group",
@@ -45,7 +46,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="fp8",
-        family="weights rounded",
+        family=families.TORCHAO,
         does="8-bit floating-point weights (e4m3), a scale a row",
         library=TORCHAO,
         make="torchao.fp8",
@@ -53,7 +54,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="int8-dynamic",
-        family="activations rounded too",
+        family=families.TORCHAO,
         does="W8A8: 8-bit weights a row, and 8-bit activations a token",
         library=TORCHAO,
         make="torchao.int8_dynamic",
@@ -61,7 +62,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="w4a8[-g{group}]",
-        family="activations rounded too",
+        family=families.TORCHAO,
         does="W4A8: 4-bit weights, a scale for {group} of them, and 8-bit activations a token",
         library=TORCHAO,
         make="torchao.w4a8",
@@ -71,7 +72,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="bnb-int8",
-        family="bitsandbytes",
+        family=families.BITSANDBYTES,
         does="LLM.int8(): 8-bit weights and activations, outlying columns apart",
         library=BITSANDBYTES,
         make="bitsandbytes.int8",
@@ -79,7 +80,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="bnb-{kind}[-{double}]",
-        family="bitsandbytes",
+        family=families.BITSANDBYTES,
         does="4-bit weights ({kind}), a scale for 64 of them",
         library=BITSANDBYTES,
         make="bitsandbytes.four_bits",
@@ -89,7 +90,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="gptq-w{bits}a16[-g{group}]",
-        family="GPTQ",
+        family=families.GPTQ,
         does="{bits}-bit weights, a scale for {group}, each error given to the columns behind",
         library=GPTQMODEL,
         make="gptqmodel.gptq",
@@ -101,7 +102,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="awq-w4a16[-g{group}]",
-        family="AWQ",
+        family=families.AWQ,
         does="4-bit weights, a scale for {group}, those that matter most scaled up before",
         library=LLMCOMPRESSOR,
         make="llmcompressor.awq",
@@ -112,7 +113,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="smoothquant-w8a8",
-        family="SmoothQuant",
+        family=families.SMOOTHQUANT,
         does="8-bit weights and activations, whose outliers are moved into the weights before",
         library=LLMCOMPRESSOR,
         make="llmcompressor.smoothquant",
@@ -121,7 +122,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="ct-w4a16[-g{group}]",
-        family="round to nearest",
+        family=families.COMPRESSED_TENSORS,
         does="4-bit weights, a scale for {group}, as compressed-tensors",
         library=LLMCOMPRESSOR,
         make="llmcompressor.w4a16",
@@ -131,7 +132,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="ct-w8a8",
-        family="activations rounded too",
+        family=families.COMPRESSED_TENSORS,
         does="8-bit weights a row and 8-bit activations a token, as compressed-tensors",
         library=LLMCOMPRESSOR,
         make="llmcompressor.w8a8",
@@ -139,7 +140,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="ct-fp8",
-        family="activations rounded too",
+        family=families.COMPRESSED_TENSORS,
         does="8-bit floating-point weights a row and activations a token, as compressed-tensors",
         library=LLMCOMPRESSOR,
         make="llmcompressor.fp8",
@@ -147,7 +148,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="rtn-w{bits}[-g{group}]",
-        family="round to nearest",
+        family=families.ROUNDED,
         does="weights rounded to {bits} bits, a scale and a zero for {group} of them, stored dense",
         make="rounding.to_nearest",
         examples=("rtn-w8", "rtn-w4", "rtn-w3"),
@@ -157,28 +158,28 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="drop-{count}",
-        family="layers dropped",
+        family=families.DROPPED,
         does="the last layers dropped ({count})",
         make="layers.drop_last",
         examples=("drop-1", "drop-2", "drop-4"),
     ),
     Recipe(
         pattern="magnitude-{percent}",
-        family="magnitude pruning",
+        family=families.PRUNED,
         does="the smallest {percent} % of each matrix's weights set to 0",
         make="magnitude.unstructured",
         examples=("magnitude-10", "magnitude-30", "magnitude-50"),
     ),
     Recipe(
         pattern="magnitude-{kept}:{of}",
-        family="magnitude pruning",
+        family=families.PRUNED,
         does="the {kept} largest of every {of} weights of a row left",
         make="magnitude.structured",
         examples=("magnitude-2:4",),
     ),
     Recipe(
         pattern="wanda-{percent}",
-        family="WANDA",
+        family=families.PRUNED,
         does="{percent} % of each row's weights set to 0, by size times norm of their inputs",
         make="wanda.unstructured",
         examples=("wanda-30", "wanda-50"),
@@ -186,7 +187,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="wanda-{kept}:{of}",
-        family="WANDA",
+        family=families.PRUNED,
         does="{kept} of every {of} weights of a row left, by size times norm of their inputs",
         make="wanda.structured",
         examples=("wanda-2:4",),
@@ -194,7 +195,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="sparsegpt-{percent}",
-        family="SparseGPT",
+        family=families.PRUNED,
         does="{percent} % of the weights set to 0 and the rest moved to make up for it",
         make="sparsegpt.unstructured",
         examples=("sparsegpt-50",),
@@ -202,7 +203,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="sparsegpt-{kept}:{of}",
-        family="SparseGPT",
+        family=families.PRUNED,
         does="{kept} of every {of} weights of a row left and moved to make up for the others",
         make="sparsegpt.structured",
         examples=("sparsegpt-2:4",),
@@ -210,7 +211,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         pattern="slicegpt-{percent}",
-        family="SliceGPT",
+        family=families.PRUNED,
         does="the least {percent} % of the residual stream's components cut off, one rotation",
         make="slicegpt.sliced",
         examples=("slicegpt-10", "slicegpt-25"),
@@ -219,7 +220,7 @@ RECIPES: tuple[Recipe, ...] = (
     # no compression: what changes of the same size do, in any direction
     Recipe(
         pattern="noise-{sigma}",
-        family="noise on weights",
+        family=families.NOISE,
         does="Gaussian noise of {sigma} of each matrix's standard deviation added to it",
         make="noise.gaussian",
         examples=("noise-0.02", "noise-0.05", "noise-0.1"),

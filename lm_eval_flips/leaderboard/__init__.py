@@ -4,3 +4,4 @@
 MADE_BY = b"lm-eval-flips leaderboard"
 CSV_BEGINS = b"baseline_model,baseline_path,model,path,run,scheme,date,level,task,"
 MARKDOWN_BEGINS = b"<!-- " + MADE_BY + b" -->"
+JSON_BEGINS = b'{"made_by": "' + MADE_BY + b'"'

@@ -1,17 +1,20 @@
-"""Entries -> Board: runs in the order of their scores, in groups that cannot be told apart."""
+"""Entries -> Board: the closest run first, and groups that cannot be told apart by score."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import nan
 
+from lm_eval_flips.comparison.model_sizes import ModelSize, sizes_of
 from lm_eval_flips.comparison.ranking import rank_runs, shared_tasks
 from lm_eval_flips.comparison.result import Ranking, RunSummary
-from lm_eval_flips.compression.recognised import recognised
+from lm_eval_flips.comparison.standing import Candidate, Standing, standings
+from lm_eval_flips.compression.families import in_order
+from lm_eval_flips.compression.guessed import UNKNOWN
+from lm_eval_flips.compression.run_scheme import run_scheme
 from lm_eval_flips.leaderboard.discovery import CompressedRun, LeftOut
 from lm_eval_flips.leaderboard.entry import Entry
-from lm_eval_flips.leaderboard.scheme import scheme_of
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.significance import holm
@@ -21,35 +24,49 @@ from lm_eval_flips.measures.significance import holm
 class Placed:
     """A compressed run on the board.
 
-    ``name`` tells it from all others. ``place`` counts from 1; ``groups`` are the first and the
-    last of the groups that it is in, from 1: runs that share one cannot be told apart. Both None
-    without a ranking. ``ranked_score`` is over the samples that all runs have. ``p_holm_runs`` is
-    the pool's p of no change, adjusted over the runs of the board.
+    ``name`` tells it from all others. ``standing`` is its place by distance, its scheme, its size.
+    ``groups`` are the first and the last of the groups that it is in by score, from 1: runs that
+    share one cannot be told apart; None without a ranking. ``ranked_score`` is over the samples
+    that all runs have. ``p_holm_runs`` is the pool's p of no change, adjusted over the runs of the
+    board.
     """
 
     name: str
     folder: str
     path: str
     model: str
-    scheme: str
     date: str
     entry: Entry
-    place: int | None
+    standing: Standing
     groups: tuple[int, int] | None
     ranked_score: float
     p_holm_runs: float
 
+    @property
+    def scheme(self) -> str:
+        """How it was compressed; "unknown" where nothing tells."""
+        return UNKNOWN if self.standing.scheme is None else self.standing.scheme.name
+
+    @property
+    def family(self) -> str:
+        """Of its scheme; "unknown" where nothing tells."""
+        return self.standing.family or UNKNOWN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A baseline and the compressed runs of a folder, best first.
+    """A baseline and the compressed runs of a folder, the closest to the baseline first.
 
-    ``ranked`` are the tasks that all runs share, which alone decide the order, and ``ranked_n``
-    their samples; none and 0 where runs could not be ranked. ``tasks`` are the baseline's, by name.
+    ``distance`` is the key of the number that says which is closest, "" where no run has one.
+    ``ranked`` are the tasks that all runs share, over which their scores are held against each
+    other, and ``ranked_n`` their samples; none and 0 where that could not be. ``tasks`` are the
+    baseline's, by name. ``size`` is the baseline's; None where it is not known.
     """
 
     baseline: RunSummary
     runs: tuple[Placed, ...]
+    distance: str
+    size: ModelSize | None
     tasks: tuple[str, ...]
     ranked: tuple[str, ...]
     ranked_n: int
@@ -60,6 +77,11 @@ class Board:
     def schemes(self) -> tuple[str, ...]:
         """The schemes on the board, by name."""
         return tuple(sorted({run.scheme for run in self.runs}))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families on the board, in the order of a legend."""
+        return in_order({run.family for run in self.runs})
 
     @property
     def margin(self) -> float:
@@ -78,6 +100,8 @@ def assemble(
     runs: Sequence[CompressedRun],
     entries: Sequence[Entry],
     left_out: Sequence[LeftOut],
+    *,
+    sizes: Mapping[str, ModelSize] | None = None,
 ) -> Board:
     """The board of the runs that could be compared; the others are left out, with the reason.
 
@@ -86,7 +110,10 @@ def assemble(
         runs: the compressed runs.
         entries: each one's entry.
         left_out: what was not even compared.
+        sizes: of the models, by the path of the run; by default those that are known here.
     """
+    if sizes is None:
+        sizes = sizes_of(baseline, [own.run for own in runs])
     judged = [(run, entry) for run, entry in zip(runs, entries, strict=True) if not entry.reason]
     refused = [
         LeftOut(folder=run.folder, model=run.run.model, reason=entry.reason)
@@ -95,12 +122,15 @@ def assemble(
     ]
     scores = [entry.scores for _, entry in judged]
     ranking = rank_runs(scores)
-    placed = _placed(judged, ranking)
-    order = _by_score([entry for _, entry in judged]) if ranking is None else ranking.order
+    size = sizes.get(str(baseline.path))
+    found = standings([_candidate(*own, sizes) for own in judged], baseline=size)
+    placed = _placed(judged, ranking, found.each)
     compared = {task for _, entry in judged for task in entry.tasks}
     return Board(
         baseline=RunSummary(path=str(baseline.path), model=baseline.model, run=baseline),
-        runs=tuple(placed[number] for number in order),
+        runs=tuple(placed[number] for number in found.order),
+        distance=found.distance,
+        size=size,
         tasks=tuple(task for task in baseline.tasks if task in compared),
         ranked=() if ranking is None else tuple(task for task, _, _ in shared_tasks(scores)),
         ranked_n=0 if ranking is None else ranking.n,
@@ -109,7 +139,19 @@ def assemble(
     )
 
 
-def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | None) -> list[Placed]:
+def _candidate(found: CompressedRun, entry: Entry, sizes: Mapping[str, ModelSize]) -> Candidate:
+    return Candidate(
+        numbers=entry.pooled.numbers,
+        scheme=run_scheme(found.run),
+        size=sizes.get(str(found.run.path)),
+    )
+
+
+def _placed(
+    judged: Sequence[tuple[CompressedRun, Entry]],
+    ranking: Ranking | None,
+    each: Sequence[Standing],
+) -> list[Placed]:
     """Every run with its place, in the order in which they are given."""
     adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
     names = _names([run for run, _ in judged])
@@ -119,10 +161,9 @@ def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | No
             folder=run.folder,
             path=str(run.run.path),
             model=run.run.model,
-            scheme=_scheme(run),
             date=run.run.date,
             entry=entry,
-            place=None if ranking is None else ranking.order.index(number) + 1,
+            standing=each[number],
             groups=None if ranking is None else _groups_of(ranking, number),
             ranked_score=nan if ranking is None else ranking.scores[number],
             p_holm_runs=p_value,
@@ -133,23 +174,10 @@ def _placed(judged: Sequence[tuple[CompressedRun, Entry]], ranking: Ranking | No
     ]
 
 
-def _scheme(found: CompressedRun) -> str:
-    """How a run's model was compressed: as its files say, else as its names do."""
-    if (known := recognised(found.run.model_folders)) is not None:
-        return known.name
-    return scheme_of(found.run.model, found.name, found.run.model_args)
-
-
 def _groups_of(ranking: Ranking, run: int) -> tuple[int, int]:
     """The first and the last group that a run is in; they are stretches of the order."""
     inside = [place for place, group in enumerate(ranking.groups, 1) if run in group]
     return inside[0], inside[-1]
-
-
-def _by_score(entries: Sequence[Entry]) -> list[int]:
-    """Without a ranking: the smallest loss first, which says nothing of chance."""
-    losses = [entry.pooled.loss for entry in entries]
-    return sorted(range(len(losses)), key=lambda i: (isnan(losses[i]), losses[i]))
 
 
 def _names(runs: Sequence[CompressedRun]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from rich.cells import cell_len, set_cell_size
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.leaderboard.board import Board
 from lm_eval_flips.logs.names import last_name
 
 ELLIPSIS = "…"
@@ -37,6 +38,12 @@ def run_names(comparison: Comparison) -> list[str]:
     if len(set(names)) < len(names):
         names = [_folder(run) for run in comparison.compressed]
     return distinct(_without(names, last_name(comparison.baseline.model)))
+
+
+def board_names(board: Board) -> dict[str, str]:
+    """A short name for each run of a leaderboard, by its path: without what all share."""
+    names = _without([run.name for run in board.runs], last_name(board.baseline.model))
+    return {run.path: name for run, name in zip(board.runs, distinct(names), strict=True)}
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from lm_eval_flips import compare
 from tests.compression.test_compressing import Done, run
 
 pytestmark = pytest.mark.e2e
-SCHEMES = {"drop-1": "layers dropped", "noise-0.3": "noise on weights"}
+SCHEMES = {"drop-1": "layers dropped", "noise-0.3": "noise"}
 
 
 class Runs(NamedTuple):

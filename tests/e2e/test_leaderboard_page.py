@@ -17,6 +17,7 @@ from lm_eval_flips.report.board.page import to_html
 from lm_eval_flips.report.text.numbers import percent, signed
 from tests.browsing import SIZES, chromium, opened
 from tests.generators.folders import board_of, write_folder, write_one
+from tests.generators.many_models import write_models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
@@ -48,6 +49,16 @@ def file(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of twenty models of ten families."""
+    folder = tmp_path_factory.mktemp("many")
+    write_models(folder)
+    made = folder / "board.html"
+    made.write_bytes(to_html(board_of(folder / "runs")).encode())
+    return made
+
+
 @pytest.fixture(params=SIZES)
 def page(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
     """The board, open; it has said nothing and asked for nothing when the test ends."""
@@ -67,13 +78,13 @@ def column(page: Page, name: str) -> list[str]:
 
 
 def names(page: Page) -> list[str]:
-    """The shown models, from top to bottom."""
-    return [text.split("\n")[0] for text in column(page, "model")]
+    """The shown models, from top to bottom, without the star of a family's closest."""
+    return [text.split("\n")[0].split("\N{NO-BREAK SPACE}")[0] for text in column(page, "model")]
 
 
-def test_it_shows_every_run_best_first_with_its_numbers(page: Page, board: Board) -> None:
-    """In the order of the ranking; the page is no wider than the window."""
-    assert names(page) == [run.name for run in board.runs]
+def test_it_shows_every_run_closest_first_with_its_numbers(page: Page, board: Board) -> None:
+    """In the order of their KL; the page is no wider than the window."""
+    assert names(page) == [run.name.removeprefix("llama-") for run in board.runs]
     for run, change, flips in zip(
         board.runs, column(page, "change"), column(page, "flips"), strict=True
     ):
@@ -91,7 +102,7 @@ def test_what_is_not_on_the_board_is_below_it(page: Page) -> None:
     text = page.locator("main").inner_text()
     assert "Not on the board" in text
     assert "agrees with the baseline in every log-likelihood" in text
-    assert "Other tasks do not count for the order, as llama-nf4 lack some." in text
+    assert "Other tasks do not count for the groups, as llama-nf4 lack some." in text
 
 
 def test_a_name_is_text(page: Page) -> None:
@@ -101,12 +112,12 @@ def test_a_name_is_text(page: Page) -> None:
     assert page.locator("#board img").count() == 0
 
 
-def test_the_scheme_filters(page: Page, board: Board) -> None:
+def test_the_family_filters(page: Page, board: Board) -> None:
     """Only its runs; all again."""
-    page.select_option("#scheme", "gptq w4a16")
-    assert names(page) == ["llama-gptq-w4a16"]
+    page.select_option("#family", "GPTQ")
+    assert names(page) == ["gptq-w4a16"]
     assert page.locator("#shown").inner_text() == "1 of 5 runs"
-    page.select_option("#scheme", "")
+    page.select_option("#family", "")
     assert len(names(page)) == len(board.runs)
 
 
@@ -115,7 +126,7 @@ def test_a_head_sorts(page: Page, board: Board) -> None:
     head = page.locator("#board thead th", has_text="flips").first
     head.click()
     expect(head).to_have_attribute("aria-sort", "descending")
-    flips = {run.name: run.entry.pooled.value("flips") for run in board.runs}
+    flips = {run.name.removeprefix("llama-"): run.entry.pooled.value("flips") for run in board.runs}
     wanted = sorted(flips.values(), reverse=True)
     assert [flips[name] for name in names(page)] == wanted
     head.get_by_role("button").focus()
@@ -127,7 +138,7 @@ def test_a_head_sorts(page: Page, board: Board) -> None:
 def test_search_finds_models(page: Page) -> None:
     """By a part of the name."""
     page.fill("#search", "int4")
-    assert names(page) == ["llama-int4"]
+    assert names(page) == ["int4"]
 
 
 def test_one_task_at_a_time(page: Page, board: Board) -> None:
@@ -155,6 +166,35 @@ def test_one_task_at_a_time(page: Page, board: Board) -> None:
     expect(head).to_have_attribute("aria-sort", "ascending")
     page.select_option("#task", "")
     assert column(page, "change") == pooled
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_twenty_models_are_readable_by_all(
+    browser: Browser, many: Path, size: str, scheme: Any
+) -> None:
+    """axe-core clean, no wider than the window, two pictures, whose names do not touch."""
+    with opened(browser, many, size=size, scheme=scheme, drawn=None) as found:
+        page = found.page
+        assert page.locator("#board tbody tr").count() == 20
+        assert page.locator("svg.front").count() == 2
+        width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1]
+        boxes = (
+            page.locator("svg.front")
+            .first.locator("text.name")
+            .evaluate_all(
+                "texts => texts.map(text => text.getBBox()).map(b => [b.x, b.y, b.x + b.width, b.y + b.height])"
+            )
+        )
+        assert len(boxes) > 10
+        for place, (left, top, right, bottom) in enumerate(boxes):
+            for other in boxes[:place]:
+                apart = right <= other[0] or other[2] <= left or bottom - 4 <= other[1]
+                assert apart or other[3] - 4 <= top
+        violations = Axe().run(page).response["violations"]
+        assert [(own["id"], own["nodes"][0]["html"]) for own in violations] == []
+        found.is_quiet()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,6 +17,7 @@ from lm_eval_flips.report.changed.changed import ChangedSample, find_changed, re
 from lm_eval_flips.report.page.report_file import write_report
 from tests.browsing import SIZES, Opened, chromium, opened
 from tests.generators import reports
+from tests.generators.many_models import write_models
 from tests.report.page.test_page import BAD, bad_input
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
@@ -372,16 +373,27 @@ def test_what_is_missing_leaves_a_readable_page(
             assert [(own["id"], own["nodes"][0]["html"]) for own in violations] == []
 
 
-def test_many_runs_are_a_table(browser: Browser, tmp_path: Path) -> None:
-    """More than four cards would not be read; the ranking stays."""
-    runs = reports.ordinary(tmp_path, {f"q{i}": 0.3 * i for i in range(1, 8)}, n=20)
-    file = written(compare(*runs), tmp_path)
-    for size in SIZES:
-        with opened(browser, file, size=size) as found:
-            assert found.page.locator(".card").count() == 0
-            assert found.page.locator("table.runs tbody tr").count() == 7
-            assert found.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-            assert Axe().run(found.page).response["violations"] == []
+def test_twenty_models_are_a_table(browser: Browser, tmp_path: Path) -> None:
+    """No cards, a line each; every verdict opens to its numbers; legends within their charts."""
+    runs = write_models(tmp_path)
+    file = written(compare(*runs, metric="acc"), tmp_path)
+    for size, scheme in (("wide", "light"), ("narrow", "dark")):
+        with opened(browser, file, size=size, scheme=scheme) as found:
+            page = found.page
+            assert page.locator(".card").count() == 0
+            assert page.locator("table.runs tbody tr").count() == 20
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            beyond = page.locator(".chart svg").evaluate_all(
+                "all => all.flatMap(svg => [...svg.querySelectorAll('.role-legend text')].map("
+                "text => text.getBoundingClientRect().right - svg.getBoundingClientRect().right))"
+            )
+            assert len(beyond) > 50
+            assert max(beyond) <= 0
+            details = page.locator("td.signs details").first
+            assert "Holm" not in details.inner_text()
+            details.locator("summary").click()
+            assert "by Holm" in details.inner_text()
+            assert Axe().run(page).response["violations"] == []
             found.is_quiet()
 
 

@@ -1,4 +1,4 @@
-"""The board's numbers are those of `compare`, run by run; its order is that of the ranking."""
+"""The board's numbers are those of `compare`, run by run; the closest to the baseline stand first."""
 
 from __future__ import annotations
 
@@ -65,15 +65,18 @@ def test_the_check_of_numbers_can_fail(tmp_path: Path) -> None:
         hold_equal(run.entry.pooled, document["pooled"])
 
 
-def test_the_order_and_the_groups_are_those_of_the_ranking(tmp_path: Path) -> None:
-    """As one comparison of all runs ranks them; p over the runs by statsmodels."""
+def test_the_order_is_by_kl_and_the_groups_are_those_of_the_ranking(tmp_path: Path) -> None:
+    """As one comparison of all runs has them; p over the runs by statsmodels."""
     write_folder(tmp_path)
     board = board_of(tmp_path)
     names = [Path(run.folder).parts[0] for run in board.runs]
     together = compare(tmp_path / "baseline", *(tmp_path / name for name in names))
     ranking = together.ranking
     assert ranking is not None
-    assert [ranking.order[run.place - 1] for run in board.runs if run.place] == [0, 1, 2]
+    kls = [run.pooled.numbers["choice_kl"].value for run in together.compressed]
+    assert kls == sorted(kls)
+    assert [run.standing.place for run in board.runs] == [1, 2, 3]
+    assert board.distance == "choice_kl"
     assert [run.ranked_score for run in board.runs] == list(ranking.scores)
     for i, run in enumerate(board.runs):
         inside = [place for place, group in enumerate(ranking.groups, 1) if i in group]
@@ -103,23 +106,21 @@ def test_runs_of_other_tasks_are_ranked_over_what_all_share(tmp_path: Path) -> N
 
 
 def test_without_a_shared_task_there_is_no_ranking(tmp_path: Path) -> None:
-    """Two runs of one task each: both are shown, smallest loss first, and none has a place."""
+    """Two runs of one task each: both are shown, the closest first, and none has a group."""
     write_folder(tmp_path, {})
     write_one(tmp_path, "int4", 3.0, tasks=("law",))
     write_one(tmp_path, "int8", 0.1, tasks=("arc",))
     board = board_of(tmp_path)
     assert board.ranked == ()
-    assert [run.place for run in board.runs] == [None, None]
-    assert [run.entry.pooled.loss for run in board.runs] == sorted(
-        run.entry.pooled.loss for run in board.runs
-    )
+    assert [run.groups for run in board.runs] == [None, None]
+    assert [run.name for run in board.runs] == ["llama-int8", "llama-int4"]
 
 
-def test_one_run_has_no_place(tmp_path: Path) -> None:
+def test_one_run_has_no_group(tmp_path: Path) -> None:
     """Nothing to hold it against, but its numbers."""
     write_folder(tmp_path, {"int8": 0.2})
     (run,) = board_of(tmp_path).runs
-    assert (run.place, run.groups) == (None, None)
+    assert (run.standing.place, run.groups) == (1, None)
     assert isnan(run.ranked_score)
     assert run.entry.pooled.value("n") == 90
 

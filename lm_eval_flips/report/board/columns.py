@@ -84,27 +84,3 @@ def group_text(run: Placed) -> str:
 def p_text(run: Placed) -> str:
     """The pool's p of no change, adjusted over the runs."""
     return p_value(run.p_holm_runs)
-
-
-def ranked_text(board: Board) -> str:
-    """What the order is over, and what it means; one or two sentences."""
-    if not board.ranked:
-        if len(board.runs) < 2:
-            return "One run: there is nothing to rank it against."
-        return (
-            "Not ranked: there is no task that all runs share. They are listed by their own change "
-            "of the score, which is over other tasks in each."
-        )
-    runs = len(board.runs)
-    pairs = runs * (runs - 1) // 2
-    over = f"paired tests, Holm over all {pairs} pairs" if pairs > 1 else "a paired test"
-    tasks = f"{len(board.ranked)} task{'s' if len(board.ranked) != 1 else ''}"
-    partial = ""
-    if board.partial:
-        names = ", ".join(run.name for run in board.partial[:3])
-        more = f" and {len(board.partial) - 3} more" if len(board.partial) > 3 else ""
-        partial = f" Other tasks do not count for the order, as {names}{more} lack some."
-    return (
-        f"Ranked by the score over the {board.ranked_n} samples of {tasks} that all {runs} runs "
-        f"have. Runs that share a group cannot be told apart at 5 % ({over}).{partial}"
-    )

@@ -15,10 +15,17 @@ from lm_eval_flips.report.board.columns import (
     Column,
     group_text,
     line_columns,
+)
+from lm_eval_flips.report.board.fronts import fronts
+from lm_eval_flips.report.board.words import (
+    board_overview,
+    order_text,
     ranked_text,
+    shown_models,
 )
 from lm_eval_flips.report.files.leaderboard_table import settings_text
 from lm_eval_flips.report.names import model_name
+from lm_eval_flips.report.overview import ShownModel
 from lm_eval_flips.report.page.bundles import data_tables, refuse_missing
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.text.numbers import MISSING, p_value, percent, points
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 Cell = tuple[str, str, float | None]  # text, interval, what sorts it
 NEEDS = ("itables", "jinja2")
+FIRST = 8  # columns before the numbers
 TEMPLATES = files("lm_eval_flips.report") / "templates"
 
 
@@ -50,7 +58,9 @@ def to_html(board: Board) -> str:
     columns, scales = line_columns(board), _scales(board)
     library = script_text(data_tables())
     source = (TEMPLATES / "leaderboard.js").read_text(encoding="utf-8")
-    script = script_text(source.replace("COUNT", str(len(columns) + 1)))
+    script = script_text(
+        source.replace("COUNT", str(len(columns) + 1)).replace("FIRST", str(FIRST))
+    )
     return (
         _templates()
         .get_template("leaderboard.html.j2")
@@ -58,10 +68,17 @@ def to_html(board: Board) -> str:
             made_by=MADE_BY.decode(),
             board=board,
             baseline=model_name(board.baseline.model),
+            ordered=order_text(board),
             ranked=ranked_text(board),
+            told=board_overview(board),
+            fronts=list(fronts(board)),
+            first=FIRST,
             columns=columns,
             settings=any(run.entry.settings for run in board.runs),
-            rows=[_row(run, board.tasks, columns, scales) for run in board.runs],
+            rows=[
+                _row(run, model, board.tasks, columns, scales)
+                for run, model in zip(board.runs, shown_models(board), strict=True)
+            ],
             scale_change=points(scales.change).lstrip("+"),
             scale_flips=percent(scales.flips),
             warnings=[(run.name, _warnings(run)) for run in board.runs if _warnings(run)],
@@ -83,15 +100,21 @@ def _templates() -> Environment:
 
 
 def _row(
-    run: Placed, tasks: Sequence[str], columns: Sequence[Column], scales: _Scales
+    run: Placed,
+    model: ShownModel,
+    tasks: Sequence[str],
+    columns: Sequence[Column],
+    scales: _Scales,
 ) -> dict[str, Any]:
     lines = [run.entry.tasks.get(task) for task in tasks]
     changes = [nan if line is None else line.value("score_change") for line in lines]
     flips = [nan if line is None else line.value("flips") for line in lines]
     return {
         "run": run,
-        "place": run.place or "",
+        "shown": model,
+        "place": run.standing.place or "",
         "group": group_text(run),
+        "first_group": (run.groups or ("",))[0],
         "cells": _cells(run.entry.pooled, columns, run.p_holm_runs),
         "change": _spark(changes, tasks, points, largest=scales.change, signed=True),
         "worst": min([value for value in changes if isfinite(value)], default=""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lm_eval_flips.comparison.model_sizes import model_sizes
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.report.charts.flips import flips_chart
 from lm_eval_flips.report.charts.kl_flips import kl_flips_chart
@@ -12,7 +13,6 @@ from lm_eval_flips.report.charts.kl_quantiles import kl_quantiles_chart
 from lm_eval_flips.report.charts.losses_gains import losses_gains_chart
 from lm_eval_flips.report.charts.margin_histogram import margin_histogram_chart
 from lm_eval_flips.report.charts.margin_rate import margin_rate_chart
-from lm_eval_flips.report.charts.model_sizes import model_sizes
 from lm_eval_flips.report.charts.named_chart import NamedChart
 from lm_eval_flips.report.charts.overlap import overlap_chart
 from lm_eval_flips.report.charts.pareto import pareto_chart
@@ -56,5 +56,7 @@ def _charts(comparison: Comparison, sizes: Mapping[str, int] | None) -> Iterator
     yield kl_quantiles_chart(comparison, distance="token_kl")
     yield overlap_chart(comparison)
     known = model_sizes(comparison, given=sizes)
-    yield pareto_chart(comparison, quality="flips", sizes=known)
-    yield pareto_chart(comparison, quality="score_change", sizes=known)
+    near = [pareto_chart(comparison, quality=own, sizes=known) for own in ("flips", "choice_kl")]
+    yield from near
+    if not any(near):  # else a model would stand on the front whose score chance has raised
+        yield pareto_chart(comparison, quality="score_change", sizes=known)

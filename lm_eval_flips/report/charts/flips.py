@@ -15,6 +15,7 @@ from lm_eval_flips.report.charts.marks import (
     ends,
     layered,
     lines,
+    names_apart,
     number,
     percent_axis,
     points_axis,
@@ -22,7 +23,14 @@ from lm_eval_flips.report.charts.marks import (
     share_words,
 )
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
-from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, run_shape, shown_runs
+from lm_eval_flips.report.charts.shown_runs import (
+    MOST_LINES,
+    OWN_COLOURS,
+    ShownRun,
+    run_colour,
+    run_shape,
+    shown_runs,
+)
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 
 MOST_POINTS = 300  # beyond, only the pools are drawn
@@ -47,9 +55,9 @@ def flips_chart(comparison: Comparison) -> NamedChart | None:
     """``plot_flips`` with its caption; None where there is nothing to draw."""
     shown = shown_runs(comparison)
     points, note = flip_points(comparison), ""
-    if len(points) > MOST_POINTS:
+    if len(points) > MOST_POINTS or (len(shown) > MOST_LINES and _several_tasks(points)):
         points = [point for point in points if point["task"] == ALL_TASKS]
-        note = "; the tasks are too many to be drawn"
+        note = "; tasks are left out, being too many"
     if not points:
         return None
     return finished(
@@ -58,6 +66,10 @@ def flips_chart(comparison: Comparison) -> NamedChart | None:
         title="Flips against score change",
         caption=_caption(shown) + note + ".",
     )
+
+
+def _several_tasks(points: list[Datum]) -> bool:
+    return any(point["task"] == ALL_TASKS for point in points)
 
 
 def flip_points(comparison: Comparison) -> list[Datum]:
@@ -96,10 +108,12 @@ def _drawn(points: list[Datum], shown: tuple[ShownRun, ...]) -> Chart:
     widest = max(abs(point.get(end, 0.0)) for point in points for end in ENDS)
     half = 1.05 * max(furthest / 2, widest)
     layers = [wedge, still]
-    for part, size in ((tasks, 42), (pools, 190)):
+    for part, size in ((tasks, 42), (pools, 190 if len(shown) <= MOST_LINES else 90)):
         if part:
-            bars = size > 100 or len(part) <= MOST_BARS
+            bars = size > 80 or len(part) <= MOST_BARS
             layers += _crossed(part, shown, half, size=size, bars=bars)
+    if len(shown) > OWN_COLOURS and pools:
+        layers += names_apart(pools[::-1], x="change", y="flips")
     return layered(*layers, height=340)
 
 

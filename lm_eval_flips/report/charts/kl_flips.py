@@ -20,11 +20,18 @@ from lm_eval_flips.report.charts.marks import (
     count_words,
     ends,
     layered,
+    names_apart,
     number,
     percent_axis,
 )
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
-from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, run_shape, shown_runs
+from lm_eval_flips.report.charts.shown_runs import (
+    OWN_COLOURS,
+    ShownRun,
+    run_colour,
+    run_shape,
+    shown_runs,
+)
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 
 Distance = Literal["choice_kl", "token_kl"]
@@ -130,6 +137,7 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun], over: str) -> Chart:
     )
     marked = chart.mark_point(filled=True, size=110 if len(points) < 60 else 45, opacity=0.9)
     bars = base(points).mark_rule(opacity=0.5 if len(points) <= 20 else 0.2)
+    several = len(shown) > OWN_COLOURS
     return layered(
         bars.encode(x="kl_low_at:Q", x2="kl_high_at:Q", y="flips:Q", color=colour),
         bars.encode(x="at:Q", y="flips_low:Q", y2="flips_high:Q", color=colour),
@@ -148,6 +156,7 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun], over: str) -> Chart:
                 alt.Tooltip("flips_interval:N", title="95 % interval "),
             ],
         ),
+        *(names_apart(points[::-1], x="at", y="flips") if several else []),
     )
 
 

@@ -27,7 +27,8 @@ from lm_eval_flips.report.charts.shown_runs import (
     ShownRun,
     few,
     few_note,
-    run_colour,
+    line_colour,
+    line_dash,
     shown_runs,
 )
 from lm_eval_flips.report.charts.task_rows import task_rows
@@ -116,7 +117,7 @@ def _drawn(bars: list[Datum], shown: Sequence[ShownRun], scale: LogScale, over: 
     title = f"KL over the {over}, nats"
     x = alt.X("at:Q", title=title, scale=scale.altair(), axis=scale.axis(cut=True))
     y = alt.Y("share:Q", title="samples, %", axis=percent_axis(), stack=None)
-    colour = run_colour(shown)
+    colour = line_colour(shown)
     chart = base(bars)
     end = "isValid(datum.to) ? format(datum.to,'.2~g') : '∞'"
     chart = chart.transform_calculate(bin=f"format(datum.from,'.2~g')+' to '+({end})")
@@ -127,7 +128,7 @@ def _drawn(bars: list[Datum], shown: Sequence[ShownRun], scale: LogScale, over: 
     line = base(steps).mark_line(interpolate="step-after", strokeWidth=1.8)
     return layered(
         area.encode(x="edge:Q", y=y, color=colour),
-        line.encode(x="edge:Q", y=y, color=colour),
+        line.encode(x="edge:Q", y=y, color=colour, strokeDash=line_dash(shown)),
         chart.mark_point(size=60, opacity=0, filled=True).encode(
             x=x,
             y=y,

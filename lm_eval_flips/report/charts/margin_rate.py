@@ -22,8 +22,9 @@ from lm_eval_flips.report.charts.shown_runs import (
     ShownRun,
     few,
     few_note,
-    run_colour,
-    run_shape,
+    line_colour,
+    line_dash,
+    line_shape,
     shown_runs,
 )
 
@@ -81,7 +82,7 @@ def rate_points(own: ShownRun) -> list[Datum]:
 def _drawn(points: list[Datum], shown: Sequence[ShownRun]) -> Chart:
     x = alt.X("margin:Q", title=MARGIN, scale=alt.Scale(domain=[0, 1]), axis=margin_axis())
     y = alt.Y("share:Q", title="answers changed, %", axis=percent_axis())
-    colour = run_colour(shown)
+    colour = line_colour(shown)
     chart = base(points)
     chart = chart.transform_calculate(
         **between("interval", "share_low", "share_high", ".2%"),
@@ -90,12 +91,14 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun]) -> Chart:
     band = base(points).mark_area(opacity=0.16 if len(shown) < 4 else 0.08)
     return layered(
         band.encode(x="margin:Q", y="share_low:Q", y2="share_high:Q", color=colour),
-        base(points).mark_line(strokeWidth=2).encode(x="margin:Q", y="share:Q", color=colour),
+        base(points)
+        .mark_line(strokeWidth=2)
+        .encode(x="margin:Q", y="share:Q", color=colour, strokeDash=line_dash(shown)),
         chart.mark_point(filled=True, size=55, opacity=1).encode(
             x=x,
             y=y,
             color=colour,
-            shape=run_shape(shown),
+            shape=line_shape(shown),
             tooltip=[
                 alt.Tooltip("run:N"),
                 alt.Tooltip("bin:N", title="top margin"),

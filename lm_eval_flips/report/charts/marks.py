@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
 from lm_eval_flips.report.charts.theme import REFERENCE
+from lm_eval_flips.report.name_places import Room, Side, name_places
 
 Datum = dict[str, Any]
+Align = Literal["left", "right"]
+WIDTH = 420.0  # pixels that a chart is drawn on at least, where it is not on a telephone
 FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
 
 
@@ -57,6 +60,40 @@ def lines(points: Sequence[Sequence[tuple[float, float]]]) -> alt.Chart:
     chart = base(rows).mark_line(style=REFERENCE, clip=True)
     drawn: alt.Chart = chart.encode(x="x:Q", y="y:Q", detail="line:N")
     return drawn
+
+
+def names_apart(points: Sequence[Datum], *, x: str, y: str, height: int = 320) -> list[alt.Chart]:
+    """The runs' names beside their points, of those that have room on a page.
+
+    Args:
+        points: in fields ``x`` and ``y``, with the name in ``run``; the first go first.
+        x: field of the place along.
+        y: field of the place upright.
+        height: of the chart.
+    """
+    along, upright = ([point[name] for point in points] for name in (x, y))
+    placed = name_places(
+        [
+            (_share(point[x], along) * WIDTH, (1 - _share(point[y], upright)) * height)
+            for point in points
+        ],
+        [point["run"] for point in points],
+        room=Room(edges=(0.0, -20.0, WIDTH, height + 20.0), mark=6.0, letter=6.5, line=12.0),
+        sides=("right", "left"),
+    )
+    sides: tuple[tuple[Side, Align, int], ...] = (("right", "left", 9), ("left", "right", -9))
+    return [
+        base(own)
+        .mark_text(style="note", align=align, baseline="middle", dx=dx)
+        .encode(x=f"{x}:Q", y=f"{y}:Q", text="run:N")
+        for side, align, dx in sides
+        if (own := [points[number] for number, (at, _) in placed.items() if at == side])
+    ]
+
+
+def _share(value: float, values: Sequence[float]) -> float:
+    low, high = min(values), max(values)
+    return (value - low) / (high - low) if high > low else 0.5
 
 
 def percent_axis() -> alt.Axis:

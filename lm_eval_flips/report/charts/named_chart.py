@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import altair as alt
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.report.charts.theme import NARROW, TELEPHONE, vega_config
+from lm_eval_flips.report.charts.theme import NARROW, TELEPHONE, drawn_config, vega_config
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 FILE_WIDTH = 640  # pixels, where there is no page to fill
@@ -43,7 +43,7 @@ class NamedChart:
     def file_spec(self, *, width: int = FILE_WIDTH) -> dict[str, Any]:
         """The whole specification on white, for a file."""
         spec: dict[str, Any] = copy.deepcopy(self.chart.to_dict(validate=False))
-        spec["config"] = vega_config("light") | {"background": "white", "padding": 12}
+        spec["config"] = drawn_config("light") | {"background": "white", "padding": 12}
         if spec.get("width") == "container":
             spec["width"] = width
         return spec

@@ -8,6 +8,7 @@ from math import isfinite
 import altair as alt
 
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.comparison.standing import closest_first
 from lm_eval_flips.measures.overlap import Overlap
 from lm_eval_flips.report.charts.labels import axis_label
 from lm_eval_flips.report.charts.marks import Datum, base, layered, number
@@ -37,27 +38,27 @@ def overlap_chart(comparison: Comparison) -> NamedChart | None:
     if found is None:
         return None
     names = run_names(comparison)
-    shown = min(len(names), MOST_RUNS)
-    cells = overlap_cells(found, names[:shown])
+    shown = closest_first(comparison)[:MOST_RUNS]
+    cells = overlap_cells(found, names, shown)
     return finished(
-        _drawn(cells, names[:shown]),
+        _drawn(cells, [names[place] for place in shown]),
         slug="overlap",
         title="Overlap of the samples that two runs changed",
-        caption=_caption(found, names, shown),
+        caption=_caption(found, names, len(shown)),
     )
 
 
-def overlap_cells(found: Overlap, names: Sequence[str]) -> list[Datum]:
-    """A cell for each two runs; on the diagonal the number of samples that one changed."""
+def overlap_cells(found: Overlap, names: Sequence[str], shown: Sequence[int]) -> list[Datum]:
+    """A cell for each two runs shown; on the diagonal the number of samples that one changed."""
     cells = []
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
+    for i in shown:
+        for j in shown:
             coefficient = number(found.coefficient(i, j))
             same = i == j
             cells.append(
                 {
-                    "first": first,
-                    "second": second,
+                    "first": names[i],
+                    "second": names[j],
                     "common": found.common[i][j],
                     "coefficient": coefficient,
                     "jaccard": number(found.jaccard(i, j)),

@@ -7,32 +7,43 @@ from math import isfinite
 from typing import Literal
 
 import altair as alt
+import torch
 
+from lm_eval_flips.comparison.model_sizes import ModelSize, model_sizes
 from lm_eval_flips.comparison.result import Comparison, Row
+from lm_eval_flips.measures.pareto import pareto_front
+from lm_eval_flips.report.charts.kl_flips import OVER
+from lm_eval_flips.report.charts.log_axis import log_scale
 from lm_eval_flips.report.charts.marks import (
     Datum,
     base,
     between,
     ends,
     layered,
+    names_apart,
     number,
     percent_axis,
     points_axis,
     points_words,
     share_words,
 )
-from lm_eval_flips.report.charts.model_sizes import ModelSize, model_sizes
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
 from lm_eval_flips.report.charts.shown_runs import (
-    MOST_LINES,
+    OWN_COLOURS,
     ShownRun,
     run_colour,
     run_shape,
     shown_runs,
 )
 from lm_eval_flips.report.charts.theme import REFERENCE
+from lm_eval_flips.report.text.numbers import nats
 
-Quality = Literal["flips", "score_change"]
+Quality = Literal["flips", "choice_kl", "score_change"]
+TITLES: Mapping[Quality, str] = {
+    "flips": "Flips against size",
+    "choice_kl": "Choice KL against size",
+    "score_change": "Score change against size",
+}
 BASELINE = "baseline"
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 
@@ -43,13 +54,14 @@ def plot_pareto(
     quality: Quality = "flips",
     sizes: Mapping[str, int] | None = None,
 ) -> Chart:
-    """Flips or the change of the score (y) against the size of the models' weights (x).
+    """Flips, choice KL or the change of the score (y) against the size of the weights (x).
 
     The line is the Pareto frontier: runs that no other one beats in both.
 
     Args:
         comparison: what ``compare`` returned.
-        quality: "flips" (fewer are better) or "score_change", both pooled over the tasks.
+        quality: "flips" or "choice_kl" (less is better) or "score_change", pooled over the tasks;
+            the last one follows chance where models are many.
         sizes: bytes of models, by name, that are not found on this machine; see ``model_sizes``.
 
     Raises:
@@ -76,7 +88,7 @@ def pareto_chart(
     return finished(
         _drawn(points, shown, quality, unit),
         slug=f"pareto-{quality.replace('_', '-')}",
-        title="Flips against size" if quality == "flips" else "Score change against size",
+        title=TITLES[quality],
         caption=_caption(points, quality, unit, shares=shown[0].run.pooled.perplexity is None),
     )
 
@@ -95,11 +107,14 @@ def pareto_points(
         found.append(_point(BASELINE, pooled, size, quality))
     points = [point for point in found if point]
     higher = quality == "score_change" and all(own.run.pooled.higher_is_better for own in shown)
-    best = None
-    for point in sorted(points, key=lambda p: (p["bytes"], -p["y"] if higher else p["y"])):
-        better = best is None or (point["y"] > best if higher else point["y"] < best)
-        point["frontier"] = better
-        best = point["y"] if better else best
+    on_front = pareto_front(
+        sizes=torch.tensor([point["bytes"] for point in points], dtype=torch.float64),
+        distances=torch.tensor(
+            [-point["y"] if higher else point["y"] for point in points], dtype=torch.float64
+        ),
+    )
+    for point, on in zip(points, on_front.tolist(), strict=True):
+        point["frontier"] = on
     return points
 
 
@@ -113,11 +128,9 @@ def _point(run: str, row: Row, size: ModelSize, quality: Quality) -> Datum:
     }
     if run == BASELINE:
         return known | {"y": 0.0}
-    if quality == "flips":
-        value = float("nan") if row.flips is None else row.flips.flips
-    else:
-        value = row.score_change
-    interval = ends(row.intervals.get(quality), "low", "high")
+    own = row.numbers[quality]
+    value = float(own.value)
+    interval = ends(own.interval, "low", "high")
     return known | {"y": number(value), **interval} if isfinite(value) else {}
 
 
@@ -127,19 +140,13 @@ def _unit(points: Sequence[Datum]) -> tuple[str, float]:
 
 
 def _drawn(points: list[Datum], shown: Sequence[ShownRun], quality: Quality, unit: str) -> Chart:
-    flips, shares = quality == "flips", shown[0].run.pooled.perplexity is None
-    title = "flips, % of samples" if flips else "change of the score"
-    axis = percent_axis() if flips else alt.Axis(tickCount=5)
-    if shares and not flips:
-        title, axis = f"{title}, percentage points", points_axis()
-    form = "+.4~g" if not shares else ".2%" if flips else "+.2%"
     x = alt.X(
         "size:Q",
         title=f"size of the weights, {unit}",
         scale=alt.Scale(zero=True),
         axis=alt.Axis(tickCount=6),
     )
-    y = alt.Y("y:Q", title=title, axis=axis)
+    y, form = _upright(points, quality, shares=shown[0].run.pooled.perplexity is None)
     tips = [
         alt.Tooltip("run:N"),
         alt.Tooltip("size:Q", title=f"size, {unit}", format=",.4~g"),
@@ -160,31 +167,44 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun], quality: Quality, uni
     hollow = hollow.transform_calculate(**between("interval", "low", "high", form))
     layers = [
         step.encode(x=x, y=y, order="bytes:Q"),
-        base(runs).mark_rule(opacity=0.5).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        base(runs).mark_rule(opacity=0.5).encode(x=x, y="low_at:Q", y2="high_at:Q", color=colour),
         marked.encode(x=x, y=y, color=colour, shape=run_shape(shown), tooltip=tips),
     ]
-    named = own if len(shown) <= MOST_LINES else apart(own + frontier)
     if own:
         layers.append(hollow.encode(x=x, y=y, tooltip=tips))
-    label = base(named).mark_text(align="right", dx=-10, dy=-10)
-    return layered(*layers, label.encode(x=x, y=y, text="run:N"))
+    if len(shown) > OWN_COLOURS:
+        names = names_apart(
+            [*frontier, *(point for point in runs + own if not point["frontier"])],
+            x="size",
+            y="y_at",
+        )
+    else:
+        label = base(own).mark_text(align="right", dx=-10, dy=-10)
+        names = [label.encode(x=x, y=y, text="run:N")]
+    return layered(*layers, *names)
 
 
-def apart(points: Sequence[Datum]) -> list[Datum]:
-    """Those points whose names do not lie over each other; the first of two that would."""
-    width = max(point["bytes"] for point in points) or 1
-    values = [point["y"] for point in points]
-    height = (max(values) - min(values)) or 1
-    kept: list[Datum] = []
+def _upright(points: list[Datum], quality: Quality, *, shares: bool) -> tuple[alt.Y, str]:
+    """The axis of the quality and how its numbers are written; each point gets its places on it."""
+    if quality == "choice_kl":
+        scale = log_scale([point["y"] for point in points], whole=False)
+        for point in points:
+            point.update({at: scale.place(point[name]) for name, at in AT.items() if name in point})
+        axis = scale.axis(cut=any(point["y"] <= 10**scale.low for point in points))
+        title = f"mean KL over the {OVER[quality]}, nats"
+        return alt.Y("y_at:Q", title=title, scale=scale.altair(), axis=axis), ".3~g"
     for point in points:
-        near = [
-            abs(point["bytes"] - other["bytes"]) < 0.2 * width
-            and abs(point["y"] - other["y"]) < 0.06 * height
-            for other in kept
-        ]
-        if not any(near):
-            kept.append(point)
-    return kept
+        point.update({at: point[name] for name, at in AT.items() if name in point})
+    if quality == "flips":
+        axis = percent_axis()
+        return alt.Y("y_at:Q", title="flips, % of samples", axis=axis), ".2%"
+    title = "change of the score"
+    if not shares:
+        return alt.Y("y_at:Q", title=title, axis=alt.Axis(tickCount=5)), "+.4~g"
+    return alt.Y("y_at:Q", title=f"{title}, percentage points", axis=points_axis()), "+.2%"
+
+
+AT = {"y": "y_at", "low": "low_at", "high": "high_at"}
 
 
 def _caption(points: Sequence[Datum], quality: Quality, unit: str, *, shares: bool) -> str:
@@ -194,6 +214,8 @@ def _caption(points: Sequence[Datum], quality: Quality, unit: str, *, shares: bo
     value = f"changes the score by {smallest['y']:+.4g}"
     if quality == "flips":
         value = f"flips {share_words(smallest['y'])} of the answers"
+    elif quality == "choice_kl":
+        value = f"has a mean choice KL of {nats(smallest['y'])} nats"
     elif shares:
         value = f"changes the score by {points_words(smallest['y'])}"
     best = [point["run"] for point in points if point["frontier"] and point["run"] != BASELINE]

@@ -29,7 +29,8 @@ from lm_eval_flips.report.charts.shown_runs import (
     ShownRun,
     few,
     few_note,
-    run_colour,
+    line_colour,
+    line_dash,
     shown_runs,
 )
 from lm_eval_flips.report.charts.task_rows import task_rows
@@ -128,7 +129,7 @@ def _drawn(points: list[Datum], cells: list[Datum], shown: Sequence[ShownRun]) -
     x = alt.X("margin:Q", title=MARGIN, scale=alt.Scale(domain=[0, 1]), axis=margin_axis())
     title = "change of probability, percentage points"
     y = alt.Y("median:Q", title=title, axis=points_axis())
-    colour = run_colour(shown)
+    colour = line_colour(shown)
     layers = []
     if cells:
         most = max(2, *(cell["n"] for cell in cells))
@@ -153,7 +154,9 @@ def _drawn(points: list[Datum], cells: list[Datum], shown: Sequence[ShownRun]) -
         lines([[(0.0, 0.0), (1.0, 0.0)]]),
         edged.encode(x="margin:Q", y="p5:Q"),
         edged.encode(x="margin:Q", y="p95:Q"),
-        base(points).mark_line(strokeWidth=2.5).encode(x="margin:Q", y="median:Q", color=colour),
+        base(points)
+        .mark_line(strokeWidth=2.5)
+        .encode(x="margin:Q", y="median:Q", color=colour, strokeDash=line_dash(shown)),
         chart.mark_point(filled=True, size=30, opacity=1).encode(
             x=x,
             y=y,

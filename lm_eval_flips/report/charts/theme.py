@@ -73,6 +73,18 @@ def vega_config(mode: Mode = "light") -> dict[str, Any]:
     }
 
 
+def drawn_config(mode: Mode = "light") -> dict[str, Any]:
+    """The same for Vega itself, which can put one legend below the other, as Vega-Lite cannot say.
+
+    Example:
+        >>> drawn_config()["legend"]["layout"]["top"]["direction"]
+        'vertical'
+    """
+    config = vega_config(mode)
+    config["legend"]["layout"] = {"top": {"direction": "vertical", "margin": 4}}
+    return config
+
+
 def _axis(ink: dict[str, str]) -> dict[str, Any]:
     return {
         "labelColor": ink["quiet"],

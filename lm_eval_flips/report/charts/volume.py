@@ -16,12 +16,20 @@ from lm_eval_flips.report.charts.marks import (
     ends,
     layered,
     lines,
+    names_apart,
     number,
     percent_axis,
     share_words,
 )
 from lm_eval_flips.report.charts.named_chart import Chart, NamedChart, chart_of, finished
-from lm_eval_flips.report.charts.shown_runs import ShownRun, run_colour, run_shape, shown_runs
+from lm_eval_flips.report.charts.shown_runs import (
+    MOST_LINES,
+    OWN_COLOURS,
+    ShownRun,
+    run_colour,
+    run_shape,
+    shown_runs,
+)
 from lm_eval_flips.report.charts.task_rows import task_names, task_rows
 from lm_eval_flips.report.charts.theme import FAINT, REFERENCE
 
@@ -72,7 +80,8 @@ def direction_points(comparison: Comparison) -> list[Datum]:
                 for row in rows
                 if row.direction and row.direction.lost + row.direction.won >= FEWEST_FLIPS
             ]
-    return [p for p in pools + (tasks if len(tasks) <= MOST_POINTS else []) if p]
+    few_enough = len(tasks) <= MOST_POINTS and len(pools) <= MOST_LINES
+    return [p for p in pools + (tasks if few_enough else []) if p]
 
 
 def _point(run: str, task: str, row: Row) -> Datum:
@@ -118,8 +127,10 @@ def _drawn(points: list[Datum], shown: Sequence[ShownRun], floor: Datum) -> Char
     layers += [
         bars.encode(x="flips_low:Q", x2="flips_high:Q", y="loss:Q", color=colour),
         bars.encode(x="flips:Q", y="loss_low:Q", y2="loss_high:Q", color=colour),
-        _marked(base(pools), shown, size=170, opacity=1.0),
+        _marked(base(pools), shown, size=170 if len(pools) <= MOST_LINES else 90, opacity=1.0),
     ]
+    if len(shown) > OWN_COLOURS:
+        layers += names_apart(pools[::-1], x="flips", y="loss")
     return layered(*layers, height=320)
 
 

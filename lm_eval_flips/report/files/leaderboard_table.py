@@ -9,7 +9,7 @@ baseline_model, baseline_path, model, path
     As the harness logged the models; the results files of both runs.
 run, scheme, date
     The run's folder below the folder of all runs; how the model was compressed, "unknown" where
-    neither its arguments nor its name tell; when it was evaluated.
+    neither its files nor its arguments nor its name tell; when it was evaluated.
 level, task, filter, metric, higher_is_better
     "task", "group" (of the harness) or "pooled"; the task's or group's name, or "pooled"; what was
     compared. A task of several metrics is told by its first binary one.
@@ -26,6 +26,12 @@ place, group_first, group_last, ranked_score, ranked_n, p_holm_runs
     in: runs that share one cannot be told apart at 5 %. The score over the samples that all runs
     have, which is what they are ranked by, and the number of these. p_value adjusted by Holm over
     the runs of the board.
+family, bits, bytes, bits_on_disk
+    What the scheme belongs to, "unknown" where nothing tells; bits of a compressed weight; bytes of
+    the model's weights, and bits for each of the baseline's weights, where these are known.
+pareto_flips, pareto_choice_kl, best_of_family
+    Whether no other model, nor the baseline, is both as small and as near by flips or by choice KL,
+    and better in one; whether it is the closest of its family.
 dropped, not_compared, settings_that_differ, warnings
     Samples of the run that were left out; tasks that only one of the runs holds; settings that
     change scores without changing prompts; the codes of the run's warnings. Semicolons between
@@ -62,6 +68,15 @@ BESIDE = {
     "test": str,
     "error_method": str,
 }
+OF_MODEL = {
+    "family": str,
+    "bits": float,
+    "bytes": int,
+    "bits_on_disk": float,
+    "pareto_flips": bool,
+    "pareto_choice_kl": bool,
+    "best_of_family": bool,
+}
 AFTER = {
     "place": int,
     "group_first": int,
@@ -91,7 +106,7 @@ def columns() -> dict[str, type]:
         found[spec.key] = int if spec.unit == "count" else float
         if not spec.no_interval:
             found |= {f"{spec.key}_low": float, f"{spec.key}_high": float}
-    return {**found, **BESIDE, **AFTER}
+    return {**found, **BESIDE, **OF_MODEL, **AFTER}
 
 
 def rows(board: Board) -> Iterator[dict[str, Any]]:
@@ -107,7 +122,7 @@ def rows(board: Board) -> Iterator[dict[str, Any]]:
             "scheme": run.scheme,
             "date": run.date,
         }
-        after = {
+        after = of_model(run) | {
             "dropped": run.entry.left_out,
             "not_compared": "; ".join(run.entry.not_compared),
             "settings_that_differ": settings_text(run),
@@ -117,6 +132,20 @@ def rows(board: Board) -> Iterator[dict[str, Any]]:
             ranked = _ranked(board, run) if line.level == "pooled" else {}
             found = {**before, **_flat(line), **ranked, **after}
             yield {name: _defined(found.get(name)) for name in names}
+
+
+def of_model(run: Placed) -> dict[str, Any]:
+    """Scheme, size and standing of a run's model, by the names of their columns."""
+    own = run.standing
+    return {
+        "family": run.family,
+        "bits": own.bits,
+        "bytes": None if own.size is None else own.size.bytes,
+        "bits_on_disk": None if own.size is None else own.size.bits_per_weight,
+        "pareto_flips": own.pareto["flips"],
+        "pareto_choice_kl": own.pareto["choice_kl"],
+        "best_of_family": own.best_of_family,
+    }
 
 
 def to_csv(board: Board) -> bytes:
@@ -163,7 +192,7 @@ def _flat(line: Line) -> dict[str, Any]:
 def _ranked(board: Board, run: Placed) -> dict[str, Any]:
     first, last = run.groups or (None, None)
     return {
-        "place": run.place,
+        "place": run.standing.place,
         "group_first": first,
         "group_last": last,
         "ranked_score": run.ranked_score,

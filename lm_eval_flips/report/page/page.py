@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,29 @@ from markupsafe import Markup
 
 from lm_eval_flips import __version__
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.comparison.standing import standings_of
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
-from lm_eval_flips.report.charts import NamedChart, charts_of, vega_config
+from lm_eval_flips.report.charts import NamedChart, charts_of
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
+from lm_eval_flips.report.charts.theme import drawn_config
+from lm_eval_flips.report.names import run_names
+from lm_eval_flips.report.overview import ShownModel, family_words, overview
 from lm_eval_flips.report.page.bundles import Bundles, bundles
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
+from lm_eval_flips.report.page.models import model_signs, shown_models
 from lm_eval_flips.report.page.sample_browser import MOST, browser_data
 from lm_eval_flips.report.page.sources import sources
 from lm_eval_flips.report.page.task_table import table_data
-from lm_eval_flips.report.text.headline import figures, sentence, verdicts
+from lm_eval_flips.report.text.headline import FIGURES, figures, sentence, verdicts
 from lm_eval_flips.report.text.numbers import number
 from lm_eval_flips.report.text.sentences import across_lines, floor_lines, run_lines, several_lines
+from lm_eval_flips.report.text.signs import Sign, sign_key
 from lm_eval_flips.report.text.table import legend
-from lm_eval_flips.report.text.warned import warning_lines
+from lm_eval_flips.report.text.warned import warned, warning_lines
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-CARDS = 4  # runs; more are the rows of a table, by their distance
+CARDS = 3  # runs; more are the rows of a table
 SETTING = 60  # characters of a setting's value
 SCRIPTS = ("page.js", "charts.js", "tasks.js", "samples.js")
 
@@ -69,7 +74,7 @@ def page(
     charts = list(charts_of(comparison, sizes=sizes).values())
     scripts = _scripts(libraries or bundles())
     html = _template().render(
-        **_overview(comparison),
+        **_overview(comparison, sizes),
         charts=charts,
         drawings=json_text(_drawings(charts)),
         table=json_text(table),
@@ -108,46 +113,51 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _overview(comparison: Comparison) -> dict[str, Any]:
+def _overview(comparison: Comparison, sizes: Mapping[str, int] | None) -> dict[str, Any]:
     """What the page says in words: each run, what was compared, and runs against each other."""
-    runs, baseline = shown_runs(comparison), last_name(comparison.baseline.model)
-    order = list(range(len(runs)))
-    if len(runs) > CARDS:
-        order.sort(key=lambda place: _distance(runs[place]))
+    shown, baseline = shown_runs(comparison), last_name(comparison.baseline.model)
+    models = shown_models(comparison, shown, sizes)
+    marks = model_signs(comparison, shown)
+    names = run_names(comparison)
+    labels = {own.label for run in shown for own in figures(run.run.pooled)}
     return {
         "title": f"What compression changed in {baseline}",
         "baseline": baseline,
-        "runs": [_run(place, runs[place]) for place in order],
+        "cards": len(shown) <= CARDS,
+        "runs": [
+            _run(own, model, found) for own, model, found in zip(shown, models, marks, strict=True)
+        ],
+        "told": overview(models, standings_of(comparison, sizes={}).distance),
+        "signs": sign_key(marks),
+        "distances": [FIGURES[key] for key in ("choice_kl", "token_kl") if FIGURES[key] in labels],
+        "warned": warned(comparison, names) if len(shown) > CARDS else [],
         "sources": sources(comparison),
         "floor": "; ".join(floor_lines(comparison)),
-        "differing": _differing(comparison, {run.run.path: run.name for run in runs}),
+        "differing": _differing(comparison, {run.run.path: run.name for run in shown}),
         "floor_differing": _differing(comparison, _floor_name(comparison)),
-        "ranking": _ranking(comparison, [run.name for run in runs]),
+        "ranking": _ranking(comparison, names),
         "across": [*across_lines(comparison), *several_lines(comparison)],
     }
 
 
-def _distance(run: ShownRun) -> float:
-    """What the runs of a long table are ordered by: the nearest to the baseline first."""
-    numbers = run.run.pooled.numbers
-    known = [numbers[key] for key in ("choice_kl", "token_kl", "all_flips", "flips")]
-    return next((float(own.value) for own in known if own.known), inf)
-
-
-def _run(place: int, run: ShownRun) -> dict[str, Any]:
+def _run(run: ShownRun, model: ShownModel, found: Sequence[Sign]) -> dict[str, Any]:
     """What the top of the page says of a compressed run."""
     own, row = run.run, run.run.pooled
     return {
         "name": run.name,
         "model": last_name(own.model),
         "colour": run.colour,
+        "shown": model,
+        "glyph": model.look.glyph if run.by_family else "",
+        "family": family_words(model.look),
         "sentence": sentence(row),
         "figures": list(figures(row)),
         "flips": row.flips,
         "verdicts": list(verdicts(own)),
+        "signs": found,
         "warnings": warning_lines(own.warnings),
         "lines": [line.strip() for line in run_lines(own)],
-        "place": place,
+        "place": run.place,
     }
 
 
@@ -171,7 +181,7 @@ def _short(value: object) -> str:
 
 
 def _ranking(comparison: Comparison, names: Sequence[str]) -> dict[str, Any] | None:
-    """Groups of runs that cannot be told apart, the best first, with their scores."""
+    """Groups of runs whose scores cannot be told apart, with these scores."""
     found = comparison.ranking
     if found is None:
         return None
@@ -183,7 +193,7 @@ def _ranking(comparison: Comparison, names: Sequence[str]) -> dict[str, Any] | N
 def _drawings(charts: Sequence[NamedChart]) -> dict[str, Any]:
     """The charts' specifications and both themes, for Vega-Embed."""
     return {
-        "config": {mode: vega_config(mode) for mode in ("light", "dark")},
+        "config": {mode: drawn_config(mode) for mode in ("light", "dark")},
         "charts": {
             chart.slug: [chart.page_spec()]
             + ([] if chart.narrow is None else [chart.page_spec(narrow=True)])

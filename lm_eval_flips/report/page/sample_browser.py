@@ -27,7 +27,7 @@ def browser_data(comparison: Comparison, found: Sequence[Found]) -> dict[str, An
     """
     documents: dict[tuple[str, str, int], int] = {}
     texts: list[dict[str, Any]] = []
-    samples, runs = [], shown_runs(comparison)
+    samples, runs = [], sorted(shown_runs(comparison), key=lambda own: own.place)
     for sample in read_changed(found, limits=LIMITS):
         pairs, doc_id = sample.found.metric.pairs, sample.found.doc_id
         key = (pairs.task, pairs.filter, doc_id)

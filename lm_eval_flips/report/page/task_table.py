@@ -6,9 +6,9 @@ from math import isnan
 from typing import Any
 
 from lm_eval_flips.comparison.result import Comparison, Row
-from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.column import Column
 from lm_eval_flips.report.columns import columns_at
+from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.page.embedded import plain_number
 from lm_eval_flips.report.text.headline import typeset
 from lm_eval_flips.report.text.sentences import metric_name
@@ -29,7 +29,7 @@ def table_data(comparison: Comparison) -> dict[str, Any]:
     ]
     columns = columns_at("page", [row for _, _, row in rows])
     return {
-        "runs": [run.name for run in shown_runs(comparison)],
+        "runs": run_names(comparison),
         "columns": [
             {
                 "key": column.key,

@@ -3,7 +3,7 @@
   const numbers = JSON.parse(document.getElementById("numbers").textContent);
   const element = document.getElementById("board");
   const body = [...element.tBodies[0].rows];
-  const first = 4; // columns before the numbers
+  const first = FIRST; // columns before the numbers
   const byTask = new Map(Object.entries(numbers));
   const pooled = body.map((row) =>
     [...row.cells].slice(first, first + COUNT).map((cell) => [
@@ -22,7 +22,7 @@
     columnDefs: [{ targets: "num", orderSequence: ["desc", "asc"] }],
   });
 
-  const scheme = document.getElementById("scheme");
+  const family = document.getElementById("family");
   const task = document.getElementById("task");
   const search = document.getElementById("search");
   const shown = document.getElementById("shown");
@@ -49,11 +49,11 @@
     table.rows().invalidate("dom").draw();
   }
 
-  scheme.addEventListener("change", () => {
-    const wanted = scheme.value;
+  family.addEventListener("change", () => {
+    const wanted = family.value;
     table.search.fixed(
-      "scheme",
-      wanted === "" ? null : (text, data, index) => body[index].dataset.scheme === wanted,
+      "family",
+      wanted === "" ? null : (text, data, index) => body[index].dataset.family === wanted,
     );
     table.draw();
   });

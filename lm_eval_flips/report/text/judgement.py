@@ -1,13 +1,21 @@
-"""What became of a row's score: one sign, a few words, and whether they are welcome."""
+"""What became of a row's score: one sign, a few words, and whether they are welcome.
+
+Of several models the p-values are adjusted by Holm over all of them: among many, some score is
+higher by chance, and is not called better.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import isnan
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
 from typing import Literal
 
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Row
+from lm_eval_flips.measures.equivalence import Verdict
+from lm_eval_flips.measures.significance import holm
+from lm_eval_flips.report.text.numbers import number
 
 LEVEL = 0.05
 Code = Literal["worse", "better", "same", "open"]
@@ -46,37 +54,75 @@ class Judgement:
 
 
 def judged(row: Row | PlannedRow) -> Judgement:
-    """The verdict on a row's score: against the margin where one was given, else by its p."""
-    change = row.score_change if isinstance(row, Row) else row.estimates["score_change"].value
-    way: Code = "better" if (change > 0) == row.higher_is_better else "worse"
-    moved = "got better" if way == "better" else "got worse"
-    if row.equivalence is not None:
-        margin = f"±{row.equivalence.margin:g}"
-        return {
-            "equivalent": Judgement(
-                code="same", words=f"is the same within {margin}", short=f"same {margin}"
-            ),
-            "both": Judgement(
-                code=way, words=f"{moved}, by less than {margin}", short=f"{way} < {margin}"
-            ),
-            "different": Judgement(
-                code=way, words=f"{moved}, maybe by more than {margin}", short=way
-            ),
-            "undecided": Judgement(
-                code="open",
-                words=f"is not told apart from the baseline's, nor shown to be within {margin}",
-                short="not told apart",
-            ),
-        }[row.equivalence.verdict]
-    if _different(row):
-        return Judgement(code=way, words=moved, short=way)
-    return Judgement(
-        code="open", words="is not told apart from the baseline's", short="not told apart"
-    )
+    """The verdict on one row's score: against the margin where one was given, else by its p."""
+    return judged_rows([row])[0]
+
+
+def judged_rows(rows: Sequence[Row | PlannedRow]) -> list[Judgement]:
+    """The verdicts on several models' scores, their p-values adjusted by Holm over all of them.
+
+    Where that alone decides, the words have both p-values.
+    """
+    p_values = [row.p_value if isinstance(row, Row) else nan for row in rows]
+    found = []
+    for row, p, adjusted in zip(rows, p_values, holm(p_values), strict=True):
+        alone = _different(row)
+        verdict = _of_row(row, different=alone and not adjusted >= LEVEL)
+        if alone and adjusted >= LEVEL and verdict.code == "open":
+            by_holm = f" (p {number(p)}, by Holm over {len(rows)} models {number(adjusted)})"
+            verdict = replace(verdict, words=verdict.words + by_holm)
+        found.append(verdict)
+    return found
 
 
 def _different(row: Row | PlannedRow) -> bool:
+    """Whether the change is told apart from none, this row alone."""
+    if row.equivalence is not None:
+        return row.equivalence.verdict in ("different", "both")
     if isinstance(row, Row):
         return row.p_value < LEVEL
     low, high = row.estimates["score_change"].general
     return not isnan(low) and (low > 0 or high < 0)
+
+
+def _of_row(row: Row | PlannedRow, *, different: bool) -> Judgement:
+    change = row.score_change if isinstance(row, Row) else row.estimates["score_change"].value
+    held = row.equivalence
+    return verdict_of(
+        rose=(change > 0) == row.higher_is_better,
+        different=different,
+        equivalence=None if held is None else held.verdict,
+        margin=nan if held is None else held.margin,
+    )
+
+
+def verdict_of(
+    *, rose: bool, different: bool, equivalence: Verdict | None = None, margin: float = nan
+) -> Judgement:
+    """The verdict on a change.
+
+    Args:
+        rose: it is for the better, be it by chance.
+        different: it is told apart from none.
+        equivalence: what holding it against a margin gave; None without a margin.
+        margin: that margin.
+
+    Example:
+        >>> verdict_of(rose=True, different=False).short
+        'not told apart'
+    """
+    way: Code = "better" if rose else "worse"
+    within, words = f"±{margin:g}", "got better" if rose else "got worse"
+    if equivalence in ("equivalent", "both") and not (different and equivalence == "both"):
+        return Judgement(code="same", words=f"is the same within {within}", short=f"same {within}")
+    if equivalence == "both":
+        return Judgement(
+            code=way, words=f"{words}, by less than {within}", short=f"{way} < {within}"
+        )
+    if different and equivalence != "undecided":
+        more = "" if equivalence is None else f", maybe by more than {within}"
+        return Judgement(code=way, words=f"{words}{more}", short=way)
+    open_words = "is not told apart from the baseline's"
+    if equivalence is not None:
+        open_words += f", nor shown to be within {within}"
+    return Judgement(code="open", words=open_words, short="not told apart")

@@ -9,11 +9,12 @@ from html import escape
 from rich.console import Console
 
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.comparison.standing import closest_first
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable
 from lm_eval_flips.report.text.sentences import across_lines, floor_lines, several_lines
-from lm_eval_flips.report.text.summary import model_sentence, ranking_line, worst_first
+from lm_eval_flips.report.text.summary import judgements, model_sentence, ranking_line
 from lm_eval_flips.report.text.table import legend, run_table
 from lm_eval_flips.report.text.terminal import ESTIMATES, details_of, printed
 from lm_eval_flips.report.text.warned import warned
@@ -41,9 +42,10 @@ def _parts(comparison: Comparison) -> Iterator[str]:
         yield _paragraphs(list(floor_lines(comparison)))
     names, tables = run_names(comparison), []
     yield _paragraphs([f"warning: {line}" for line in warned(comparison, names)])
-    for place in worst_first(comparison):
+    verdicts = judgements(comparison)
+    for place in closest_first(comparison):
         run = comparison.compressed[place]
-        yield _paragraphs([model_sentence(names[place], run)])
+        yield _paragraphs([model_sentence(names[place], run, verdicts[place])])
         tables.append(run_table(run))
         yield _table(tables[-1])
         yield _paragraphs(details_of(run))

@@ -1,16 +1,16 @@
-"""Comparison -> what a reader needs first: each compressed model in a sentence, worst first."""
+"""Comparison -> what a reader needs first: each model in a sentence, the closest first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isnan
 
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
+from lm_eval_flips.comparison.standing import closest_first, row_of, standings_of
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
-from lm_eval_flips.report.text.judgement import judged
+from lm_eval_flips.report.text.judgement import Judgement, judged_rows
 from lm_eval_flips.report.text.numbers import MISSING, number
 from lm_eval_flips.report.text.table import shown_column
 
@@ -19,34 +19,36 @@ VERDICT, GROUP = "score is", "group"  # columns that are words
 AnyRow = Row | PlannedRow
 
 
-def row_of(run: RunComparison) -> AnyRow:
-    """The row that speaks for a run: the pool, or its estimate where the run is of a plan."""
-    return run.pooled if run.planned is None else run.planned.pooled
+def judgements(comparison: Comparison) -> list[Judgement]:
+    """The verdict on each model's score, adjusted over the models; in the comparison's order."""
+    return judged_rows([row_of(run) for run in comparison.compressed])
 
 
-def worst_first(comparison: Comparison) -> list[int]:
-    """The compressed runs' places: those that lost most of the score first, then the furthest."""
+def closest_line(comparison: Comparison) -> str:
+    """Which model is the closest to the baseline, by which distance; "" where none is known."""
+    found = standings_of(comparison, sizes={})
+    if not found.distance or len(found.order) < 2:
+        return ""
+    column, first = COLUMN[found.distance], found.order[0]
+    row = row_of(comparison.compressed[first])
+    unit = " nats" if column.number(row).unit == "nats" else ""
+    value = f"{column.text(row)}{unit} {column.interval(row)}".rstrip()
+    return (
+        f"closest to the baseline by {column.label}: {run_names(comparison)[first]}, {value}; the "
+        "models follow by it"
+    )
 
-    def key(place: int) -> tuple[bool, float, float]:
-        row = row_of(comparison.compressed[place])
-        change = row.numbers["score_change"].value
-        loss = -change if row.higher_is_better else change
-        distance = row.numbers["choice_kl"].value
-        return isnan(loss), -loss, 0.0 if isnan(distance) else -distance
 
-    return sorted(range(len(comparison.compressed)), key=key)
-
-
-def model_sentence(name: str, run: RunComparison) -> str:
-    """What became of a model, in one sentence."""
+def model_sentence(name: str, run: RunComparison, verdict: Judgement) -> str:
+    """What became of a model, in one sentence; its verdict is one of ``judgements``."""
     row = row_of(run)
-    parts = [_score(row), *_answers(row), *_distances(row), *floor_words(row)]
+    parts = [_score(row, verdict), *_answers(row), *_distances(row), *floor_words(row)]
     if run.planned is not None:
         parts.append(f"estimated from {row.n} of {run.planned.pooled.documents} documents")
     return f"{name}: {'; '.join(parts)}."
 
 
-def _score(row: AnyRow) -> str:
+def _score(row: AnyRow, verdict: Judgement) -> str:
     perplexity = isinstance(row, Row) and row.perplexity is not None
     what = row.metric if perplexity else "the score"
     # bits are logarithms: their change is a difference, as of any score
@@ -55,7 +57,7 @@ def _score(row: AnyRow) -> str:
     change = " ".join(part for part in (column.text(row), column.interval(row)) if part)
     scores = " → ".join(COLUMN[key].text(row) for key in ("baseline_score", "compressed_score"))
     kind = "times the baseline's" if ratio else ""
-    return f"{what} {judged(row).words}, {scores} ({' '.join(filter(None, (change, kind)))})"
+    return f"{what} {verdict.words}, {scores} ({' '.join(filter(None, (change, kind)))})"
 
 
 def _answers(row: AnyRow) -> Iterator[str]:
@@ -98,11 +100,12 @@ def label_of(key: str) -> str:
 
 
 def models_table(comparison: Comparison, *, fit: bool = True) -> FittedTable:
-    """A line a model, worst first: its verdict, and the numbers of all its tasks."""
-    order = worst_first(comparison)
+    """A line a model, the closest first: its verdict, and the numbers of all its tasks."""
+    order = closest_first(comparison)
     names = run_names(comparison)
     rows = [row_of(comparison.compressed[place]) for place in order]
-    verdicts = [judged(row) for row in rows]
+    found = judgements(comparison)
+    verdicts = [found[place] for place in order]
     groups = () if comparison.ranking is None else comparison.ranking.letters
     columns = [
         ShownColumn(

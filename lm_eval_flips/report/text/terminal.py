@@ -10,9 +10,10 @@ from rich.text import Text
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.comparison.row import MIXED
+from lm_eval_flips.comparison.standing import closest_first, row_of
 from lm_eval_flips.report.names import model_name, run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable
-from lm_eval_flips.report.text.judgement import SIGNS, Code, judged
+from lm_eval_flips.report.text.judgement import SIGNS, Code, Judgement
 from lm_eval_flips.report.text.planned import planned_lines
 from lm_eval_flips.report.text.sentences import (
     across_lines,
@@ -25,11 +26,11 @@ from lm_eval_flips.report.text.summary import (
     GROUP,
     MOST_SENTENCES,
     VERDICT,
+    closest_line,
+    judgements,
     model_sentence,
     models_table,
     ranking_line,
-    row_of,
-    worst_first,
 )
 from lm_eval_flips.report.text.table import legend, run_table
 from lm_eval_flips.report.text.warned import MOST, warned
@@ -50,12 +51,15 @@ def printed(comparison: Comparison, *, details: bool = False, fit: bool = True) 
 
 def _parts(comparison: Comparison, *, details: bool, fit: bool) -> Iterator[RenderableType]:
     few = len(comparison.compressed) <= MOST_SENTENCES
-    order, names = worst_first(comparison), run_names(comparison)
+    order, names = closest_first(comparison), run_names(comparison)
     yield from _head(comparison)
-    tables = []
+    tables, verdicts = [], judgements(comparison)
+    if closest := closest_line(comparison):
+        yield Text(closest)
+        yield Text()
     if few:
         for place in order:
-            yield _sentence(names[place], comparison.compressed[place])
+            yield _sentence(names[place], comparison.compressed[place], verdicts[place])
     else:
         tables.append(models_table(comparison, fit=fit))
         yield tables[0]
@@ -96,9 +100,8 @@ def _head(comparison: Comparison) -> Iterator[Text]:
     yield Text()
 
 
-def _sentence(name: str, run: RunComparison) -> Text:
-    verdict = judged(row_of(run))
-    sentence = model_sentence(name, run)
+def _sentence(name: str, run: RunComparison, verdict: Judgement) -> Text:
+    sentence = model_sentence(name, run, verdict)
     return Text.assemble((f"{verdict.sign} ", verdict.style), (name, "bold"), sentence[len(name) :])
 
 
@@ -129,10 +132,10 @@ class _Legend:
         """Yield it as one paragraph."""
         shown = [own for table in self.tables for own in table.fitting(options.max_width)]
         labels = list(dict.fromkeys(column.label for column in shown))
-        signs = [", ".join(f"{SIGNS[code]} {word}" for code, word in WORDS.items())]
+        signs = [f"{SIGNS[code]} {word}" for code, word in WORDS.items()]
         groups = ["models that share a letter are not told apart at 5 % (Holm)"]
         parts = [
-            *(signs if VERDICT in labels else []),
+            *([f"{', '.join(signs)} (Holm over the models)"] if VERDICT in labels else []),
             *(groups if GROUP in labels else []),
             *([ESTIMATES] if self.estimates else []),
             legend(labels),

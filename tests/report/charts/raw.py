@@ -112,3 +112,8 @@ def _read(run: Path) -> dict[str, tuple[Floats, NDArray[np.int64]]]:
         scores = [[float(pair[0]) for pair in own["filtered_resps"]] for own in records]
         found[task] = np.array(scores), np.array([int(own["target"]) for own in records])
     return found
+
+
+def closest(runs: list[Path]) -> list[Path]:
+    """The compressed ones of some runs, the baseline's first, by their mean choice KL."""
+    return sorted(runs[1:], key=lambda run: float(pooled(answers(runs[0], run)).kl.mean()))

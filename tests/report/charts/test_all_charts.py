@@ -45,7 +45,7 @@ def test_several_runs_have_every_chart_but_those_of_the_vocabulary(several: Comp
         "choice-kl-quantiles",
         "overlap",
         "pareto-flips",
-        "pareto-score-change",
+        "pareto-choice-kl",
     ]
 
 

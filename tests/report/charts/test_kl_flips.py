@@ -10,7 +10,7 @@ from scipy import stats
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_kl_flips
 from lm_eval_flips.report.charts.kl_flips import kl_flips_chart, kl_points
-from tests.report.charts.raw import answers, layers, pooled
+from tests.report.charts.raw import answers, closest, layers, pooled
 
 
 def test_a_run_is_a_point_where_there_are_three(
@@ -19,7 +19,7 @@ def test_a_run_is_a_point_where_there_are_three(
     """Mean KL and flips of each of four runs, which are too few for a rank correlation."""
     points = kl_points(several, "choice_kl")
     assert [point["task"] for point in points] == ["all tasks"] * 4
-    expected = [pooled(answers(several_runs[0], run)) for run in several_runs[1:]]
+    expected = [pooled(answers(several_runs[0], run)) for run in closest(several_runs)]
     for point, own in zip(points, expected, strict=True):
         assert point["kl"] == pytest.approx(own.kl.mean(), rel=1e-4)
         assert point["flips"] == pytest.approx((own.lost + own.won) / len(own.gold), rel=1e-4)

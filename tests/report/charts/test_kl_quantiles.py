@@ -41,7 +41,7 @@ def test_too_many_rows_are_pools(many_tasks: Comparison) -> None:
     """57 tasks of two runs: two rows, and it is said."""
     named = kl_quantiles_chart(many_tasks)
     assert named is not None
-    assert [row["label"] for row in layers(named.chart)[0].rows] == ["nf4", "int8"]
+    assert [row["label"] for row in layers(named.chart)[0].rows] == ["int8", "nf4"]
     assert "57 tasks pooled" in named.caption
 
 

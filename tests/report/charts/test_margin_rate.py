@@ -11,14 +11,14 @@ from statsmodels.stats.proportion import proportion_confint
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_margin_rate
 from lm_eval_flips.report.charts.margin_rate import margin_rate_chart
-from tests.report.charts.raw import answers, layers, pooled
+from tests.report.charts.raw import answers, closest, layers, pooled
 
 
 def test_each_bin_is_counted_from_the_logs(several: Comparison, several_runs: list[Path]) -> None:
     """Samples and changes in ten bins of four runs, about Wilson's interval, as strata give it."""
     rows = layers(plot_margin_rate(several))[-1].rows
     names = list(dict.fromkeys(row["run"] for row in rows))
-    for name, run in zip(names, several_runs[1:], strict=True):
+    for name, run in zip(names, closest(several_runs), strict=True):
         own = pooled(answers(several_runs[0], run))
         totals, edges = np.histogram(own.margin, bins=10, range=(0, 1))
         moved, _ = np.histogram(own.margin[own.changed], bins=10, range=(0, 1))

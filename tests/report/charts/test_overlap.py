@@ -9,13 +9,14 @@ import pytest
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_overlap
 from lm_eval_flips.report.charts.overlap import overlap_chart
-from tests.report.charts.raw import answers, pooled, rows_with
+from tests.report.charts.raw import answers, closest, pooled, rows_with
 
 
 def test_cells_are_counted_as_sets(several: Comparison, several_runs: list[Path]) -> None:
     """Common samples, the coefficient, Jaccard's and what chance would give, of each two runs."""
     changed = [
-        set(pooled(answers(several_runs[0], run)).changed.nonzero()[0]) for run in several_runs[1:]
+        set(pooled(answers(several_runs[0], run)).changed.nonzero()[0])
+        for run in closest(several_runs)
     ]
     cells = rows_with(plot_overlap(several), "first", "second")
     assert len(cells) == 16

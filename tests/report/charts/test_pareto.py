@@ -8,7 +8,7 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_pareto
-from lm_eval_flips.report.charts.pareto import Quality, apart
+from lm_eval_flips.report.charts.pareto import Quality
 from tests.report.charts.raw import Layer, layers
 
 SIZES = {
@@ -43,7 +43,7 @@ def test_points_have_their_bytes_and_flips(several: Comparison) -> None:
 
 def test_the_frontier_is_what_no_other_model_beats(several: Comparison) -> None:
     """By hand: every pair is compared."""
-    signs: dict[Quality, int] = {"flips": 1, "score_change": -1}
+    signs: dict[Quality, int] = {"flips": 1, "choice_kl": 1, "score_change": -1}
     for quality, sign in signs.items():
         drawn = marks(layers(plot_pareto(several, quality=quality, sizes=SIZES)))
         for name, point in drawn.items():
@@ -73,17 +73,6 @@ def test_a_lower_perplexity_is_the_better_one(perplexity: Comparison) -> None:
     larger = {"base": 1_000_000, "int4": 2_000_000}
     drawn = marks(layers(plot_pareto(perplexity, quality="score_change", sizes=larger)))
     assert [point["frontier"] for point in drawn.values()] == [False, True]
-
-
-def test_names_do_not_lie_over_each_other() -> None:
-    """Two points close together have one name; far apart in either direction they have two."""
-    points = [
-        {"run": "a", "bytes": 100, "y": 0.0},
-        {"run": "b", "bytes": 101, "y": 0.001},
-        {"run": "c", "bytes": 100, "y": 0.5},
-        {"run": "d", "bytes": 20, "y": 0.0},
-    ]
-    assert [point["run"] for point in apart(points)] == ["a", "c", "d"]
 
 
 def test_unknown_sizes_are_said(several: Comparison) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lm_eval_flips import Comparison, FlipsError
 from lm_eval_flips.report.charts import plot_probability_change
 from lm_eval_flips.report.charts.probability import probability_changes
-from tests.report.charts.raw import answers, layers, pooled, rows_with
+from tests.report.charts.raw import answers, closest, layers, pooled, rows_with
 
 
 def test_every_sample_has_its_change(single: Comparison, several_runs: list[Path]) -> None:
@@ -27,7 +27,7 @@ def test_quantiles_are_numpys_in_each_bin(several: Comparison, several_runs: lis
     """Median, 5 % and 95 % of each of twenty bins of the margin, for each run."""
     rows = rows_with(plot_probability_change(several), "median", "p95")
     names = list(dict.fromkeys(row["run"] for row in rows))
-    for name, run in zip(names, several_runs[1:], strict=True):
+    for name, run in zip(names, closest(several_runs), strict=True):
         own = pooled(answers(several_runs[0], run))
         for row in (row for row in rows if row["run"] == name):
             inside = np.abs(own.margin - row["margin"]) <= 0.025

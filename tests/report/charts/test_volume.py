@@ -11,7 +11,7 @@ from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.report.charts import plot_volume_direction
 from lm_eval_flips.report.charts.volume import direction_points, volume_chart
 from tests.generators import logs
-from tests.report.charts.raw import answers, pooled, rows_with
+from tests.report.charts.raw import answers, closest, pooled, rows_with
 
 RIGHT, WRONG = [-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]
 
@@ -20,7 +20,7 @@ def test_points_are_counted_from_the_logs(several: Comparison, several_runs: lis
     """Flips and the share of losses of each run's pool; tasks with five flips or more beside."""
     points = direction_points(several)
     pools = [point for point in points if point["task"] == "all tasks"]
-    for point, run in zip(pools, several_runs[1:], strict=True):
+    for point, run in zip(pools, closest(several_runs), strict=True):
         own = pooled(answers(several_runs[0], run))
         assert (point["lost"], point["won"]) == (own.lost, own.won)
         assert point["flips"] == pytest.approx((own.lost + own.won) / 720, rel=1e-4)
@@ -30,7 +30,7 @@ def test_points_are_counted_from_the_logs(several: Comparison, several_runs: lis
     assert all(point["lost"] + point["won"] >= 5 for point in tasks)
     enough = sum(
         own.lost + own.won >= 5
-        for run in several_runs[1:]
+        for run in closest(several_runs)
         for own in answers(several_runs[0], run).values()
     )
     assert len(tasks) == enough < 36

@@ -1,4 +1,4 @@
-"""What `compare` prints first: a sentence a model, worst first; a line each where they are many."""
+"""What `compare` prints first: a sentence a model, closest first; a line each where they are many."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from lm_eval_flips import Comparison, compare
+from lm_eval_flips.comparison.standing import closest_first
 from lm_eval_flips.report.text.judgement import judged
-from lm_eval_flips.report.text.summary import worst_first
 from lm_eval_flips.report.text.terminal import printed as everything_printed
 from tests.generators import logs
 from tests.report.text.test_table import printed
 
 N = 120
+LINES = ("lost", "even", "won")
 RIGHT, WRONG = [-1.0, -2.0], [-2.0, -1.0]
 
 
@@ -47,22 +48,26 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 
 def sentences(comparison: Comparison, width: int = 10_000) -> list[str]:
-    """The lines before the first table, without the heading."""
+    """The lines before the first table, without the heading and which is the closest."""
     lines = printed(comparison, width=width, details=False).splitlines()
-    block = lines[lines.index("") + 1 : lines.index("", lines.index("") + 1)]
+    block = lines[lines.index("") + 1 :]
+    if block[0].startswith("closest to the baseline"):
+        block = block[block.index("") + 1 :]
+    block = block[: block.index("")]
     return [line for line in block if not line.startswith("warning: ")]
 
 
-def test_each_model_has_a_sentence_the_worst_first(three: Comparison) -> None:
+def test_each_model_has_a_sentence_the_closest_first(three: Comparison) -> None:
     """Score, share of answers flipped, lost and won, KL: by hand, verdicts by scipy's exact test."""
-    lost, even, won = sentences(three)
+    found = sentences(three)
+    lost, even, won = (next(own for own in found if f" {name}:" in own) for name in LINES)
     assert binomtest(20, 22).pvalue < 0.05 < binomtest(5, 9).pvalue
     assert lost.startswith("▼ lost: the score got worse, 0.5000 → 0.3500 (-0.1500 [")
     assert f"{22 / N:.2%}".replace("%", " %") + " of the answers flipped, 20 lost and 2 won" in lost
     assert even.startswith("~ even: the score is not told apart from the baseline's, 0.5000 → ")
     assert "7.50 % of the answers flipped, 5 lost and 4 won" in even
     assert won.startswith("▲ won: the score got better, 0.5000 → 0.6167 (+0.1167 [")
-    for sentence, place in zip((lost, even, won), worst_first(three), strict=True):
+    for sentence, place in zip(found, closest_first(three), strict=True):
         distances = three.compressed[place].pooled.distances
         assert distances is not None
         assert f"choice KL {distances.choice_kl.mean:.4f} nats, median" in sentence
@@ -113,12 +118,12 @@ def seventeen(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 @pytest.mark.parametrize("width", [80, 120, 10_000])
 def test_many_models_have_a_line_each(seventeen: Comparison, width: int) -> None:
-    """Worst first, in at most 40 lines, none of them wider than the terminal; details on request."""
+    """Closest first, in at most 40 lines, none of them wider than the terminal; details on request."""
     lines = printed(seventeen, width=width, details=False).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= width
     models = [line.split()[0] for line in lines if line.startswith("scheme-")]
-    assert models == [f"scheme-{i:02}-w4a16" for i in reversed(range(17))]
+    assert models == [f"scheme-{i:02}-w4a16" for i in range(17)]
     assert not any(line.startswith("task ") for line in lines)
     whole = printed(seventeen, width=width, details=True).splitlines()
     assert sum(line.startswith("task ") for line in whole) == 2 * 17

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lm_eval_flips.compression import families
 from lm_eval_flips.logs.names import last_name
 
 UNKNOWN = "unknown"
@@ -41,6 +42,24 @@ FORMATS = re.compile(
     | (?P<bits> (?<![\d.])[2-8] ) [-_]? bits?
     """
 )
+WEIGHT_BITS = re.compile(
+    r"""(?x)
+    (?: ^ | \s )
+    (?: w(\d+)a\d+ | (?:int|mxfp|nvfp|fp|nf)(\d) | i?q(\d)_\w+ | (\d)-bit | [a-z]?f(16|32) )
+    $
+    """
+)
+FAMILY = {
+    "awq": families.AWQ,
+    "bitsandbytes": families.BITSANDBYTES,
+    "gguf": families.GGUF,
+    "gptq": families.GPTQ,
+    "pruned": families.PRUNED,
+    "smoothquant": families.SMOOTHQUANT,
+    "sparsegpt": families.PRUNED,
+    "wanda": families.PRUNED,
+    "nf4": families.BITSANDBYTES,  # whose type it is
+}
 APART = re.compile(r"[^a-z0-9_.]+|(?<![a-z0-9])_|_(?![a-z0-9])")
 
 
@@ -65,6 +84,28 @@ def scheme_of(model: str, folder: str, model_args: Mapping[str, Any]) -> str:
         return told
     labels = (_of_name(last_name(model)), _of_name(folder))
     return _agreed([label for label in labels if label is not None])
+
+
+def family_of(label: str) -> str:
+    """The family of what ``scheme_of`` says; "" where a format alone is told.
+
+    Example:
+        >>> family_of("gptq int4"), family_of("hqq 4-bit"), family_of("int8")
+        ('GPTQ', 'hqq', '')
+    """
+    word = label.split()[0]
+    return FAMILY.get(word, word if word in METHODS.values() else "")
+
+
+def bits_of(label: str) -> float | None:
+    """The bits of a weight in what ``scheme_of`` says; None where it does not tell.
+
+    Example:
+        >>> bits_of("gguf q4_k_m"), bits_of("gptq w3a16"), bits_of("awq")
+        (4.0, 3.0, None)
+    """
+    match = WEIGHT_BITS.search(label)
+    return None if match is None else float(next(filter(None, match.groups())))
 
 
 def _agreed(given: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
-from lm_eval_flips.report.charts.model_sizes import ModelSize, model_sizes, weight_bytes
+from lm_eval_flips.comparison.model_sizes import ModelSize, model_sizes, weight_bytes
 from tests.generators import logs
 
 CONFIG: dict[str, Any] = {

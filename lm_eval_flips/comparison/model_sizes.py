@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
 
-from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.compression.run_scheme import cached_folder, run_scheme
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
@@ -43,29 +44,48 @@ def model_sizes(
 ) -> dict[str, ModelSize]:
     """The size of each model of a comparison that is known, by the path of its run.
 
-    A size that is given goes first; then that of the weight files, in a local folder or in the
-    cache of the Hugging Face hub; then, for the baseline alone, parameters times dtype. Nothing is
-    downloaded. A model that is quantised while it is loaded has no size of its own.
-
     Args:
         comparison: what ``compare`` returned.
+        given: as for ``sizes_of``.
+
+    Raises:
+        FlipsError: as ``sizes_of``.
+    """
+    return sizes_of(
+        comparison.baseline.run, [run.run for run in comparison.compressed], given=given
+    )
+
+
+def sizes_of(
+    baseline: Run, compressed: Sequence[Run], *, given: Mapping[str, int] | None = None
+) -> dict[str, ModelSize]:
+    """The size of each run's model that is known, by the path of the run.
+
+    A size that is given goes first; then that of the weight files, in a local folder or in the
+    cache of the Hugging Face hub; then what our record or the engine says, where the files have
+    gone; then, for the baseline alone, parameters times dtype. Nothing is downloaded. A model that
+    is quantised while it is loaded has no size of its own.
+
+    Args:
+        baseline: the baseline's run.
+        compressed: the compressed runs.
         given: bytes by model, by its last name, or by the path of its run.
 
     Raises:
-        FlipsError: a name is of no model of the comparison, or of several; a size is not positive.
+        FlipsError: a name is of no model of the runs, or of several; a size is not positive.
     """
-    runs: list[RunSummary | RunComparison] = [comparison.baseline, *comparison.compressed]
+    runs = [baseline, *compressed]
     given_of = _given(runs, given or {})
-    base = comparison.baseline.run
-    weights = base.parameters
+    weights = baseline.parameters
     sizes = {}
     for run in runs:
-        size = (given_of[run.path], "given") if run.path in given_of else _on_disk(run)
-        if size is None and run is comparison.baseline:
-            size = _by_dtype(base)
+        path = str(run.path)
+        size = (given_of[path], "given") if path in given_of else _of_model(run)
+        if size is None and run is baseline:
+            size = _by_dtype(baseline)
         if size is not None:
             bits = 8 * size[0] / weights if weights else nan
-            sizes[run.path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
+            sizes[path] = ModelSize(bytes=size[0], bits_per_weight=bits, source=size[1])
     return sizes
 
 
@@ -95,14 +115,13 @@ def _bytes_of(files: Sequence[Path]) -> int | None:
     return sum(file.stat().st_size for file in files)
 
 
-def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int]) -> dict[str, int]:
+def _given(runs: Sequence[Run], given: Mapping[str, int]) -> dict[str, int]:
     """The given sizes by the path of the run."""
-    runs = list(runs)
     found: dict[str, int] = {}
     for name, size in given.items():
         if not size > 0:
             raise FlipsError(f"the size of '{name}' is {size} bytes; give a positive number")
-        fits = [run for run in runs if name in _names(run)]
+        fits = [run for run in runs if name in (run.model, last_name(run.model), str(run.path))]
         if not fits:
             have = [last_name(run.model) for run in runs]
             raise FlipsError(f"no model is called '{name}'; there are {named(have, shown=20)}")
@@ -111,26 +130,30 @@ def _given(runs: Iterable[RunSummary | RunComparison], given: Mapping[str, int])
             raise FlipsError(
                 f"several models are called '{name}': {named(have)}; give a whole name"
             )
-        found |= {run.path: size for run in fits}
+        found |= {str(run.path): size for run in fits}
     return found
 
 
-def _names(run: RunSummary | RunComparison) -> set[str]:
-    return {run.model, last_name(run.model), run.path}
-
-
-def _on_disk(run: RunSummary | RunComparison) -> tuple[int, str] | None:
-    """Bytes of the model's files on this machine."""
-    arguments = run.run.model_args
-    if any(str(arguments.get(name) or "False") != "False" for name in CHANGED_ON_LOADING):
+def _of_model(run: Run) -> tuple[int, str] | None:
+    """Bytes of a run's model: of its files here, else as they were told."""
+    if any(str(run.model_args.get(name) or "False") != "False" for name in CHANGED_ON_LOADING):
         return None
+    if (size := _on_disk(run)) is not None:
+        return size
+    known = run_scheme(run)
+    return None if known is None or known.bytes is None else (known.bytes, known.source)
+
+
+def _on_disk(run: Run) -> tuple[int, str] | None:
+    """Bytes of the model's files on this machine."""
+    arguments = run.model_args
     place = str(arguments.get("pretrained") or arguments.get("model") or run.model)
     file = Path(place)
     if file.is_file():
         size = _bytes_of(parts_of(file))
         return None if size is None else (size, "file")
     single = arguments.get("gguf_file") or arguments.get("filename")
-    folder = file if file.is_dir() else _cached(place, run.run.model_sha)
+    folder = file if file.is_dir() else cached_folder(place, run.model_sha)
     if folder is None:
         return None
     if single is not None:
@@ -154,19 +177,6 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _cached(name: str, revision: str | None) -> Path | None:
-    """The folder of a hub model that was downloaded before."""
-    if name.count("/") > 1 or "\\" in name:
-        return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return None
 
 
 def _by_dtype(run: Run) -> tuple[int, str] | None:

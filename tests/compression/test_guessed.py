@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_flips.leaderboard.scheme import UNKNOWN, scheme_of
+from lm_eval_flips.compression.guessed import UNKNOWN, scheme_of
 
 
 @pytest.mark.parametrize(
