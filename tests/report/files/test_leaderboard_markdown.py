@@ -15,7 +15,7 @@ markdown_it = pytest.importorskip("markdown_it")
 
 
 def test_every_run_is_a_row_with_its_numbers(tmp_path: Path) -> None:
-    """Best first; the interval stands beside the change; the verdict where a margin was given."""
+    """The closest first; the interval stands beside the change; the verdict where a margin was given."""
     write_folder(tmp_path)
     board = board_of(tmp_path, asked=Options(equivalence_margin=0.05))
     lines = [line for line in to_markdown(board).splitlines() if line.startswith("| ")]
@@ -38,7 +38,7 @@ def test_what_is_ranked_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     write_one(tmp_path, "same", 0.0)
     text = to_markdown(board_of(tmp_path))
     assert "the 60 samples of 2 tasks that all 4 runs have" in text
-    assert "Other tasks do not count for the order, as llama-nf4 lack some." in text
+    assert "Other tasks do not count for the groups, as llama-nf4 lack some." in text
     assert "- Left out: same/org\\_\\_llama-same: " in text
     assert "max_length 512 → 1024" in text
 
@@ -53,12 +53,12 @@ def test_names_do_not_break_the_table(tmp_path: Path) -> None:
     assert "<img" not in html
     assert "<a " not in html
     assert html.count("<tr>") == 3
-    assert all(row.count("<td") == 14 for row in html.split("<tr>")[2:])
+    assert all(row.count("<td") == 19 for row in html.split("<tr>")[2:])
 
 
 def test_one_run_is_not_ranked(tmp_path: Path) -> None:
     """And that is said."""
     write_folder(tmp_path, {"int8": 0.2})
     text = to_markdown(board_of(tmp_path))
-    assert "One run: there is nothing to rank it against." in text
-    assert "| – | llama-int8 | int8 | 90 |" in text
+    assert "One run: there is nothing to hold it against." in text
+    assert "| llama-int8 | not told apart | int8 | unknown | 8 | – | – | 90 |" in text
