@@ -34,8 +34,9 @@ def test_all_files_are_written_and_renewed_with_a_new_run(call: Called, tmp_path
     runs = write_folder(tmp_path / "runs")
     said = call(*asked(runs, *outputs(tmp_path)))
     assert said.code == 0, said.err
-    first, *files = said.out.splitlines()
+    first, second, *files = said.out.splitlines()
     assert first == "3 compressed runs against org/llama in 2 groups; 3 computed, 0 kept"
+    assert second.startswith("closest to the baseline by choice KL: int8, 0.0100 nats [")
     assert files == [str(tmp_path / name) for name in KINDS]
     write_one(runs, "nf4", 0.5)
     said = call(*asked(runs, *outputs(tmp_path)))
@@ -93,7 +94,7 @@ def test_what_is_left_out_is_said_and_stops_nothing(call: Called, tmp_path: Path
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "nothing to write; give --output, --csv, --parquet or --markdown"),
+        ([], "nothing to write; give --output, --csv, --parquet, --json or --markdown"),
         (["--csv", "{out}", "--tasks", "mmlu"], "matches 'mmlu'; it holds arc, law, maths"),
         (["--csv", "{out}", "--metric", "bleu"], "no run could be compared"),
         (["--csv", "{out}", "--equivalence-margin", "2"], "margin 2.0 is no change of a score"),
