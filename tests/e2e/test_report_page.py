@@ -377,7 +377,8 @@ def test_twenty_models_are_a_table(browser: Browser, tmp_path: Path) -> None:
     """No cards, a line each; every verdict opens to its numbers; legends within their charts."""
     runs = write_models(tmp_path)
     file = written(compare(*runs, metric="acc"), tmp_path)
-    for size, scheme in (("wide", "light"), ("narrow", "dark")):
+    looks: tuple[tuple[str, Any], ...] = (("wide", "light"), ("narrow", "dark"))
+    for size, scheme in looks:
         with opened(browser, file, size=size, scheme=scheme) as found:
             page = found.page
             assert page.locator(".card").count() == 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_flips.report.name_places import Box, Room, name_places
+from lm_eval_flips.report.name_places import Box, Room, Side, name_places
 
 ROOM = Room(edges=(0.0, 0.0, 400.0, 300.0), mark=5.0, letter=7.0, line=12.0)
-SIDES = ("right", "left", "above", "below")
+SIDES: tuple[Side, ...] = ("right", "left", "above", "below")
 
 
 def apart(one: Box, other: Box) -> bool:

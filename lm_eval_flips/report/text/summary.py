@@ -10,7 +10,7 @@ from lm_eval_flips.comparison.standing import closest_first, row_of, standings_o
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
-from lm_eval_flips.report.text.judgement import Judgement, judged_rows
+from lm_eval_flips.report.text.judgement import Judgement, judged, judged_rows
 from lm_eval_flips.report.text.numbers import MISSING, number
 from lm_eval_flips.report.text.table import shown_column
 
@@ -39,10 +39,15 @@ def closest_line(comparison: Comparison) -> str:
     )
 
 
-def model_sentence(name: str, run: RunComparison, verdict: Judgement) -> str:
-    """What became of a model, in one sentence; its verdict is one of ``judgements``."""
+def model_sentence(name: str, run: RunComparison, verdict: Judgement | None = None) -> str:
+    """What became of a model, in one sentence; by default its verdict is that of it alone."""
     row = row_of(run)
-    parts = [_score(row, verdict), *_answers(row), *_distances(row), *floor_words(row)]
+    parts = [
+        _score(row, verdict or judged(row)),
+        *_answers(row),
+        *_distances(row),
+        *floor_words(row),
+    ]
     if run.planned is not None:
         parts.append(f"estimated from {row.n} of {run.planned.pooled.documents} documents")
     return f"{name}: {'; '.join(parts)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from lm_eval_flips import Comparison
 from lm_eval_flips.report.charts.shown_runs import (
@@ -79,7 +80,7 @@ def test_families_have_colours_beyond_three_runs(several: Comparison) -> None:
 def test_lines_of_one_colour_have_their_own_dashes(several: Comparison) -> None:
     """No two look alike, however many of a family are drawn; control: colours alone do not do."""
     eight = few(shown_runs(renamed(several, [f"m{i}" for i in range(8)])))
-    encoded = [line_colour(eight).to_dict(), line_dash(eight).to_dict()]
+    encoded: list[Any] = [line_colour(eight).to_dict(), line_dash(eight).to_dict()]
     colours, dashes = (own["scale"]["range"] for own in encoded)
     assert len(set(colours)) < 8
     assert len({(colour, str(dash)) for colour, dash in zip(colours, dashes, strict=True)}) == 8

@@ -182,8 +182,8 @@ def test_fronts_and_the_best_of_families_are_counted_by_hand(
         assert 1 < len(expected) < 20
     first: dict[str, str] = {}
     for name in closest(comparison):
-        own = next(own for own in MODELS if scheme(own).file_name == name)
-        first.setdefault(scheme(own).recipe.family, name)
+        made = next(own for own in MODELS if scheme(own).file_name == name)
+        first.setdefault(scheme(made).recipe.family, name)
     best = {run.family: run.model[9:] for run in board.runs if run.standing.best_of_family}
     assert best == first
     assert len(first) == 10
