@@ -13,6 +13,7 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     compare,
     compress,
     gate,
+    judge,
     leaderboard,
     measure_answers,
     plan,

@@ -12,8 +12,8 @@ from lm_eval_flips.cli.options import NoColorOption
 
 # in the order of work
 VERBS = (
-    *("run", "compare", "report", "gate", "leaderboard", "plan", "compress", "schemes", "prove"),
-    *("measure-answers", "tasks", "eval"),
+    *("run", "compare", "report", "gate", "leaderboard", "plan", "judge", "compress", "schemes"),
+    *("prove", "measure-answers", "tasks", "eval"),
 )
 
 WAYS_IN = """\

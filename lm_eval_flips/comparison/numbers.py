@@ -2,8 +2,7 @@
 
 A key means the same wherever it stands: ``row.numbers["flips"]`` in Python, ``"flips"`` in the
 JSON, ``flips`` with ``flips_low`` and ``flips_high`` in CSV and Parquet, ``max_flips`` in a gate.
-Counts and shares have different names: ``correct_to_incorrect`` is a count,
-``correct_to_incorrect_share`` that count over n.
+A count and its share have two names: ``correct_to_incorrect``, ``correct_to_incorrect_share``.
 
 >>> keys = [spec.key for spec in SPECS]
 >>> keys[:5]
@@ -44,6 +43,7 @@ from lm_eval_flips.comparison.spec import (
     Spec,
     Unit,
 )
+from lm_eval_flips.comparison.written_numbers import WRITTEN
 from lm_eval_flips.pairs.sample_values import COLUMN
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ SPECS: tuple[Spec, ...] = (
     # perplexities
     Spec("perplexity_ratio", "ratio", _of("perplexity", "ratio")),
     Spec("bits_change", "bits", _of("perplexity", "bits_change"), detail=True),
+    *WRITTEN,  # how answers are written
     # decisions
     Spec("equivalence_margin", "score", _of("equivalence", "margin"), no_interval=GIVEN),
     Spec("p_value", "p", attrgetter("p_value"), no_interval=TESTED),

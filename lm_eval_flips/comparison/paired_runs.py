@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.run_findings import run_findings
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
+from lm_eval_flips.generation.judge.store import load_judgements
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
@@ -16,6 +17,7 @@ from lm_eval_flips.pairs.answer_pairing import answer_values
 from lm_eval_flips.pairs.clusters import Clusters
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import IDENTICAL
+from lm_eval_flips.pairs.judged import judged_values
 from lm_eval_flips.pairs.measured import token_values
 from lm_eval_flips.pairs.pairing import Pairs, pair
 from lm_eval_flips.pairs.sample_values import AGGREGATED
@@ -99,10 +101,23 @@ def pair_runs(
         clusters.refuse_one()
     return [
         replace(
-            _with_answers(_with_tokens(run, of_run)),
+            _with_answers(_with_tokens(run, _with_judgements(base, run, of_run))),
             of_files=run_findings(base, run, tasks, glob=asked.tasks),
         )
         for run, of_run in zip(runs, pairs, strict=True)
+    ]
+
+
+def _with_judgements(base: Run, run: Run, pairs: list[Pairs]) -> list[Pairs]:
+    """The pairs with what a judge said of their answers, where one was asked."""
+    if run.judgements is None:
+        return pairs
+    theirs = load_judgements(run.judgements)
+    ours = [] if base.judgements is None else load_judgements(base.judgements)
+    judged = [(of_task, *judged_values(of_task, ours, theirs)) for of_task in pairs]
+    return [
+        replace(of_task, judged=values, findings=(*of_task.findings, *found))
+        for of_task, values, found in judged
     ]
 
 

@@ -42,11 +42,11 @@ from lm_eval_flips.uncertainty.intervals import (
     score_intervals,
 )
 from lm_eval_flips.uncertainty.margins import row_margins
-from lm_eval_flips.uncertainty.means import column_means
 from lm_eval_flips.uncertainty.noise_floor import excesses
 from lm_eval_flips.uncertainty.requests import KEYS, token_intervals
 from lm_eval_flips.uncertainty.row_errors import RowErrors
 from lm_eval_flips.uncertainty.score import ScoreValues, score_values
+from lm_eval_flips.uncertainty.written import row_means
 
 MIXED = "mixed"
 
@@ -75,7 +75,7 @@ def measure(
     margins, margin_intervals = row_margins(metrics, errors)
     correlation = _correlation(metrics, errors)
     tokens = _tokens(metrics, errors)
-    means, mean_intervals = column_means(metrics, errors, MEANS, MEDIANS)
+    means, mean_intervals = row_means(metrics, errors, MEANS, MEDIANS)
     score = score_values(metrics)
     before, after = _scores(metrics, score, perplexity)
     test = change_test(errors.whole, flips, perplexity)

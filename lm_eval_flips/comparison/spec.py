@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Row
 
 Unit = Literal[
-    "count", "share", "score", "nats", "bits", "ratio", "correlation", "auroc", "tokens", "p"
+    "count",
+    "share",
+    "score",
+    "nats",
+    "bits",
+    "ratio",
+    "characters",
+    "correlation",
+    "auroc",
+    "tokens",
+    "p",
 ]
 Read = Callable[["Row"], "int | float | None"]
 Column = Callable[[PairedMetric], "Tensor | None"]
@@ -58,9 +68,9 @@ class Spec:
     """How a number is called, measured and read.
 
     ``read`` takes it from a row; None where it is the mean of ``column``, the per-sample values
-    that it stands for, or, with ``median``, their median. ``floor``: it is held against the noise
-    floor. ``detail``: for the JSON, not for tables of many rows. ``no_interval`` says why it has
-    none, empty where it has one.
+    that it stands for, or, with ``median``, their median, or is measured as those are, under its
+    key. ``floor``: it is held against the noise floor. ``detail``: for the JSON, not for tables of
+    many rows. ``no_interval`` says why it has none, empty where it has one.
     """
 
     key: str

@@ -1,1 +1,1 @@
-"""Two models that write: where they part."""
+"""Two models that write: where they part, how long, and what a judge says."""

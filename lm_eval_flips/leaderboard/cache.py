@@ -96,7 +96,7 @@ def _options(asked: Options) -> dict[str, object]:
 def _files(run: Run) -> list[File]:
     """Name, size and time of change of everything that is read of a run."""
     paths = [*run.files]
-    for folder in (run.distances, run.answer_distances):
+    for folder in (run.distances, run.answer_distances, run.judgements):
         if folder is not None:
             paths += folder.rglob("*")
     return sorted(map(_stamp, paths))

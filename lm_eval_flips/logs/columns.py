@@ -55,7 +55,7 @@ class Columns:
         self.doc_id: array[int] = array("q")
         self.line: array[int] = array("q")
         self.hashes = {name: bytearray() for name in HASHES}
-        self.written = Written()
+        self.written = Written(task.fallbacks_of(filter))
         self.request_keys = bytearray()
         self.choices = Choices(task.delimiter)
         self.metrics: dict[str, MetricColumn] = {}
@@ -121,6 +121,7 @@ class Columns:
             answer=self.written.answer[order],
             response=self.written.response[order],
             response_length=self.written.length[order],
+            signs={name: values[order] for name, values in self.written.signs.items()},
             sampling=self.written.sampling,
             faults=self._faults(doc_id),
             request_keys=self._request_keys(mask, order),

@@ -26,10 +26,11 @@ from lm_eval_flips.logs.secrets import is_secret
 from lm_eval_flips.logs.task_log import TaskLog, task_log
 
 # Folders of ours in a run's folder: the baseline's states and what it wrote, token by token; a
-# compressed run's distances from it, of requests and of what it wrote.
+# compressed run's distances from it, of requests and of what it wrote; what a judge said.
 REFERENCE, ANSWERS = "reference", "greedy_answers"
 DISTANCES, ANSWER_DISTANCES = "token_distances", "answer_distances"
-OWN_FOLDERS = (REFERENCE, ANSWERS, DISTANCES, ANSWER_DISTANCES)
+JUDGEMENTS = "judgements"
+OWN_FOLDERS = (REFERENCE, ANSWERS, DISTANCES, ANSWER_DISTANCES, JUDGEMENTS)
 # A file of ours there and in a model's folder: how the model was compressed.
 RECORD = "compression.json"
 # Model arguments that say which model it is, not how it is scored.
@@ -107,6 +108,11 @@ class Run:
     def _own_folder(self, name: str) -> Path | None:
         folders = [folder / name for folder in (self.path.parent, self.path.parent.parent)]
         return next((folder for folder in folders if folder.is_dir()), None)
+
+    @property
+    def judgements(self) -> Path | None:
+        """The folder of what a judge said of this run's answers; None if none was asked."""
+        return self._own_folder(JUDGEMENTS)
 
     @property
     def model_folders(self) -> tuple[Path, ...]:

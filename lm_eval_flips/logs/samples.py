@@ -57,6 +57,8 @@ class Samples:
     1, 0, or -1 where the log does not tell.
     ``answer`` is the digest of a generated sample's filtered answer, ``response`` that of all that
     the model wrote, ``response_length`` its longest text in characters, 0 where nothing is written.
+    ``signs`` are what each generated answer shows of itself (``text_signs``), nan where the log
+    does not tell; none where no text is generated.
     ``sampling`` are the logged settings of generation by which answers are drawn.
     ``request_keys`` are the requests' keys, ``[n, choices, 2]``, None unless the task wants them.
     ``metrics`` are those whose values are numbers: nan where a sample lacks the metric or logs
@@ -83,6 +85,7 @@ class Samples:
     answer: NDArray[np.uint64]
     response: NDArray[np.uint64]
     response_length: NDArray[np.int64]
+    signs: Mapping[str, NDArray[np.float64]]
     sampling: Mapping[str, Any]
     request_keys: NDArray[np.uint64] | None
     metrics: Mapping[str, NDArray[np.float64]]
@@ -126,6 +129,7 @@ class Samples:
             answer=self.answer[rows],
             response=self.response[rows],
             response_length=self.response_length[rows],
+            signs=pick(self.signs),
             request_keys=None if self.request_keys is None else self.request_keys[rows],
             metrics=pick(self.metrics),
             units=pick(self.units),

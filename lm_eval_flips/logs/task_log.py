@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_flips.logs.results import AGGREGATIONS, KNOWN_AGGREGATIONS, Results, TaskConfig
+from lm_eval_flips.logs.text_signs import NOT_FOUND, fallbacks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class TaskLog:
     under "metric,filter" as the harness writes them.
     ``expected`` is the number of samples that the results say at least, ``counted`` the number of
     documents that were asked for. ``first_filter``: the filtered answer is the first response.
+    ``fallbacks`` are what filters say that find no answer, by filter; None if none is known.
     ``keep_requests``: each request's key is wanted, to find its distances.
     """
 
@@ -37,6 +39,7 @@ class TaskLog:
     first_filter: bool = False
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    fallbacks: Mapping[str, tuple[str, ...]] | None = None
     keep_requests: bool = False
 
     def aggregation(self, metric: str) -> str | None:
@@ -47,6 +50,12 @@ class TaskLog:
         """
         given = self.aggregations.get(metric) or AGGREGATIONS.get(metric)
         return given if given in KNOWN_AGGREGATIONS else None
+
+    def fallbacks_of(self, filter: str) -> tuple[str, ...] | None:  # noqa: A002
+        """What a filter says where it finds no answer; None where it extracts nothing."""
+        if self.fallbacks is None:
+            return None if filter == "none" else (NOT_FOUND,)
+        return self.fallbacks.get(filter)
 
     def score(self, metric: str, filter: str) -> float | None:  # noqa: A002  (the harness's word)
         """The score that the results name under a filter; None where they name none."""
@@ -74,6 +83,7 @@ def task_log(results: Results, name: str, path: Path, *, keep_requests: bool) ->
         aggregations={str(m.get("metric")): str(m.get("aggregation", "")) for m in metrics},
         higher_is_better={m: up for m, up in better.items() if up is not None},
         first_filter=not config.filter_list,
+        fallbacks=None if config.filter_list is None else fallbacks_of(config.filter_list),
         scores={
             key: _score(score)
             for key, score in scores.items()

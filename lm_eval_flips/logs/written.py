@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,19 @@ from numpy.typing import NDArray
 
 from lm_eval_flips.logs.records import DIGEST, content_digest
 from lm_eval_flips.logs.samples import SAMPLING
+from lm_eval_flips.logs.text_signs import signs_of
 
 
 class Written:
-    """Grows the columns of generated text; samples that hold none have rows of nothing."""
+    """Grows the columns of generated text; samples that hold none have rows of nothing.
 
-    def __init__(self) -> None:
+    Args:
+        fallbacks: what the filter says where it finds no answer; None where it extracts nothing.
+    """
+
+    def __init__(self, fallbacks: Sequence[str] | None = None) -> None:
+        self._fallbacks = fallbacks
+        self._signs: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
         self._answer = bytearray()
         self._response = bytearray()
         self._length: array[int] = array("q")
@@ -35,6 +43,8 @@ class Written:
             self._response += content_digest(written)
             self._foreign.append(_foreign(record.filtered_resps, record.resps))
             self._length.append(_longest(written))
+            for name, value in signs_of(record, self._fallbacks).items():
+                self._signs[name].append(value)
 
     def add_none(self, samples: int) -> None:
         """Append samples in which nothing is written."""
@@ -58,6 +68,11 @@ class Written:
     def foreign(self) -> NDArray[np.bool_]:
         """Whether a sample's answer stands nowhere in what the model wrote."""
         return np.frombuffer(self._foreign, np.bool_)
+
+    @property
+    def signs(self) -> Mapping[str, NDArray[np.float64]]:
+        """What each answer shows of itself, ``[n]`` by name; nothing where no text is written."""
+        return {name: np.frombuffer(values, np.float64) for name, values in self._signs.items()}
 
     @property
     def length(self) -> NDArray[np.int64]:

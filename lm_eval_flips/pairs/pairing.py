@@ -21,6 +21,7 @@ from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import same_texts
+from lm_eval_flips.pairs.judged import JudgedValues
 from lm_eval_flips.pairs.measured_answers import AnswerValues
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.readings import read_values
@@ -54,7 +55,7 @@ class Pairs:
     digit; None where the texts are too short to tell.
     ``findings`` say what is doubtful or impossible in either run, or between the two.
     ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did,
-    ``answers`` those along what the baseline wrote.
+    ``answers`` those along what the baseline wrote; ``judged`` is what a judge said of the answers.
     """
 
     task: str
@@ -73,6 +74,7 @@ class Pairs:
     identical: bool | None
     tokens: TokenValues | None = None
     answers: AnswerValues | None = None
+    judged: JudgedValues | None = None
     cluster_field: str | None = None
 
 

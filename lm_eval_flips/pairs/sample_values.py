@@ -18,6 +18,7 @@ from torch import Tensor
 from lm_eval_flips.pairs.answers import as_compared
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.written import MARKED, SideName, judged, length, mark, script_switched
 
 Column = Callable[[PairedMetric], Tensor | None]
 
@@ -31,6 +32,9 @@ class Unit(Enum):
     PROBABILITY = "0 to 1"
     NATS = "nats"
     POSITION = "place of a token, from 0"
+    CHARACTERS = "characters"
+    GRADE = "1 to 10"
+    PREFERENCE = "-1 to 1, above 0 where the compressed answer is better"
     NONE = ""
 
 
@@ -138,6 +142,14 @@ def _along_answers(name: str) -> Column:
     return column
 
 
+def _written(side: SideName) -> tuple[SampleValue, ...]:
+    """What a side's written answers show of themselves."""
+    return (
+        SampleValue(f"{side}_length", Unit.CHARACTERS, length(side)),
+        *(SampleValue(f"{side}_{sign}", Unit.MARK, mark(side, sign)) for sign in MARKED),
+    )
+
+
 MEAN = Aggregation.MEAN
 SAMPLE_VALUES: tuple[SampleValue, ...] = (
     SampleValue("baseline", Unit.SCORE, lambda m: m.baseline_value),
@@ -204,6 +216,12 @@ SAMPLE_VALUES: tuple[SampleValue, ...] = (
     SampleValue("flips_kl_correlation", Unit.NONE, _kl_and_flips, Aggregation.CORRELATION),
     SampleValue("perplexity_ratio", Unit.NONE, _text_scores, Aggregation.PERPLEXITY_RATIO),
     SampleValue("bits_per_byte_change", Unit.NONE, _bytes_scores, Aggregation.BITS_CHANGE),
+    *_written("baseline"),
+    *_written("compressed"),
+    SampleValue("script_switched", Unit.MARK, script_switched),
+    SampleValue("baseline_judge_score", Unit.GRADE, judged("baseline")),
+    SampleValue("compressed_judge_score", Unit.GRADE, judged("compressed")),
+    SampleValue("judge_preference", Unit.PREFERENCE, judged("preference")),
 )
 
 # What the harness's own table shows of them, by the key that it has there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ class Side:
     """One run's half of the pairs: tensors whose rows are the pairs' samples, float64.
 
     Log-likelihoods are nats, ``[n, choices]``, -inf beyond a sample's own choices; the metrics are
-    as logged, nan where a sample lacks one.
+    as logged, nan where a sample lacks one; ``response`` are digests of all that
+    was written, and ``signs`` what such answers show of themselves.
     """
 
     loglikelihoods: Tensor
@@ -32,6 +33,7 @@ class Side:
     units: Mapping[str, Tensor]
     line: NDArray[np.int64]
     task: TaskLog
+    signs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def widened(baseline: Samples, compressed: Samples) -> tuple[Samples, Samples]:
@@ -76,6 +78,7 @@ def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.devic
         units={name: as_tensor(values[rows], device) for name, values in samples.units.items()},
         line=samples.line[rows],
         task=samples.task,
+        signs={name: as_tensor(values[rows], device) for name, values in samples.signs.items()},
     )
 
 

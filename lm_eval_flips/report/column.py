@@ -17,6 +17,7 @@ from lm_eval_flips.report.text.numbers import (
     number,
     p_value,
     percent,
+    points,
     signed,
     tokens,
 )
@@ -34,6 +35,7 @@ SHOWN: Mapping[Unit, Callable[[float], str]] = {
     "nats": nats,
     "bits": number,
     "ratio": number,
+    "characters": count,
     "correlation": number,
     "auroc": number,
     "tokens": tokens,
@@ -48,7 +50,7 @@ class Column:
     ``leaves`` is its place in the order in which columns leave a table that is too narrow, the
     lowest first. ``tone`` says what more of it means. ``change`` is shown with its sign.
     ``otherwise`` is the number that stands in where a row lacks this one; it is not shown where
-    it is the number ``unless`` in every row, nor, of ``only_above_0``, where it is 0 in every row.
+    it is the number ``unless`` in every row, nor, with ``unless_0``, where it is 0 in every row.
     """
 
     key: str
@@ -59,7 +61,7 @@ class Column:
     change: bool = False
     otherwise: str = ""
     unless: str = ""
-    only_above_0: bool = False
+    unless_0: bool = False
     places: frozenset[Place] = EVERYWHERE
 
     def number(self, row: Row | PlannedRow) -> Number:
@@ -83,16 +85,21 @@ class Column:
 
     def shown(self, own: Number) -> str:
         """A number as this column shows it."""
-        show = signed if self.change else SHOWN[own.unit]
+        show = self._show(own)
         return show(float(own.value)) if own.known else MISSING
 
     def shown_interval(self, own: Number) -> str:
         """A number's interval as this column shows it; an open end is –."""
         if not own.known or (isnan(own.interval.low) and isnan(own.interval.high)):
             return ""
-        show = signed if self.change else SHOWN[own.unit]
+        show = self._show(own)
         low, high = (show(float(end)).removesuffix(" %") for end in own.interval)
         return f"[{low}, {high}]"
+
+    def _show(self, own: Number) -> Callable[[float], str]:
+        if not self.change:
+            return SHOWN[own.unit]
+        return points if own.unit == "share" else signed
 
     def title(self, rows: Sequence[Row | PlannedRow]) -> str:
         """Its label over these rows: a bound from the likeliest tokens says so."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lm_eval_flips.report.column import NOWHERE, Column, Place
 
 
@@ -15,7 +17,7 @@ def distance_columns(
         meaning="samples with a choice that one model holds for impossible and the other not",
         leaves=45,
         tone="movement",
-        only_above_0=True,
+        unless_0=True,
         places=places,
     )
     # the other distances are bounded
@@ -120,3 +122,89 @@ def related_columns(distance: str, label: str) -> tuple[Column, ...]:
 def aside(key: str, label: str, meaning: str, *, change: bool = False) -> Column:
     """One for files and for those who ask, not for tables of many rows."""
     return Column(key=key, label=label, meaning=meaning, change=change, places=NOWHERE)
+
+
+# A sign of written answers: what it is called, what it means, and when its change leaves.
+SIGNS: Mapping[str, tuple[str, str, int]] = {
+    "empty": ("empty", "answers without a word", -5),
+    "invalid": ("no answer", "answers in which the task's filter found none", -2),
+    "looped": ("loops", "answers that end in one unit repeated, 60 characters of it or more", -3),
+    "truncated": (
+        "cut off",
+        "answers that ran into the limit before there was one to find; unknown where the log does "
+        "not tell it of all",
+        -4,
+    ),
+}
+
+
+IN_TABLES: frozenset[Place] = frozenset(("terminal", "page"))
+JUDGED: tuple[Column, ...] = (
+    aside("judged_samples", "judged", "samples of which both answers have a judge's score"),
+    aside(
+        "baseline_judge_score", "judge, baseline", "a judge's score of its answers, 1 to 10, mean"
+    ),
+    aside("compressed_judge_score", "judge, compressed", "the same of the compressed model's"),
+    Column(
+        key="judge_score_change",
+        label="judge",
+        meaning="a judge's mean score, 1 to 10, minus that of the baseline's answers",
+        leaves=11,
+        tone="movement",
+        change=True,
+        places=IN_TABLES,
+    ),
+    aside("judge_noise", "judge's noise", "standard deviation of its score when it is asked again"),
+    aside("judge_wins", "judge wins", "answers that a judge held for better, in both orders"),
+    aside("judge_losses", "judge losses", "answers that it held for worse, in both orders"),
+    aside("judge_ties", "judge ties", "answers of which its orders disagree, or neither is better"),
+    Column(
+        key="judge_preference",
+        label="preferred",
+        meaning="a judge's wins minus losses, as a share of the pairs that it saw in both orders",
+        leaves=13,
+        tone="movement",
+        change=True,
+        places=IN_TABLES,
+    ),
+)
+
+
+def written_columns() -> tuple[Column, ...]:
+    """How long written answers are, and how many are none: the changes, and aside the two sides."""
+    return (
+        aside("baseline_length", "length, baseline", "characters of the baseline's answers, mean"),
+        aside("compressed_length", "length, compressed", "the same of the compressed model's"),
+        Column(
+            key="length_ratio",
+            label="length ratio",
+            meaning="mean length of the written answers as a multiple of the baseline's",
+            leaves=-1,
+            places=IN_TABLES,
+        ),
+        *(column for sign in SIGNS for column in _sign_columns(sign)),
+        *JUDGED,
+        aside(
+            "script_switched", "other script", "answers whose letters are mostly of another script"
+        ),
+    )
+
+
+def _sign_columns(sign: str) -> tuple[Column, ...]:
+    label, meaning, leaves = SIGNS[sign]
+    return (
+        aside(f"baseline_{sign}", f"{label}, baseline", f"{meaning}, of the baseline's"),
+        aside(
+            f"compressed_{sign}", f"{label}, compressed", f"{meaning}, of the compressed model's"
+        ),
+        Column(
+            key=f"{sign}_change",
+            label=label,
+            meaning=f"{meaning}: their share minus the baseline's",
+            leaves=leaves,
+            tone="loss",
+            change=True,
+            unless_0=True,
+            places=IN_TABLES,
+        ),
+    )

@@ -22,6 +22,7 @@ from lm_eval_flips.report.column_families import (
     distance_columns,
     related_columns,
     token_columns,
+    written_columns,
 )
 from lm_eval_flips.report.text.fitted_table import STAYS
 
@@ -180,6 +181,8 @@ COLUMNS: tuple[Column, ...] = (
     *related_columns("choice_kl", "choice KL"),
     *related_columns("token_kl", "token KL"),
     aside("bits_change", "bits change", "of bits per byte", change=True),
+    # how answers are written
+    *written_columns(),
     # decisions
     aside("equivalence_margin", "margin", "how far scores may differ and be equivalent"),
     aside("p_loss", "p of loss", "of no loss of the score, one-sided"),
@@ -203,7 +206,7 @@ def columns_at(place: Place, rows: Sequence[Row | PlannedRow]) -> list[Column]:
         if place in column.places
         and any(column.number(row).known for row in rows)
         and not (column.unless and all(_same(column, row) for row in rows))
-        and not (column.only_above_0 and not any(column.number(row).value > 0 for row in rows))
+        and not (column.unless_0 and not any(abs(column.number(row).value) > 0 for row in rows))
     ]
 
 

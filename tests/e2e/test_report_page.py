@@ -223,6 +223,32 @@ def test_filters_leave_what_fits(
     page.get_by_text(f"{len(samples)} of {len(samples)} changed samples").wait_for()
 
 
+def test_written_answers_show_where_they_part_and_what_they_are(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The first other word and the answer are marked, turns stand apart, signs are filters."""
+    file = written(compare(*reports.conversations(tmp_path)), tmp_path)
+    with opened(browser, file) as found:
+        page = found.page
+        turns = page.locator(".prompt .turn")
+        assert turns.all_inner_texts()[0].split() == ["user", "What", "is", "0?"]
+        assert turns.count() == 3
+        assert page.locator(".said mark.parts").all_inner_texts() == ["two.", "<b>two</b>."]
+        assert page.locator(".said mark.taken").all_inner_texts() == ["4"]
+        assert page.locator(".detail .badge").all_inner_texts() == [
+            *("36 characters", f"{27 + 8 * 9} characters"),
+            *("no answer found", "ends in a loop", "cut off"),
+        ]
+        page.get_by_label("ends in a loop").check()
+        assert len(questions(page)) == 3
+        page.get_by_label("Largest multiple").fill("2")
+        assert len(questions(page)) == 0
+        page.get_by_label("Largest multiple").fill("")
+        page.get_by_label("ends in a loop").uncheck()
+        assert Axe().run(page).response["violations"] == []
+        found.is_quiet()
+
+
 def test_what_fits_nothing_is_said(page: Page) -> None:
     """No empty page without a word."""
     page.locator("#sample-search").fill("no such words")

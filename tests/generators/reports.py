@@ -28,6 +28,10 @@ HOSTILE = {
 HOSTILE_MODEL = 'org/"><img src=x onerror="document.title=1">&amp;-int4'
 HOSTILE_TASK = "task <b>&amp;'\""
 LONG = 100_000
+CHAT = (
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n"
+    "<|im_start|>user\nAnd {}?<|im_end|>\n<|im_start|>assistant\n"
+)
 
 
 @cache
@@ -97,5 +101,25 @@ def hostile(folder: Path) -> list[Path]:
                 model=name,
                 model_name=model,
             )
+        )
+    return paths
+
+
+def conversations(folder: Path) -> list[Path]:
+    """Two runs that answered in a conversation: the second loops, or says nothing to be found."""
+    wrote = {
+        "base": ("4", "We add two and two. The answer is 4."),
+        "int4": ("[invalid]", "We add two and <b>two</b>. " + "We add. " * 9),
+    }
+    paths = []
+    for name, (answer, said) in wrote.items():
+        records = [logs.text(i, answer, said=[said], filter="strict") for i in range(3)]
+        for i, record in enumerate(records):
+            record["arguments"]["gen_args_0"]["arg_0"] = CHAT.format(f"What is {i}?", i + 1)
+            record["arguments"]["gen_args_0"]["arg_1"]["max_gen_toks"] = 32
+        regex = [{"name": "strict", "filter": [{"function": "regex"}]}]
+        configs = {"sums": {"filter_list": regex}}
+        paths.append(
+            logs.write_run(folder / name, {"sums": records}, model=f"org/{name}", configs=configs)
         )
     return paths

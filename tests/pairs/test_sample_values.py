@@ -81,7 +81,14 @@ def test_what_a_metric_does_not_have_is_none(metric: PairedMetric) -> None:
     """No text, no vocabulary was measured: undefined, not 0."""
     columns = {value.key: value.of(metric) for value in SAMPLE_VALUES}
     undefined = {key for key, column in columns.items() if column is None}
+    written = {
+        f"{side}_{sign}"
+        for side in ("baseline", "compressed")
+        for sign in ("length", "empty", "invalid", "looped", "truncated")
+    }
     assert undefined == {
-        *("token_kl", "perplexity_ratio", "bits_per_byte_change"),
+        *("token_kl", "perplexity_ratio", "bits_per_byte_change", "script_switched"),
+        *("baseline_judge_score", "compressed_judge_score", "judge_preference"),
+        *written,
         *("same_text", "answer_kl", "first_divergence", "never_diverges", "divergence_gap"),
     }

@@ -53,7 +53,7 @@ def _columns(board: Board) -> Sequence[Column]:
 
 def _shown(column: columns.Column, board: Board) -> bool:
     lines = (line for run in board.runs for line in run.entry.lines)
-    above = not column.only_above_0 or any(line.value(column.key) > 0 for line in lines)
+    above = not column.unless_0 or any(abs(line.value(column.key)) > 0 for line in lines)
     return "board" in column.places and above
 
 

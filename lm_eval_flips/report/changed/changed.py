@@ -25,6 +25,7 @@ from lm_eval_flips.report.changed.sample_text import (
     key_of,
     read_texts,
 )
+from lm_eval_flips.report.changed.written import WrittenAnswers, written_answers
 
 LOST, WON = "correct_to_incorrect", "incorrect_to_correct"
 WRONG, RIGHT = "wrong_to_wrong", "correct_to_correct"
@@ -71,7 +72,8 @@ class ChangedSample:
 
     ``choices`` are empty for generated text. ``answers`` are the baseline's and the compressed
     run's response, as filtered, and ``said`` all that they wrote; None where the choices tell.
-    The distances (nats) are nan where they are undefined.
+    The distances (nats) are nan where they are undefined. ``written`` is what both answers show of
+    themselves, None where there are choices.
     """
 
     found: Found
@@ -81,6 +83,7 @@ class ChangedSample:
     said: tuple[str, str] | None
     choice_kl: float
     token_kl: float
+    written: WrittenAnswers | None
 
 
 def find_changed(comparison: Comparison) -> list[Found]:
@@ -167,6 +170,7 @@ def _samples(
     choice_kl = _at(None if metric.divergence is None else metric.divergence.kl, rows)
     token_kl = _at(metric.token_kl, rows)
     shares = choice_shares(metric, rows)
+    written = written_answers(metric, rows)
     for place, own in enumerate(found):
         text = ours[key_of(pairs.baseline, own.place)]
         other = theirs.get(key_of(pairs.compressed, own.place))
@@ -178,6 +182,7 @@ def _samples(
             said=None if other is None else (text.said, other.said),
             choice_kl=choice_kl[place],
             token_kl=token_kl[place],
+            written=written[place],
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import each_line
 from lm_eval_flips.logs.task_log import TaskLog
-from lm_eval_flips.logs.texts import asked, messages_of
+from lm_eval_flips.logs.texts import Message, question_of
 from lm_eval_flips.pairs.pairing import Pairs
 from lm_eval_flips.pairs.sides import Side
 
@@ -36,9 +36,11 @@ class SampleText:
     without its first ``cut`` characters. ``choices`` are the continuations, or the contexts where
     only those differ, as in winogrande: then ``ending`` is what goes on from each.
     ``answer`` is the filtered response and ``said`` the whole one, empty unless it is text.
+    ``turns`` are those of a conversation, none of a plain prompt or where they were cut.
     """
 
     question: str
+    turns: tuple[Message, ...]
     cut: int
     shots: int
     choices: tuple[str, ...]
@@ -94,12 +96,13 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
             "elsewhere); compare again"
         )
     requests = list(record["arguments"].values())
-    question, shots = _asked(requests[0]["arg_0"], task)
+    question, turns, shots = question_of(requests[0]["arg_0"], task)
     own = requests[: wanted.choices]
     alike = len({str(request["arg_0"]) for request in own}) <= 1
     texts = [str(request.get("arg_1" if alike else "arg_0", "")).strip() for request in own]
     return SampleText(
         question=question[-limits.question :],
+        turns=turns if len(turns) > 1 and len(question) <= limits.question else (),
         cut=max(0, len(question) - limits.question),
         shots=shots,
         choices=tuple(text[-limits.choice :] for text in texts),
@@ -108,24 +111,6 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
         answer=_first(record["filtered_resps"])[: limits.answer],
         said=_said(record.get("resps"))[: limits.answer],
     )
-
-
-def _asked(context: Any, task: TaskLog) -> tuple[str, int]:
-    """The question without its examples, and how many there were; of a conversation the last."""
-    messages = messages_of(context)
-    if messages is None:
-        return _without_examples(str(context), task)
-    question, turns = asked(messages, examples=bool(task.num_fewshot))
-    if turns:
-        return question, turns
-    return _without_examples(question, task)
-
-
-def _without_examples(context: str, task: TaskLog) -> tuple[str, int]:
-    if task.num_fewshot and task.fewshot_delimiter.strip("\n") == "":
-        question = context.rsplit(task.fewshot_delimiter, 1)[-1]
-        return question, task.num_fewshot if len(question) < len(context) else 0
-    return context, 0
 
 
 def _first(responses: list[Any]) -> str:

@@ -25,7 +25,7 @@ from lm_eval_flips.report.overview import ShownModel, family_words, overview
 from lm_eval_flips.report.page.bundles import Bundles, bundles
 from lm_eval_flips.report.page.embedded import json_text, script_text, security_policy
 from lm_eval_flips.report.page.models import model_signs, shown_models
-from lm_eval_flips.report.page.sample_browser import MOST, browser_data
+from lm_eval_flips.report.page.sample_browser import MOST, SIGN_WORDS, browser_data
 from lm_eval_flips.report.page.sources import sources
 from lm_eval_flips.report.page.task_table import table_data
 from lm_eval_flips.report.text.headline import FIGURES, figures, sentence, verdicts
@@ -84,6 +84,7 @@ def page(
         parquet=parquet,
         browser=json_text(browser_data(comparison, found[:most])),
         words=json_text(WORDS),
+        answer_signs=json_text(SIGN_WORDS),
         scripts=scripts,
         policy=security_policy(list(scripts.values())),
         version=__version__,

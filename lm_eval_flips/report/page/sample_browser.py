@@ -12,6 +12,14 @@ from lm_eval_flips.report.charts.shown_runs import shown_runs
 from lm_eval_flips.report.page.embedded import plain_number
 
 MOST = 10_000  # samples in a page; more would make it slow to open
+# What is said of an answer that has a sign.
+SIGN_WORDS = {
+    "empty": "empty",
+    "invalid": "no answer found",
+    "looped": "ends in a loop",
+    "truncated": "cut off",
+    "script": "another script",
+}
 LIMITS = Limits(question=3000, choice=1000, answer=3000)
 
 
@@ -59,6 +67,7 @@ def _document(sample: ChangedSample, task: str, label: str, doc_id: int) -> dict
         "cut": text.cut,
         "shots": text.shots,
         "choices": [choice.text for choice in sample.choices],
+        "turns": [[turn.role, turn.text] for turn in text.turns],
         "gold": [place for place, choice in enumerate(sample.choices) if choice.gold],
         "p": [plain_number(choice.baseline, digits=4) for choice in sample.choices],
     }
@@ -83,6 +92,10 @@ def _sample(sample: ChangedSample, document: int) -> dict[str, Any]:
         found["answers"] = list(sample.answers)
         if sample.said is not None and sample.said != sample.answers:
             found["said"] = list(sample.said)
+    if sample.written is not None:
+        found["lengths"] = list(sample.written.lengths)
+        if any(sample.written.signs):
+            found["signs"] = [list(own) for own in sample.written.signs]
     return {name: value for name, value in found.items() if value is not None and value != []}
 
 

@@ -1,5 +1,6 @@
 {
   const words = embedded("direction-words");
+  const signWords = embedded("sign-words");
   let data, table, build;
   const by = (id) => document.getElementById(id);
   const filters = {};
@@ -23,6 +24,8 @@
       sample.token_kl = infinite(sample.token_kl ?? null);
       const { text } = sample;
       text.searched ??= `${text.task} ${text.question} ${(text.choices || []).join(" ")} ${text.target}`.toLowerCase();
+      sample.signs ??= [[], []];
+      sample.length = sample.lengths && sample.lengths[0] ? sample.lengths[1] / sample.lengths[0] : null;
       sample.own = text.choices ? "" : (sample.answers || []).join(" ").toLowerCase();
     }
   }
@@ -67,13 +70,22 @@
     if (text.shots) omitted.push(`${text.shots} few-shot ${text.shots === 1 ? "example" : "examples"} not shown`);
     if (text.cut) omitted.push(`the first ${grouped(text.cut)} characters not shown`);
     if (omitted.length) made.append(element("p", { class: "omitted", text: omitted.join("; ") }));
-    made.append(element("div", { class: "prompt", dir: "auto", tabindex: "0", role: "region", "aria-label": "Prompt", text: text.question.trim() }));
+    made.append(prompt(text));
     if (text.choices) {
       made.append(says(sample), choices(sample));
     } else if (sample.answers) {
       made.append(answers(sample));
     }
     made.append(facts(sample));
+    return made;
+  }
+
+  function prompt(text) {
+    const made = element("div", { class: "prompt", dir: "auto", tabindex: "0", role: "region", "aria-label": "Prompt" });
+    if (!text.turns) made.textContent = text.question.trim();
+    for (const [role, said] of text.turns || []) {
+      made.append(element("div", { class: "turn" }, element("b", { text: role }), element("span", { dir: "auto", text: said.trim() })));
+    }
     return made;
   }
 
@@ -121,15 +133,48 @@
     return made;
   }
 
+  // Where two texts part: at the beginning of the first word that differs, or -1
+  function parting(one, other) {
+    if (one === other) return -1;
+    let place = 0;
+    while (place < one.length && one[place] === other[place]) place += 1;
+    // back to where the word begins that is another one
+    while (place && !/\s/u.test(one[place - 1])) place -= 1;
+    return place;
+  }
+
+  // A text with its first differing word marked, and the answer that was taken out of it
+  function marked(text, other, answer) {
+    const made = element("span", {});
+    const from = parting(text, other);
+    const word = from < 0 ? 0 : /^\s*\S*/u.exec(text.slice(from))[0].length;
+    const taken = answer && answer !== text ? text.lastIndexOf(answer) : -1;
+    const spans = [[from, from + word, "parts", "the texts part here"], [taken, taken + (answer || "").length, "taken", "the answer that was taken"]]
+      .filter(([start, end]) => start >= 0 && end > start);
+    const ends = [...new Set([0, text.length, ...spans.flatMap(([start, end]) => [start, end])])].sort((a, b) => a - b);
+    for (const [place, start] of ends.slice(0, -1).entries()) {
+      const part = text.slice(start, ends[place + 1]);
+      const own = spans.filter(([begin, end]) => begin <= start && start < end);
+      if (own.length) made.append(element("mark", { class: own.map((span) => span[2]).join(" "), title: own.map((span) => span[3]).join("; "), text: part }));
+      else made.append(part);
+    }
+    return made;
+  }
+
   function answers(sample) {
     const made = element("div", { class: "answers" });
+    const whole = sample.said || sample.answers;
     for (const [place, who] of ["Baseline", "Compressed"].entries()) {
-      const answer = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s answer`, text: sample.answers[place] || "(nothing)" });
-      const side = element("div", {}, element("h3", { text: `${who}'s answer` }), answer);
+      const box = (text, label, content) => element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": label }, text ? content : "(nothing)");
+      const side = element("div", {}, element("h3", { text: `${who}'s answer` }));
+      const [own, other] = [whole[place], whole[1 - place]];
       if (sample.said) {
-        const whole = element("div", { class: "said", dir: "auto", tabindex: "0", role: "region", "aria-label": `${who}'s whole response`, text: sample.said[place] || "(nothing)" });
-        side.append(element("h3", { text: "The whole response" }), whole);
-      }
+        side.append(box(sample.answers[place], `${who}'s answer`, sample.answers[place]), element("h3", { text: "The whole response" }));
+        side.append(box(own, `${who}'s whole response`, marked(own, other, sample.answers[place])));
+      } else side.append(box(own, `${who}'s answer`, marked(own, other, "")));
+      const told = (sample.signs[place] || []).map((sign) => element("span", { class: "badge", text: signWords[sign] }));
+      if (sample.lengths) told.unshift(element("span", { class: "badge", text: `${grouped(sample.lengths[place])} characters` }));
+      side.append(element("div", { class: "badges" }, ...told));
       made.append(side);
     }
     return made;
@@ -161,6 +206,9 @@
     if (filters.run !== "" && sample.run !== filters.run) return false;
     if (filters.task !== "" && text.task !== filters.task) return false;
     if (filters.directions.size && !filters.directions.has(sample.direction)) return false;
+    if (filters.signs.size && !sample.signs.some((own) => own.some((sign) => filters.signs.has(sign)))) return false;
+    if (filters.lengthLow !== null && !(sample.length !== null && sample.length >= filters.lengthLow)) return false;
+    if (filters.lengthHigh !== null && !(sample.length !== null && sample.length <= filters.lengthHigh)) return false;
     if (filters.marginLow !== null && !(text.margin >= filters.marginLow && text.margin !== null)) return false;
     if (filters.marginHigh !== null && !(text.margin <= filters.marginHigh && text.margin !== null)) return false;
     const kl = sample[filters.kl];
@@ -175,6 +223,9 @@
       run: by("sample-run").value === "" ? "" : Number(by("sample-run").value),
       task: by("sample-task").value,
       directions: new Set([...by("sample-directions").querySelectorAll(":checked")].map((box) => box.value)),
+      signs: new Set([...by("sample-signs").querySelectorAll(":checked")].map((box) => box.value)),
+      lengthLow: bound("length-low"),
+      lengthHigh: bound("length-high"),
       marginLow: bound("margin-low"),
       marginHigh: bound("margin-high"),
       kl: by("kl-kind").value,
@@ -201,18 +252,26 @@
     ].filter(Boolean);
   }
 
+  // A box to tick for each of these words that some samples have
+  function chips(id, names, of) {
+    const counts = {};
+    for (const sample of data.samples) for (const name of of(sample)) counts[name] = (counts[name] || 0) + 1;
+    for (const [value, name] of Object.entries(names)) {
+      if (!counts[value]) continue;
+      const box = element("input", { type: "checkbox", value });
+      by(id).append(element("label", {}, box, ` ${name} `, element("small", { text: grouped(counts[value]) })));
+    }
+    by(id).hidden = !Object.keys(counts).length;
+  }
+
   function fillFilters(shown) {
     by("sample-run").append(new Option("all models", ""), ...data.runs.map((name, place) => new Option(name, place)));
     by("sample-run-label").hidden = data.runs.length < 2;
     const tasks = [...new Set(data.documents.map((text) => text.task))].sort();
     by("sample-task").append(new Option("all tasks", ""), ...tasks.map((name) => new Option(name, name)));
-    const counts = {};
-    for (const sample of data.samples) counts[sample.direction] = (counts[sample.direction] || 0) + 1;
-    for (const [direction, name] of Object.entries(words)) {
-      if (!counts[direction]) continue;
-      const box = element("input", { type: "checkbox", value: direction });
-      by("sample-directions").append(element("label", {}, box, ` ${name} `, element("small", { text: grouped(counts[direction]) })));
-    }
+    chips("sample-directions", words, (sample) => [sample.direction]);
+    chips("sample-signs", signWords, (sample) => [...new Set(sample.signs.flat())]);
+    by("sample-length").hidden = !data.samples.some((sample) => sample.length !== null);
     for (const kind of ["choice_kl", "token_kl"]) {
       if (!shown.includes(kind)) {
         by("kl-kind").querySelector(`[value=${kind}]`).remove();

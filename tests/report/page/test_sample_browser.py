@@ -52,3 +52,23 @@ def test_long_prompts_do_not_fill_the_page(tmp_path: Path) -> None:
     assert text["question"].endswith("and what is the end?")
     assert text["cut"] == reports.LONG + 20 - 3000
     assert len(json_text(data)) < 60_000
+
+
+def test_a_conversation_has_its_turns_and_an_answer_its_signs(tmp_path: Path) -> None:
+    """By hand: three turns of a rendered template; a loop in which no answer was found."""
+    comparison = compare(*reports.conversations(tmp_path))
+    data = browser_data(comparison, find_changed(comparison))
+    first = data["documents"][0]
+    assert first["turns"] == [["user", "What is 0?"], ["assistant", "4"], ["user", "And 1?"]]
+    assert "<|im_start|>" not in first["question"]
+    sample = data["samples"][0]
+    assert sample["signs"] == [[], ["invalid", "looped", "truncated"]]
+    assert sample["lengths"] == [len(text) for text in sample["said"]]
+
+
+def test_choices_have_neither(tmp_path: Path) -> None:
+    """Control: nothing is written there."""
+    comparison = compare(*reports.ordinary(tmp_path, {"q4": 1.5}), tasks="arc")
+    data = browser_data(comparison, find_changed(comparison))
+    assert not any("turns" in text for text in data["documents"])
+    assert not any("signs" in sample or "lengths" in sample for sample in data["samples"])

@@ -1,0 +1,66 @@
+"""What a judge says of two runs: the change of its mean score, wins and losses, its own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from lm_eval_flips.measures.significance import Interval
+from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.uncertainty.intervals import difference_interval
+from lm_eval_flips.uncertainty.row_errors import RowErrors
+
+
+def judged_numbers(
+    metrics: Sequence[PairedMetric],
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Values and 95 % intervals by key, over the samples that were judged; nothing without any.
+
+    Scores are paired: of samples of which both answers have one. Wins and losses are of samples
+    that were judged in both orders.
+    """
+    judged = [metric for metric in metrics if metric.pairs.judged is not None]
+    means: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    scored = [_known(metric, ("baseline", "compressed")) for metric in judged]
+    scored = [found for found in scored if len(found[1][0])]
+    if scored:
+        before, after = (torch.cat([values[side] for _, values in scored]) for side in (0, 1))
+        changes = [theirs - ours for _, (ours, theirs) in scored]
+        means |= {
+            "judged_samples": float(len(before)),
+            "baseline_judge_score": float(before.mean()),
+            "compressed_judge_score": float(after.mean()),
+            "judge_score_change": float(torch.cat(changes).mean()),
+        }
+        errors = RowErrors([metric for metric, _ in scored]).whole
+        intervals["judge_score_change"] = difference_interval(errors, changes, binary=False)
+    compared = [_known(metric, ("preference",)) for metric in judged]
+    compared = [found for found in compared if len(found[1][0])]
+    if compared:
+        signs = [values[0].sign() for _, values in compared]
+        whole = torch.cat(signs)
+        means |= {
+            "judge_wins": float((whole > 0).sum()),
+            "judge_losses": float((whole < 0).sum()),
+            "judge_ties": float((whole == 0).sum()),
+            "judge_preference": float(whole.mean()),
+        }
+        errors = RowErrors([metric for metric, _ in compared]).whole
+        intervals["judge_preference"] = difference_interval(errors, signs, binary=True)
+    variances = [m.pairs.judged.variances for m in judged if m.pairs.judged is not None]
+    if variances and len(of_all := torch.cat(variances)):
+        means["judge_noise"] = sqrt(float(of_all.mean()))
+    return means, intervals
+
+
+def _known(metric: PairedMetric, names: Sequence[str]) -> tuple[PairedMetric, list[Tensor]]:
+    """The metric at the samples that have all of these values, and the values."""
+    judged = metric.pairs.judged
+    places = torch.from_numpy(metric.rows).to(metric.clusters.device)
+    values = torch.stack([getattr(judged, name)[places] for name in names])
+    rows = (~values.isnan().any(0)).nonzero()[:, 0]
+    return metric.at(rows), list(values[:, rows])
