@@ -308,6 +308,21 @@ def test_generated_text_has_no_token_kl(main: Done) -> None:
         assert rows_of(main.document)[task]["token_kl"] is None
 
 
+def test_what_is_written_greedily_is_measured(main: Done, local_runs: LocalRuns) -> None:
+    """And is what the stock run wrote; what is drawn is not measured, and is said."""
+    for mine, stock in (("baseline", local_runs.baseline), ("perturbed", local_runs.compressed)):
+        ours, theirs = (
+            [sample["resps"] for sample in samples_of(folder, "tiny_generate")]
+            for folder in (main.folder / mine, stock)
+        )
+        assert ours == theirs
+    rows = rows_of(main.document)
+    assert rows["tiny_generate"]["answer_kl"] > 0
+    assert rows["tiny_repeats"]["answer_kl"] is None
+    assert rows["tiny_repeats"]["same_text"] is not None
+    assert "30 answers are not measured: each question is asked 3 times" in main.printed
+
+
 def _numbers(row: Row) -> dict[str, float]:
     assert row.flips is not None
     assert row.distances is not None
@@ -811,13 +826,16 @@ def test_two_ranks_measure_what_one_does(
 
 
 def test_the_folders_hold_one_run_each(main: Done) -> None:
-    """lm_eval's files, our state, and one folder of tensors."""
-    for name, tensors in (("baseline", "reference"), ("perturbed", "token_distances")):
+    """lm_eval's files, our state, and the folders of tensors: of requests, and of what is written."""
+    for name, tensors in (
+        ("baseline", {"reference", "greedy_answers"}),
+        ("perturbed", {"token_distances", "answer_distances"}),
+    ):
         folder = main.folder / name
         found = load_run(folder)
         assert set(found.tasks) == set(LEAVES)
         assert RESULTS_NAME.fullmatch(found.path.name)
-        assert {p.name for p in folder.iterdir()} == {found.path.parent.name, STATE, tensors}
+        assert {p.name for p in folder.iterdir()} == {found.path.parent.name, STATE, *tensors}
 
 
 def test_a_noise_floor_is_evaluated_and_held_against_the_compressed_model(
