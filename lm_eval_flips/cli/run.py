@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from lm_eval_flips.writing import write_whole
 if TYPE_CHECKING:
     from lm_eval_flips.evaluation.evaluations import Schedule
     from lm_eval_flips.evaluation.in_order import Until
+    from lm_eval_flips.evaluation.launchers import Launcher
     from lm_eval_flips.gate.gate import Gate
 
 
@@ -88,6 +90,13 @@ def run(
         typer.Option(help="Schemes by which to compress the baseline, separated by commas."),
     ] = None,
     maker: MakerOption = None,
+    baseline_only: Annotated[
+        bool,
+        typer.Option(
+            "--baseline-only",
+            help="Record the baseline alone, for later calls with --baseline OUTPUT_PATH/baseline.",
+        ),
+    ] = False,
     model: Annotated[
         str, typer.Option(help="lm_eval's model type; only flips-hf measures token KL.")
     ] = "flips-hf",
@@ -121,6 +130,14 @@ def run(
     go_on: Annotated[
         bool, typer.Option("--continue", help="Go on after the verdict of --until, to the budget.")
     ] = False,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:FLAGS]",
+            help="Start each evaluation as several processes: accelerate or torchrun, with its "
+            "flags, such as torchrun:'--nproc-per-node 2'.",
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="The result as JSON; by default OUTPUT_PATH/comparison.json."),
@@ -137,9 +154,12 @@ def run(
     is passed to all evaluations.
     """
     from lm_eval_flips.evaluation.evaluations import Recording
+    from lm_eval_flips.evaluation.launchers import waits
     from lm_eval_flips.evaluation.running import run_all
     from lm_eval_flips.evaluation.schedule import schedule_runs
 
+    if waits():
+        return  # one process orders the evaluations; the launcher waits for it
     json_file = json_file or output_path / "comparison.json"
     outputs = Outputs({"--json": json_file, **page_files("--report", report)}, overwrite=True)
     if report is not None:
@@ -149,8 +169,7 @@ def run(
     models = list(compressed or [])
     if compress is not None:
         models += models_of_schemes(compress, baseline, output_path, makers=maker, asked=asked)
-    if not models:
-        raise FlipsError("no compressed model: give --compressed pretrained=MODEL, or --compress")
+    _refuse_no_models(models, baseline_only=baseline_only)
     refuse_unloadable_models([baseline, *models])
     schedule = schedule_runs(
         baseline=baseline,
@@ -161,6 +180,7 @@ def run(
         recording=Recording(positions=positions.value, top=top),
         noise_floor=noise_floor,
         until=_until(until, seed_of_order, budget=budget, go_on=go_on, asked=asked),
+        launcher=_launcher(launcher, until=until),
         arguments=context.args,
     )
     outputs.refuse_inputs(folders=[one.folder for one in schedule.runs])
@@ -168,6 +188,9 @@ def run(
         say(note)
     for line in run_all(schedule, overwrite=overwrite):
         say(line)
+    if baseline_only:
+        say(f"go on with --baseline {schedule.baseline.folder} --compressed …")
+        return
     gates = _compare(schedule, asked, json_file=json_file, report=report, until=until)
     if gates:
         from lm_eval_flips.report.text.gate import gate_lines
@@ -194,6 +217,28 @@ def _compare(
     if report is not None:
         PageAhead(report).write(result)
     return gates
+
+
+def _refuse_no_models(models: Sequence[str], *, baseline_only: bool) -> None:
+    if models and baseline_only:
+        raise FlipsError("--baseline-only evaluates no compressed model; leave one of them out")
+    if not models and not baseline_only:
+        raise FlipsError(
+            "no compressed model: give --compressed pretrained=MODEL, or --compress; "
+            "--baseline-only records the baseline alone"
+        )
+
+
+def _launcher(given: str | None, *, until: str | None) -> Launcher | None:
+    """The launcher that is asked for, or by which this command was started."""
+    from lm_eval_flips.evaluation.launchers import Launcher, from_environment
+
+    launcher = from_environment() if given is None else Launcher.of(given)
+    if launcher is not None and until is not None:
+        raise FlipsError(
+            "--until decides while one process evaluates; leave it or the launcher out"
+        )
+    return launcher
 
 
 def _until(

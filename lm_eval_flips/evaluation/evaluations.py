@@ -11,6 +11,7 @@ import msgspec
 
 from lm_eval_flips.evaluation.flags import with_arguments
 from lm_eval_flips.evaluation.in_order import InOrder, without_choice
+from lm_eval_flips.evaluation.launchers import Launcher
 from lm_eval_flips.evaluation.state import Settings, is_finished
 
 
@@ -38,13 +39,15 @@ class Evaluation:
     """One model to evaluate, and the folder of its run.
 
     ``extra`` are model arguments that say where to record and what to measure against;
-    ``in_order`` is what is to be decided, where it is evaluated in a random order until it is.
+    ``in_order`` is what is to be decided, where it is evaluated in a random order until it is;
+    ``launcher`` starts it as several processes.
     """
 
     folder: Path
     settings: Settings
     extra: dict[str, Any] = field(default_factory=dict)
     in_order: InOrder | None = None
+    launcher: Launcher | None = None
 
     @property
     def finished(self) -> bool:
@@ -57,8 +60,8 @@ class Evaluation:
         if self.in_order is not None:
             verb = ["eval-in-order", msgspec.json.encode(self.in_order).decode()]
             arguments = without_choice(arguments)
-        return [
-            *(sys.executable, "-m", "lm_eval_flips", *verb),
+        given = [
+            *verb,
             *("--model", self.settings.model),
             *("--model_args", with_arguments(self.settings.model_args, self.extra)),
             *("--tasks", self.settings.tasks),
@@ -66,6 +69,9 @@ class Evaluation:
             "--log_samples",
             *arguments,
         ]
+        if self.launcher is not None:
+            return self.launcher.command("lm_eval_flips", given)
+        return [sys.executable, "-m", "lm_eval_flips", *given]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.evaluations import Evaluation, Schedule
 from lm_eval_flips.evaluation.flags import pretrained
+from lm_eval_flips.evaluation.launchers import without_ranks
 from lm_eval_flips.evaluation.state import difference, has_results, locked, read_state, write_state
 from lm_eval_flips.logs.runs import RECORD
 from lm_eval_flips.logs.secrets import masked_text
@@ -91,7 +92,7 @@ def _finished(command: Sequence[str], lock: int | None) -> int:
     One that is interrupted may finish what it is writing. The lock is the child's too: while one
     is still about to end, no other begins.
     """
-    environment = {**ALLOCATOR, **os.environ}
+    environment = {**ALLOCATOR, **without_ranks()}
     if sys.platform == "win32":  # no descriptor can be handed on
         return _waited(subprocess.Popen(command, env=environment))  # noqa: S603  (our own command)
     read, write = os.pipe()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from lm_eval_flips.evaluation.flags import (
     refuse_no_arguments,
 )
 from lm_eval_flips.evaluation.in_order import Until
+from lm_eval_flips.evaluation.launchers import Launcher
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.evaluation.state import (
     Settings,
@@ -78,6 +79,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
     recording: Recording | None = None,
     noise_floor: bool = False,
     until: Until | None = None,
+    launcher: Launcher | None = None,
     arguments: Sequence[str] = (),
 ) -> Schedule:
     """What is to be evaluated, and where.
@@ -91,6 +93,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         recording: what is kept of the baseline's distributions; by default all of them.
         noise_floor: evaluate the baseline a second time, in other batches.
         until: evaluate the compressed models in a random order, until this is decided.
+        launcher: starts each evaluation as several processes.
         arguments: all other flags, as for the harness.
 
     Raises:
@@ -105,6 +108,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
     settings = _Asked(model=model, tasks=tasks, kept=kept, until=until, arguments=list(arguments))
     measured = model in OWN_MODELS
     first = _first(baseline, output_path / BASELINE, settings, kept if measured else None)
+    first = replace(first, launcher=launcher)
 
     def against_first(name: str, model_args: str) -> Evaluation:
         folder = output_path / name
@@ -115,6 +119,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
             settings=settings(model_args, before),
             extra=extra,
             in_order=None if until is None else until.of(first.folder, folder, measured=measured),
+            launcher=launcher,
         )
 
     pairs = zip(_names(compressed), compressed, strict=True)
@@ -158,7 +163,7 @@ def _in_other_batches(run: Evaluation) -> Evaluation:
         until=None,
         order_seed=None,
     )
-    return Evaluation(folder=run.folder, settings=settings, extra=extra)
+    return replace(run, settings=settings, extra=extra, in_order=None)
 
 
 def _refuse(

@@ -188,6 +188,7 @@ class AnswerRecording:
                 max_length=identity.max_length,
                 files=identity.files,
             ),
+            writes=self._recording.writes,
         )
 
     def _open_distances(self) -> AnswerDistanceWriter | None:
@@ -210,6 +211,7 @@ class AnswerRecording:
                 near_ties=noise.near_ties,
                 files=identity.files,
             ),
+            writes=self._recording.writes,
         )
 
 

@@ -18,6 +18,9 @@ class Answering:
     """Answers requests, each of one window or, for a rolling text, of several.
 
     ``found`` holds the answers by place; what an interrupted run answered is there at once.
+    Requests of the same text, as of a document that stands twice or where the harness fills up the
+    share of one of several processes, are answered once: in other batches a number may round
+    otherwise, and only one is kept with the distances.
 
     Args:
         scorer: runs the model.
@@ -41,8 +44,13 @@ class Answering:
         self._windows: list[TokenRequest] = []
         self._owner: list[int] = []
         self._own: dict[int, range] = {}
+        self._alike: dict[bytes, list[int]] = {}  # places of the same text
         for place, own in enumerate(windows):
-            if place not in self.found:
+            if place in self.found:
+                continue
+            alike = self._alike.setdefault(self._texts[place], [])
+            alike.append(place)
+            if alike == [place]:
                 self._own[place] = range(len(self._windows), len(self._windows) + len(own))
                 self._windows += own
                 self._owner += [place] * len(own)
@@ -65,7 +73,7 @@ class Answering:
         """
         with self._recording:
             for place in [place for place, own in self._own.items() if not own]:
-                yield self._finished(place)  # an empty text
+                yield from self._finished(place)  # an empty text
             yield from self._resume()
             todo = [index for index in range(len(self._windows)) if index not in self._parts]
             requests = [self._windows[index] for index in todo]
@@ -94,9 +102,9 @@ class Answering:
         self._parts[index] = part
         place = self._owner[index]
         if all(other in self._parts for other in self._own[place]):
-            yield self._finished(place)
+            yield from self._finished(place)
 
-    def _finished(self, place: int) -> int:
+    def _finished(self, place: int) -> Iterator[int]:
         own = self._own[place]
         parts = [self._parts[other] for other in own]
         scores = [part for part in parts if isinstance(part, RequestScore)]
@@ -109,8 +117,9 @@ class Answering:
         self._recording.add_request(self._texts[place], answer, scores, keys)
         for other in own:
             self._parts[other] = Answer(nan, False)  # its tensors are no longer needed
-        self.found[place] = answer
-        return place
+        for alike in self._alike[self._texts[place]]:
+            self.found[alike] = answer
+            yield alike
 
 
 def _mean_kl(scores: Sequence[RequestScore]) -> float:

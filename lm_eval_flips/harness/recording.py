@@ -38,6 +38,8 @@ class Recording:
         hidden: a hidden state of it, ``[1, width]``.
         identity: which model it is.
         rank: which of several processes this is; each has a folder of its own.
+        writes: False in all but one of the processes over which a model is split: they have the
+            same answers.
 
     Raises:
         FlipsError: a store holds something else or cannot be read or written; the baseline's
@@ -53,8 +55,9 @@ class Recording:
         hidden: Tensor,
         identity: ModelIdentity,
         rank: int = 0,
+        writes: bool = True,
     ) -> None:
-        self._model, self._top = model, options.top
+        self._model, self._top, self.writes = model, options.top, writes
         self._first_only = options.positions == "last"
         self.baseline: Baseline | None = None
         self._distances: DistanceWriter | None = None
@@ -68,7 +71,8 @@ class Recording:
             self.baseline = self._open_baseline(options.reference / REFERENCE, identity)
         if options.distances is not None and self.baseline is not None:
             header = _distances_header(self.baseline, identity)
-            self._distances = DistanceWriter(part_of(options.distances / DISTANCES, rank), header)
+            folder = part_of(options.distances / DISTANCES, rank)
+            self._distances = DistanceWriter(folder, header, writes=writes)
 
     @property
     def keyed(self) -> bool:
@@ -185,7 +189,7 @@ class Recording:
             widened=widened,
             entries=identity.vocabulary,
         )
-        return ReferenceWriter(folder, header, lm_head=content)
+        return ReferenceWriter(folder, header, lm_head=content, writes=self.writes)
 
     def _open_baseline(self, folder: Path, identity: ModelIdentity) -> Baseline:
         reference = Reference(folder, device=self._model.logits_device)

@@ -34,19 +34,19 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
         return None
     own = np.arange(keys.shape[1]) < pairs.choices.cpu().numpy()[:, None]
     samples, _ = np.nonzero(own)
-    places = stored.find(keys[own])
+    asked, logged = keys[own], _logged(pairs.compressed.loglikelihoods, own)
+    places = stored.find(asked, logged)
     if (places < 0).all():
         return None
-    strange = _not_logged(stored.loglikelihoods, places, pairs.compressed.loglikelihoods, own)
+    strange = _not_logged(stored.loglikelihoods, places, asked, logged)
     if strange.any():
         raise FlipsError(
             f"task '{pairs.task}': the distances in '{stored.folder}' are of other answers than "
             f"the compressed run logged ({_docs(pairs, samples[strange])}); evaluate that model "
             "again with lm-eval-flips run, or remove that folder"
         )
-    strange = _not_logged(
-        stored.baseline_loglikelihoods, places, pairs.baseline.loglikelihoods, own
-    )
+    logged = _logged(pairs.baseline.loglikelihoods, own)
+    strange = _not_logged(stored.baseline_loglikelihoods, places, asked, logged)
     if strange.any():
         raise OtherBaselineError(
             f"task '{pairs.task}': the distances in '{stored.folder}' were measured from another "
@@ -68,12 +68,27 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
     )
 
 
+def _logged(loglikelihoods: Tensor, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = loglikelihoods.cpu().numpy()[own].astype(np.float64)
+    return found
+
+
 def _not_logged(
-    stored: NDArray[np.float64], places: NDArray[np.int64], logged: Tensor, own: NDArray[np.bool_]
+    stored: NDArray[np.float64],
+    places: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    logged: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Which requests are missing, or have another log-likelihood than the one that was logged."""
-    values, kept = logged.cpu().numpy()[own], stored[np.maximum(places, 0)]
-    same: NDArray[np.bool_] = (kept == values) | (np.isnan(kept) & np.isnan(values))
+    """Which requests are missing, or have another log-likelihood than any that was logged.
+
+    The same text may have been logged twice, by two processes that rounded otherwise.
+    """
+    kept = stored[np.maximum(places, 0)]
+    same: NDArray[np.bool_] = (kept == logged) | (np.isnan(kept) & np.isnan(logged))
+    if not same.all():
+        known = set(zip(map(bytes, keys), logged.tolist(), strict=True))
+        texts = zip(map(bytes, keys), kept.tolist(), strict=True)
+        same |= np.array([answer in known for answer in texts])
     return (places < 0) | ~same
 
 

@@ -70,8 +70,8 @@ class AnswerDistanceWriter:
         FlipsError: the folder holds another pair's distances, or cannot be written or read.
     """
 
-    def __init__(self, folder: Path, header: AnswerDistancesHeader) -> None:
-        self._shards = ShardWriter(folder, header)
+    def __init__(self, folder: Path, header: AnswerDistancesHeader, *, writes: bool = True) -> None:
+        self._shards = ShardWriter(folder, header, writes=writes)
         self._known: set[bytes] = set()
         for file in self._shards.manifest.shards:
             keys = read_tensor_file(folder, file)["keys"]

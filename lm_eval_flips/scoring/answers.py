@@ -75,8 +75,8 @@ class AnswerWriter:
         FlipsError: the folder holds another model's answers, or cannot be written or read.
     """
 
-    def __init__(self, folder: Path, header: AnswersHeader) -> None:
-        self._shards = ShardWriter(folder, header)
+    def __init__(self, folder: Path, header: AnswersHeader, *, writes: bool = True) -> None:
+        self._shards = ShardWriter(folder, header, writes=writes)
         self._known = {
             answer.key
             for file in self._shards.manifest.shards

@@ -94,16 +94,23 @@ class ReferenceWriter:
         folder: the reference's folder.
         header: which model's states these are.
         lm_head: what the file holds that the header names, if it names one.
+        writes: False where another process, which has all the same, writes it.
 
     Raises:
         FlipsError: the folder holds another model's states, or cannot be written or read.
     """
 
     def __init__(
-        self, folder: Path, header: ReferenceHeader, *, lm_head: bytes | None = None
+        self,
+        folder: Path,
+        header: ReferenceHeader,
+        *,
+        lm_head: bytes | None = None,
+        writes: bool = True,
     ) -> None:
-        self._shards = ShardWriter(folder, header)  # refuses before another's lm_head is replaced
-        if header.lm_head is not None and lm_head is not None:
+        # refuses before another's lm_head is replaced
+        self._shards = ShardWriter(folder, header, writes=writes)
+        if writes and header.lm_head is not None and lm_head is not None:
             write_file(folder, header.lm_head, lm_head)
         self._states = 0  # rows that wait to be written
         self.answers = {

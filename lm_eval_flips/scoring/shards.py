@@ -135,13 +135,14 @@ class ShardWriter(Generic[H]):
     Args:
         folder: the folder.
         header: what all its shards have in common.
+        writes: False where another process, which has all the same, writes it.
 
     Raises:
         FlipsError: the folder holds something else, or cannot be written.
     """
 
-    def __init__(self, folder: Path, header: H) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, header: H, *, writes: bool = True) -> None:
+        self.folder, self._writes = folder, writes
         if (folder / MANIFEST).exists():
             self.manifest = read_manifest(folder, type(header))
             if (found := difference(self.manifest.header, header)) is not None:
@@ -176,13 +177,16 @@ class ShardWriter(Generic[H]):
         """
         if not self._pending:
             return
-        name = f"{len(self.manifest.shards):05}.safetensors"
-        whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
-        written = tensor_file(self.folder, name, whole)
-        self._write_manifest([*self.manifest.shards, written])
+        if self._writes:
+            name = f"{len(self.manifest.shards):05}.safetensors"
+            whole = {name: torch.cat(parts) for name, parts in self._pending.items()}
+            written = tensor_file(self.folder, name, whole)
+            self._write_manifest([*self.manifest.shards, written])
         self._pending, self._bytes, self._since = {}, 0, time.monotonic()
 
     def _write_manifest(self, shards: list[File]) -> None:
+        if not self._writes:
+            return
         manifest = msgspec.structs.replace(self.manifest, shards=shards)
         content = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _replace(self.folder / MANIFEST, content)

@@ -79,13 +79,14 @@ class DistanceWriter:
     Args:
         folder: the folder.
         header: which model is measured against which baseline.
+        writes: False where another process, which has all the same, writes it.
 
     Raises:
         FlipsError: the folder holds another pair's distances, or cannot be written or read.
     """
 
-    def __init__(self, folder: Path, header: DistancesHeader) -> None:
-        self._shards = ShardWriter(folder, header)
+    def __init__(self, folder: Path, header: DistancesHeader, *, writes: bool = True) -> None:
+        self._shards = ShardWriter(folder, header, writes=writes)
         self.answers: dict[bytes, Answer] = {}
         for file in self._shards.manifest.shards:
             self.answers.update(_answers(read_tensor_file(folder, file)))
@@ -151,9 +152,21 @@ class StoredDistances:
     starts: NDArray[np.int64]
     values: dict[str, Tensor]
 
-    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Places of requests ``[n, 2]`` by their keys; -1 for those that are not there."""
-        return places_of(self.keys, keys)
+    def find(
+        self, keys: NDArray[np.uint64], loglikelihoods: NDArray[np.float64] | None = None
+    ) -> NDArray[np.int64]:
+        """Places of requests ``[n, 2]`` by their keys; -1 for those that are not there.
+
+        Several processes may each have answered the same text, of a document that stands twice;
+        of those the one with the log-likelihood that was logged, ``[n]``, is meant.
+        """
+        places = places_of(self.keys, keys)
+        if loglikelihoods is None or len(np.unique(_as_one(self.keys))) == len(self.keys):
+            return places
+        exact = places_of(
+            _answered(self.keys, self.loglikelihoods), _answered(keys, loglikelihoods)
+        )
+        return np.where(exact >= 0, exact, places)
 
 
 def load_distances(folder: Path) -> StoredDistances | None:
@@ -186,7 +199,7 @@ def load_distances(folder: Path) -> StoredDistances | None:
 
 
 def places_of(stored: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Places of keys ``[n, 2]`` among those that are stored; -1 for those that are not there.
+    """Places of keys, ``[n, width]``, among those stored; -1 for those that are not there.
 
     Example:
         >>> stored = np.array([[1, 2], [3, 4]], np.uint64)
@@ -218,6 +231,11 @@ def _joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
+def _answered(keys: NDArray[np.uint64], loglikelihoods: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Keys ``[n, 2]`` with the bits of their log-likelihoods ``[n]``."""
+    return np.column_stack([keys, loglikelihoods.astype(np.float64).view(np.uint64)])
+
+
 def _as_one(keys: NDArray[np.uint64]) -> Any:
-    """Each key as one element that can be sorted and searched, ``[n]`` of 16 bytes."""
-    return np.ascontiguousarray(keys).view(f"S{KEY}").reshape(-1)
+    """Each row as one element that can be sorted and searched, ``[n]``."""
+    return np.ascontiguousarray(keys).view(f"S{keys.shape[1] * keys.itemsize}").reshape(-1)

@@ -7,9 +7,13 @@ float64 over the vocabulary of two transformers models.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
@@ -22,13 +26,13 @@ import torch
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
 from lm_eval_flips.evaluation.schedule import schedule_runs
-from lm_eval_flips.evaluation.state import STATE
+from lm_eval_flips.evaluation.state import STATE, read_state
 from lm_eval_flips.logs.names import RESULTS_NAME
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
-from tests.conftest import GENERATED, LEAVES, LOCAL_TASKS, LocalRuns
-from tests.e2e.conftest import as_metadata, results_of, run, run_two_ranks
+from tests.conftest import GENERATED, LEAVES, LOCAL_TASKS, LocalRuns, harness_environment
+from tests.e2e.conftest import as_metadata, results_of, run
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +40,7 @@ SECRET = "s3cr3t-"
 HARNESS = re.compile(r"Initializing flips-hf|^flips-hf \(")  # lines of its own, of its arguments
 NEAR = 1e-4  # nats, float32
 MEASURED = tuple(name for name in LEAVES if name not in GENERATED)
+SHARED = ("tiny_choice", "tiny_rolling", "tiny_generate")
 FLIPS_GROUPS = "flips_tiny_outer,flips_tiny_cloze,flips_tiny_rolling"
 
 
@@ -791,38 +796,112 @@ def test_runs_of_another_model_type_are_compared_without_token_kl(
     assert row["choice_kl"] > 0
 
 
-def test_two_ranks_measure_what_one_does(
-    main: Done,
-    flips_folder: Path,
-    harness_results: dict[str, Any],
-    tiny_model: Path,
-    perturbed_model: Path,
-    tmp_path: Path,
+@pytest.fixture(scope="module")
+def shared(main: Done, tiny_model: Path, perturbed_model: Path, task_folder_local: Path) -> Done:
+    """Two processes that share the documents: `run` itself was started by torchrun."""
+    output = main.folder.with_name("shared")
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "lm_eval_flips", "run", "--baseline", as_model(tiny_model)),
+        *("--compressed", as_model(perturbed_model), "--tasks", ",".join(SHARED)),
+        *("--include_path", str(task_folder_local), "--device", "cpu", "--batch_size", "8"),
+        *("--output_path", str(output)),
+    ]
+    done = run(command, output.parent)
+    return Done(output, done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def split(main: Done, flips: Run, tiny_model: Path, perturbed_model: Path) -> Done:
+    """Two processes over which each model is split, started by `run --launcher`."""
+    models = [f"{as_model(model)},tp_plan=auto" for model in (tiny_model, perturbed_model)]
+    launcher = "torchrun:--nproc-per-node 2"
+    return flips(main.folder.with_name("split"), *models, tasks=",".join(SHARED), launcher=launcher)
+
+
+@pytest.mark.parametrize(("name", "parts"), [("shared", 2), ("split", 1)])
+def test_two_processes_log_and_measure_what_one_does(
+    name: str, parts: int, main: Done, request: pytest.FixtureRequest
 ) -> None:
-    """Each records in a folder of its own, reads both, and the harness gathers the metric."""
-    arguments = [tiny_model, perturbed_model, flips_folder, FLIPS_GROUPS, main.folder / "baseline"]
-    folder = tmp_path / "run"
-    module = "tests.e2e.two_ranks_measured"
-    run_two_ranks(module, *arguments, folder, folder=tmp_path)
-    for name in ("reference", "token_distances"):
-        assert (folder / name / "rank-1" / "manifest.json").exists()
-    both = json.loads((folder / "out.json").read_text())
-    for task in MEASURED:
-        found, expected = (x["results"][task]["token_kl,none"] for x in (both, harness_results))
+    """Samples in order and written once, log-likelihoods, texts and distances within 1e-5."""
+    both: Done = request.getfixturevalue(name)
+    assert both.code == 0, both.printed
+    assert both.printed.count("baseline: evaluating") == 1, "one process orders the evaluations"
+    for model in ("baseline", "perturbed"):
+        assert len(list((both.folder / model).rglob("results_*.json"))) == 1
+        for task in SHARED:
+            (file,) = (both.folder / model).rglob(f"samples_{task}_*.jsonl")
+            docs = [json.loads(line)["doc_id"] for line in file.read_text().splitlines()]
+            once, twice = (samples_of(done.folder / model, task) for done in (main, both))
+            assert docs == [sample["doc_id"] for sample in once]
+            if task in GENERATED:
+                assert [one["resps"] for one in twice] == [one["resps"] for one in once]
+                continue
+            for found, expected in zip(
+                *(answers_of(done.folder / model, task) for done in (both, main)), strict=True
+            ):
+                assert found == (pytest.approx(expected[0], abs=1e-5), expected[1])
+    stores = [both.folder / "baseline/reference", both.folder / "perturbed/token_distances"]
+    assert [len(list(store.rglob("manifest.json"))) for store in stores] == [parts, parts]
+    for task in SHARED[:2]:
+        found, expected = (rows_of(done.document)[task]["token_kl"] for done in (both, main))
         assert found == pytest.approx(expected, abs=1e-5)
-    once, twice = (
-        load_distances(place / "token_distances") for place in (harness_results["folder"], folder)
-    )
-    assert once is not None
-    assert twice is not None
-    places = twice.find(once.keys)
-    assert (places >= 0).all()
-    torch.testing.assert_close(
-        twice.values["kl"][twice.starts[places]],
-        once.values["kl"][once.starts[:-1]],
-        atol=1e-5,
-        rtol=1e-5,
-    )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads the processes of Linux")
+def test_a_process_that_dies_ends_the_others(
+    tiny_model: Path, perturbed_model: Path, task_folder_local: Path, tmp_path: Path
+) -> None:
+    """Within ten seconds, with an error of `run`, and nothing is taken for finished."""
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "lm_eval_flips",
+            "run",
+            "--launcher",
+            "torchrun:--nproc-per-node=2",
+        ),
+        *("--baseline", as_model(tiny_model), "--compressed", as_model(perturbed_model)),
+        *("--include_path", str(task_folder_local), "--tasks", "tiny_choice", "--device", "cpu"),
+        *("--output_path", str(tmp_path / "runs")),
+    ]
+    environment = harness_environment(tmp_path)
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        end = time.monotonic() + 120
+        while len(ranks := ranks_below(tmp_path)) < 2:
+            assert time.monotonic() < end, "no ranks were started"
+            time.sleep(0.05)
+        os.kill(ranks[1], signal.SIGKILL)
+        killed = time.monotonic()
+        printed, _ = process.communicate(timeout=60)
+        assert time.monotonic() - killed < 10
+    assert process.returncode == 2, printed
+    assert "ended with exit code 1; what was finished is kept" in printed
+    assert not ranks_below(tmp_path)
+    state = read_state(tmp_path / "runs" / "baseline")
+    assert state is not None
+    assert state.finished is False
+
+
+def ranks_below(folder: Path) -> dict[int, int]:
+    """Processes that a launcher started for runs in a folder: their id by their rank."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            told = dict(
+                part.split("=", 1)
+                for part in (place / "environ").read_text().split("\0")
+                if "=" in part
+            )
+            line = (place / "cmdline").read_text().split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if "RANK" in told and any(str(folder / "runs") in part for part in line):
+            found[int(told["RANK"])] = int(place.name)
+    return found
 
 
 def test_the_folders_hold_one_run_each(main: Done) -> None:

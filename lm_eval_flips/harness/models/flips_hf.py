@@ -108,7 +108,12 @@ class FlipsHF(ScoredLM, WritingHF):
                 raise UnreadableHeadError("it adds tokens of its own to what it reads")
             identity = ModelIdentity.of(self, name=self._name)
             self._recording = Recording(
-                options, model=model, hidden=hidden, identity=identity, rank=self.rank
+                options,
+                model=model,
+                hidden=hidden,
+                identity=identity,
+                rank=self.rank,
+                writes=self.writes,
             )
         except UnreadableHeadError as error:
             self._stay_plain(str(error), options)

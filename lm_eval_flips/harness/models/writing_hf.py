@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from lm_eval_flips.generation.greedy import why_not_greedy
 from lm_eval_flips.generation.partings import ReadAnswer
 from lm_eval_flips.harness.answer_recording import AnswerRecording, Written
 from lm_eval_flips.harness.measured_answer import MeasuredWriting
+from lm_eval_flips.harness.models.ranks import RankedHF
 from lm_eval_flips.harness.models.refusals import names_of
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.scoring.answers import End, GreedyAnswer
@@ -81,7 +81,7 @@ class Saved:
     tokens: int = 0
 
 
-class WritingHF(HFLM):  # type: ignore[misc]  # lm_eval ships no types
+class WritingHF(RankedHF):  # type: ignore[misc]  # lm_eval ships no types
     """A model that writes, and is held against what another one wrote.
 
     Without a recording, ``writing``, it is the harness's `hf`.

@@ -57,7 +57,7 @@ def stored_head_of(module: Any, head: LMHead, hidden: Tensor) -> StoredHead:
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if weight is None or weight.is_meta:
         raise UnreadableHeadError("lm_head has no weight")
-    weight = weight.detach()
+    weight, bias = _whole(weight.detach()), None if bias is None else _whole(bias.detach())
     if type(weight) is not Tensor or not weight.dtype.is_floating_point:
         weight = weight.dequantize()
     if weight.shape[1:] != hidden.shape[1:]:
@@ -72,3 +72,9 @@ def stored_head_of(module: Any, head: LMHead, hidden: Tensor) -> StoredHead:
         if not agrees(stored.head.logits(hidden), head.logits(hidden)):
             raise UnreadableHeadError("lm_head's weight does not make its output")
     return stored
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """A weight that is split over several processes, gathered; all of them have to ask for it."""
+    gathered = getattr(weight, "full_tensor", None)
+    return weight if gathered is None else gathered()
