@@ -14,76 +14,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from math import inf, isnan, nan
-from typing import Literal
+from math import isnan, nan
 
 from lm_eval_flips.comparison.numbers import one_each
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
+from lm_eval_flips.gate.policy import policy_rulings
+from lm_eval_flips.gate.ruling import Outcome, Ruling
 from lm_eval_flips.gate.thresholds import (
     EQUIVALENCE,
     LOSS,
     GateConfig,
     Judge,
+    Tier,
     refuse_no_rule,
 )
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, holm
 from lm_eval_flips.pairs.findings import Finding
 
-Outcome = Literal["pass", "fail", "undecided"]
-
 POOLED = "pooled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """One rule held against one row: what was measured, and what that means.
-
-    ``p_broken`` is the one-sided p that the threshold is kept, ``p_holm`` the same adjusted over
-    the gate's rules; nan where there is none. Of a rule that is judged while documents are drawn,
-    ``drawn`` is how many of its ``whole`` were, and ``cut`` the nats at which a sample's distance
-    is cut; None elsewhere. ``infinite`` is of how many samples the number is infinite.
-    """
-
-    row: str
-    rule: str
-    value: float
-    interval: Interval
-    threshold: float
-    outcome: Outcome
-    p_broken: float = nan
-    p_holm: float = nan
-    drawn: int | None = None
-    whole: int | None = None
-    cut: float | None = None
-    infinite: int = 0
-
-    @property
-    def reason(self) -> str:
-        """The outcome in words."""
-        if isnan(self.value):
-            return "nothing was measured"
-        if self.drawn is not None:
-            return self._reason_while_drawing
-        if self.value == inf:
-            of = f" for {self.infinite} sample{'s' * (self.infinite != 1)}"
-            return f"broken: the distance is infinite{of * (self.infinite > 0)}"
-        if self.outcome == "undecided" and all(map(isnan, self.interval)):
-            return "there is no interval to judge by"
-        if self.outcome == "undecided" and self.value > self.threshold and self.p_broken <= LEVEL:
-            return "broken, but so may be one of so many rules by chance: more samples are needed"
-        if self.outcome == "undecided":
-            return "not told from the threshold: more samples are needed"
-        return "kept" if self.outcome == "pass" else "broken"
-
-    @property
-    def _reason_while_drawing(self) -> str:
-        word = {"pass": "kept", "fail": "broken", "undecided": "not decided"}[self.outcome]
-        cut = "" if self.cut is None else f", each sample's KL cut at {self.cut:g} nat"
-        cut += "s" if cut and self.cut != 1 else ""
-        return f"{word} after {self.drawn:,} of {self.whole:,} samples{cut}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +62,16 @@ class Gate:
 
     @property
     def outcome(self) -> Outcome:
-        """Fail if a rule failed; else undecided if one was, or the run is in doubt; else pass."""
-        outcomes = {ruling.outcome for ruling in self.rulings}
-        if self.doubts:
+        """Fail if a rule failed; else undecided if one was, or the run is in doubt; else pass.
+
+        Advisory rules are told and change nothing; of a supporting one only a failure counts.
+        """
+        outcomes = {ruling.outcome for ruling in self.rulings if ruling.counts}
+        if self.doubts or all(ruling.tier == "advisory" for ruling in self.rulings):
             outcomes.add("undecided")
         if "fail" in outcomes:
             return "fail"
-        return "undecided" if "undecided" in outcomes or not outcomes else "pass"
+        return "undecided" if "undecided" in outcomes else "pass"
 
     @property
     def exit_code(self) -> int:
@@ -141,7 +95,10 @@ def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
             model=run.model,
             path=run.path,
             judge=config.judge,
-            rulings=_judged(list(_rulings(run, config)), config.judge),
+            rulings=(
+                *_judged(list(_rulings(run, config)), config.judge),
+                *policy_rulings(config, rows_of(run), comparison.baseline.run.date),
+            ),
             findings=run.findings,
         )
         for run in comparison.compressed
@@ -152,13 +109,28 @@ def _judged(rulings: Sequence[Ruling], how: Judge) -> tuple[Ruling, ...]:
     """With the failures told, over all rules together."""
     if how == "point":
         return tuple(rulings)
-    adjusted = holm([ruling.p_broken for ruling in rulings])
+    adjusted = holm_of([ruling.tier for ruling in rulings], [own.p_broken for own in rulings])
     return tuple(
         replace(
             ruling, p_holm=p, outcome="fail" if p <= LEVEL and _broken(ruling) else ruling.outcome
         )
         for ruling, p in zip(rulings, adjusted, strict=True)
     )
+
+
+def holm_of(tiers: Sequence[Tier], p: Sequence[float]) -> list[float]:
+    """Holm's adjustment over the rules that can fail the gate, and over the advisory ones.
+
+    Example:
+        >>> holm_of(["critical", "advisory", "critical"], [0.01, 0.02, 0.04])
+        [0.02, 0.02, 0.04]
+    """
+    adjusted = [nan] * len(p)
+    for advisory in (False, True):
+        places = [place for place, tier in enumerate(tiers) if (tier == "advisory") == advisory]
+        for place, value in zip(places, holm([p[place] for place in places]), strict=True):
+            adjusted[place] = float(value)
+    return adjusted
 
 
 def _broken(ruling: Ruling) -> bool:
@@ -169,19 +141,21 @@ def _broken(ruling: Ruling) -> bool:
 def _rulings(run: RunComparison, config: GateConfig) -> Iterator[Ruling]:
     pooled = run.pooled if run.planned is None else run.planned.pooled
     for rule, threshold in config.pooled.given.items():
-        yield _ruling(pooled, POOLED, rule, threshold, config.judge)
+        ruling = _ruling(pooled, POOLED, rule, threshold, config.judge)
+        yield replace(ruling, tier=config.pooled.tier)
     for pattern, thresholds in config.tasks.items():
-        rows = _rows(run)
+        rows = rows_of(run)
         found = [row for row in rows.values() if fnmatchcase(row.name, pattern)]
         if not found:
             have = named(list(rows), shown=10)
             raise FlipsError(f"no task or group '{pattern}' was compared; there are {have}")
         for row in found:
             for rule, threshold in thresholds.given.items():
-                yield _ruling(row, row.name, rule, threshold, config.judge)
+                ruling = _ruling(row, row.name, rule, threshold, config.judge)
+                yield replace(ruling, tier=thresholds.tier)
 
 
-def _rows(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
+def rows_of(run: RunComparison) -> Mapping[str, Row | PlannedRow]:
     """A row for each task and group, a plan's where the run is of its samples."""
     if run.planned is None:
         return one_each((*run.tasks, *run.groups))

@@ -10,7 +10,7 @@ has drawn all questions knows the means, and nothing is left to chance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import nan
 
@@ -21,11 +21,11 @@ from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.evidence import LEVEL
-from lm_eval_flips.gate.gate import POOLED, Gate, Outcome, Ruling
+from lm_eval_flips.gate.gate import POOLED, Gate, holm_of
 from lm_eval_flips.gate.rule_values import refuse_rules, rule_values
-from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS, GateConfig, refuse_no_rule
+from lm_eval_flips.gate.ruling import Outcome, Ruling
+from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS, GateConfig, Tier, refuse_no_rule
 from lm_eval_flips.measures.betting import Draws, bounds, least_draws, p_at_least, p_at_most
-from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.order import Order
 from lm_eval_flips.shapes import Float, Int
@@ -48,6 +48,7 @@ class _Rule:
     kept: Float[Tensor, " count"]
     broken: Float[Tensor, " count"]
     cut: float | None
+    tier: Tier
 
     @property
     def level(self) -> float:
@@ -69,11 +70,13 @@ def judge_in_order(drawn: Drawn, config: GateConfig, order: Order) -> Gate:
     """
     refuse_no_rule(config)
     rules = [
-        _rule(drawn, order, metrics, row=row, rule=rule, threshold=threshold)
-        for row, metrics, rule, threshold in _asked(drawn, config)
+        replace(_rule(drawn, order, metrics, row=row, rule=rule, threshold=threshold), tier=tier)
+        for row, metrics, tier, rule, threshold in _asked(drawn, config)
     ]
     stop = _stop(rules, drawn.count)
-    adjusted = holm([float(rule.broken[stop - 1]) for rule in rules])
+    adjusted = holm_of(
+        [rule.tier for rule in rules], [float(rule.broken[stop - 1]) for rule in rules]
+    )
     judged = zip(rules, adjusted, strict=True)
     return Gate(
         model=drawn.model,
@@ -116,11 +119,11 @@ def least_documents(config: GateConfig, documents: int) -> int:
 
 def _asked(
     drawn: Drawn, config: GateConfig
-) -> Iterator[tuple[str, Sequence[PairedMetric], str, float]]:
-    """Each rule's row, its metrics and its threshold."""
+) -> Iterator[tuple[str, Sequence[PairedMetric], Tier, str, float]]:
+    """Each rule's row, its metrics, its tier and its threshold."""
     standing = {metric.pairs.task: metric for metric in primaries(drawn.metrics)}
     for rule, threshold in config.pooled.given.items():
-        yield POOLED, list(standing.values()), rule, threshold
+        yield POOLED, list(standing.values()), config.pooled.tier, rule, threshold
     rows: dict[str, list[PairedMetric]] = {name: [own] for name, own in standing.items()}
     for group, leaves in drawn.groups.items():
         if leaves and set(leaves) <= set(standing):
@@ -133,7 +136,7 @@ def _asked(
             )
         for name in names:
             for rule, threshold in thresholds.given.items():
-                yield name, rows[name], rule, threshold
+                yield name, rows[name], thresholds.tier, rule, threshold
 
 
 def _rule(
@@ -172,6 +175,7 @@ def _rule(
         kept=_at(kept, after),
         broken=_at(broken, after),
         cut=values[0].cut,
+        tier="critical",
     )
 
 
@@ -215,7 +219,11 @@ def _at(p: Tensor, after: Tensor) -> Tensor:
 
 
 def _stop(rules: Sequence[_Rule], count: int) -> int:
-    """After how many documents the gate is decided; all that were drawn where it is not."""
+    """After how many documents the gate is decided; all that were drawn where it is not.
+
+    Advisory rules do not keep it waiting.
+    """
+    rules = [rule for rule in rules if rule.tier != "advisory"]
     passed = torch.stack([rule.kept <= rule.level for rule in rules]).all(0)
     failed = torch.stack([rule.broken for rule in rules]).amin(0) * len(rules) <= LEVEL
     decided = passed | failed
@@ -247,4 +255,5 @@ def _ruling(rule: _Rule, stop: int, p_holm: float) -> Ruling:
         drawn=n,
         whole=rule.draws.whole,
         cut=rule.cut,
+        tier=rule.tier,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -13,7 +13,10 @@ from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.errors import FlipsError, named
 
 Judge = Literal["interval", "point", "sequential"]
+Tier = Literal["critical", "supporting", "advisory"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
+REQUIRED, AGE = "required", "max_age_days"  # of a policy, not of a row's number
 LOSS, EQUIVALENCE = "max_loss", "equivalence_margin"
 # A number that has an interval can be judged: "max_" and its key.
 RULES: Mapping[str, str] = {
@@ -37,6 +40,12 @@ class Thresholds:
     Shares lie in 0..1, distances are nats; ``max_loss`` is a drop of the score, and
     ``equivalence_margin`` a change of it in either direction. None is not judged.
 
+    Args:
+        tier: what their outcomes mean for the gate's: those of a "critical" rule are the gate's, of
+            a "supporting" one a failure is, and what cannot be judged does not hold it up; an
+            "advisory" one is told and changes nothing.
+        most: the thresholds by rule.
+
     Raises:
         FlipsError: there is no such rule, or a threshold is out of range.
 
@@ -49,24 +58,30 @@ class Thresholds:
         lm_eval_flips.errors.FlipsError: there is no rule 'max_flops'; there are max_loss, ...
     """
 
-    __slots__ = ("given",)
+    __slots__ = ("given", "tier")
 
     given: Mapping[str, float]
+    tier: Tier
 
-    def __init__(self, **most: int | float | None) -> None:
+    def __init__(self, tier: Tier = "critical", /, **most: int | float | None) -> None:
         given = {rule: float(value) for rule, value in most.items() if value is not None}
         for rule, value in given.items():
             _refuse(rule, value)
-        self.given = given
+        self.given, self.tier = given, tier
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Thresholds) and self.given == other.given
+        return isinstance(other, Thresholds) and (self.given, self.tier) == (
+            other.given,
+            other.tier,
+        )
 
     def __hash__(self) -> int:
-        return hash(tuple(self.given.items()))
+        return hash((self.tier, *self.given.items()))
 
     def __repr__(self) -> str:
-        return f"Thresholds({', '.join(f'{rule}={most}' for rule, most in self.given.items())})"
+        tier = [] if self.tier == "critical" else [repr(self.tier)]
+        given = (f"{rule}={most}" for rule, most in self.given.items())
+        return f"Thresholds({', '.join([*tier, *given])})"
 
 
 def _refuse(rule: str, value: float) -> None:
@@ -79,11 +94,17 @@ def _refuse(rule: str, value: float) -> None:
 
 
 class GateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A gate.toml: thresholds of all tasks pooled, and of single tasks by their name or glob."""
+    """A gate.toml: thresholds of all tasks pooled, and of single tasks by their name or glob.
+
+    A ``required`` task, a name or a glob, fails the gate where it was not compared; a baseline that
+    is older than ``max_age_days`` leaves it undecided.
+    """
 
     pooled: Thresholds = msgspec.field(default_factory=Thresholds)
     tasks: dict[str, Thresholds] = msgspec.field(default_factory=dict)
     judge: Judge = "interval"
+    required: list[str] = []
+    max_age_days: float | None = None
 
 
 def margin_of(config: GateConfig) -> float | None:
@@ -134,14 +155,19 @@ def parse_rules(text: str) -> GateConfig:
 def _thresholds(kind: type, content: object) -> Thresholds:
     """Those of one table of the file."""
     try:
-        return Thresholds(**msgspec.convert(content, type=dict[str, float]))
+        given = msgspec.convert(content, type=dict[str, float | str])
+        words = {name: value for name, value in given.items() if isinstance(value, str)}
+        tier = msgspec.convert(words.pop("tier", "critical"), type=Tier)
+        if words:
+            raise FlipsError(f"{named(list(words))} is text where a number belongs")
+        return Thresholds(tier, **{k: v for k, v in given.items() if not isinstance(v, str)})
     except FlipsError as error:
         raise ValueError(str(error)) from None
 
 
 def with_thresholds(config: GateConfig, pooled: Thresholds) -> GateConfig:
     """The configuration with other thresholds for the pool, those that are given."""
-    both = Thresholds(**{**config.pooled.given, **pooled.given})
+    both = Thresholds(config.pooled.tier, **{**config.pooled.given, **pooled.given})
     return msgspec.structs.replace(config, pooled=both)
 
 
@@ -154,7 +180,10 @@ def refuse_no_rule(config: GateConfig) -> None:
     """Refuse a gate that nothing could fail.
 
     Raises:
-        FlipsError: there is no threshold.
+        FlipsError: there is no threshold, or only advisory ones.
     """
-    if not config.pooled.given and not any(own.given for own in config.tasks.values()):
+    given = [own for own in (config.pooled, *config.tasks.values()) if own.given]
+    if not given:
         raise FlipsError("no threshold is given; name at least one, such as --max-flips 0.03")
+    if all(own.tier == "advisory" for own in given):
+        raise FlipsError("all thresholds are advisory, so that nothing could fail the gate")

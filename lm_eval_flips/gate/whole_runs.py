@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.gate.drawn import Drawn, Whole
-from lm_eval_flips.gate.gate import Gate
+from lm_eval_flips.gate.gate import Gate, rows_of
+from lm_eval_flips.gate.policy import policy_rulings
 from lm_eval_flips.gate.sequential import judge_in_order
 from lm_eval_flips.gate.thresholds import GateConfig
 from lm_eval_flips.planning.order import draw_order
@@ -24,8 +26,12 @@ def judge_whole(comparison: Comparison, config: GateConfig, *, seed: int) -> tup
     Raises:
         FlipsError: as ``judge_in_order``.
     """
-    groups = comparison.baseline.run.groups
-    return tuple(_judged(run, groups, config, seed=seed) for run in comparison.compressed)
+    base = comparison.baseline.run
+    gates = ((run, _judged(run, base.groups, config, seed=seed)) for run in comparison.compressed)
+    return tuple(
+        replace(gate, rulings=(*gate.rulings, *policy_rulings(config, rows_of(run), base.date)))
+        for run, gate in gates
+    )
 
 
 def _judged(

@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from lm_eval_flips.gate.gate import Gate, Ruling
+from lm_eval_flips.gate.gate import Gate
+from lm_eval_flips.gate.ruling import Ruling
+from lm_eval_flips.gate.thresholds import REQUIRED
 from lm_eval_flips.report.files.markdown import cell
 from lm_eval_flips.report.printable import visible
 
@@ -27,7 +29,7 @@ def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
         for ruling in gate.rulings:
             yield (
                 f"{ruling.outcome.upper():<9} {_name(ruling):<{width}}  "
-                f"{_measured(ruling)}  {_limit(ruling)}  {ruling.reason}"
+                f"{_measured(ruling)}  {_limit(ruling)}  {ruling.reason}{_tier(ruling)}"
             )
         for doubt in gate.doubts:
             yield f"{'UNDECIDED':<9} no run that may be wrong passes: {visible(doubt)}"
@@ -67,14 +69,18 @@ def gate_json(gates: Sequence[Gate]) -> bytes:
 
 
 def gate_junit(gates: Sequence[Gate]) -> bytes:
-    """JUnit XML: a suite for each run, a case for each rule; an undecided one is an error."""
+    """JUnit XML: a suite for each run, a case for each rule; an undecided one is an error.
+
+    What does not count for the gate's outcome is skipped, with its message.
+    """
     root = ElementTree.Element("testsuites")
     for gate in gates:
+        counted = [own for own in gate.rulings if own.outcome != "pass" and own.counts]
         counts = {
             "tests": len(gate.rulings) + len(gate.doubts),
-            "failures": sum(ruling.outcome == "fail" for ruling in gate.rulings),
-            "errors": sum(ruling.outcome == "undecided" for ruling in gate.rulings)
-            + len(gate.doubts),
+            "failures": sum(ruling.outcome == "fail" for ruling in counted),
+            "errors": sum(ruling.outcome == "undecided" for ruling in counted) + len(gate.doubts),
+            "skipped": sum(ruling.outcome != "pass" for ruling in gate.rulings) - len(counted),
         }
         suite = ElementTree.SubElement(root, "testsuite", name=visible(_model(gate)))
         suite.attrib.update({name: str(count) for name, count in counts.items()})
@@ -84,7 +90,8 @@ def gate_junit(gates: Sequence[Gate]) -> bytes:
             )
             if ruling.outcome != "pass":
                 kind = "failure" if ruling.outcome == "fail" else "error"
-                message = f"{_measured(ruling)}, {_limit(ruling)}: {ruling.reason}"
+                kind = kind if ruling.counts else "skipped"  # told, and no fault of the suite's
+                message = f"{_measured(ruling)}, {_limit(ruling)}: {ruling.reason}{_tier(ruling)}"
                 ElementTree.SubElement(case, kind, message=message)
         for doubt in gate.doubts:
             case = ElementTree.SubElement(suite, "testcase", classname="run", name="plausible")
@@ -99,8 +106,8 @@ def gate_markdown(gates: Sequence[Gate]) -> str:
     parts = []
     for gate in gates:
         rows = "".join(
-            f"| {MARKS[ruling.outcome]} | {cell(_name(ruling))} | {_measured(ruling)} | "
-            f"{_limit(ruling)} |\n"
+            f"| {MARKS[ruling.outcome]}{_tier(ruling)} | {cell(_name(ruling))} | "
+            f"{_measured(ruling)} | {_limit(ruling)} |\n"
             for ruling in gate.rulings
         )
         parts.append(
@@ -138,7 +145,13 @@ def _measured(ruling: Ruling) -> str:
     return f"{ruling.value:.4g}{interval}"
 
 
+def _tier(ruling: Ruling) -> str:
+    return "" if ruling.tier == "critical" else f" ({ruling.tier})"
+
+
 def _limit(ruling: Ruling) -> str:
+    if ruling.rule == REQUIRED:
+        return "in both runs"
     sign = "±" if ruling.rule == "equivalence_margin" else "≤ "
     return f"{sign}{ruling.threshold:g}"
 
@@ -151,7 +164,8 @@ def _plain(ruling: Ruling) -> dict[str, Any]:
         "rule": ruling.rule,
         "value": finite["value"],
         "interval": [finite["low"], finite["high"]],
-        "threshold": ruling.threshold,
+        "threshold": _finite(ruling.threshold),
+        "tier": ruling.tier,
         "outcome": ruling.outcome,
         "p_broken": _finite(ruling.p_broken),
         "p_holm": _finite(ruling.p_holm),

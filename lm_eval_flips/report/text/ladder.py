@@ -8,7 +8,8 @@ from math import isnan
 
 from lm_eval_flips.comparison.model_sizes import ModelSize
 from lm_eval_flips.comparison.result import Comparison, Row
-from lm_eval_flips.gate.gate import Gate, Outcome
+from lm_eval_flips.gate.gate import Gate
+from lm_eval_flips.gate.ruling import Outcome
 from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.files.markdown import cell, table
 from lm_eval_flips.report.names import run_names

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lm_eval_flips.gate.gate import Gate, Outcome, Ruling
+from lm_eval_flips.gate.gate import Gate
+from lm_eval_flips.gate.ruling import Outcome, Ruling
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval
 from lm_eval_flips.report.text.gate import gate_json, gate_junit, gate_lines, gate_markdown
 

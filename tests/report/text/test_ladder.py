@@ -10,7 +10,8 @@ import pytest
 
 from lm_eval_flips import Comparison, compare
 from lm_eval_flips.comparison.model_sizes import ModelSize
-from lm_eval_flips.gate.gate import Gate, Outcome, judge
+from lm_eval_flips.gate.gate import Gate, judge
+from lm_eval_flips.gate.ruling import Outcome
 from lm_eval_flips.gate.thresholds import GateConfig, Thresholds, with_thresholds
 from lm_eval_flips.report.text.ladder import (
     Rung,
