@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ RERUN = {
     "number of choices differs": "version of the task",
     "arguments differ": "--apply_chat_template, --gen_kwargs and version of the task",
 }
+ABSENT = "not given"
+SHOWN = 80  # characters of an argument
 MISSING = frozenset({"only in the baseline", "only in the compressed run"})
 
 
@@ -133,8 +136,43 @@ def mismatch(baseline: Samples, compressed: Samples, found: Mapping[str, NDArray
     flags = dict.fromkeys(RERUN[reason] for reason in found)
     planned = "; a plan's samples go with --plan" if list(found) == ["only in the baseline"] else ""
     rerun = chats or f"Rerun both with the same {', '.join(flags)}{planned}"
+    if "arguments differ" in found:
+        message += _first_argument(baseline, compressed, int(found["arguments differ"][0]))
     offer = _offer(baseline, compressed, found)
     return f"{message}. {rerun}{f'. Or pair them by less: {offer}' if offer else ''}"
+
+
+def _first_argument(baseline: Samples, compressed: Samples, doc: int) -> str:
+    """Which argument of a document differs first, with both its values."""
+    records: list[Any] = []
+    for side in (baseline, compressed):
+        line = int(side.line[side.doc_id == doc][0])
+        if line < 0:
+            return ""
+        ((_, record),) = each_line(side.task, {line})
+        records.append(record.get("arguments"))
+    place, one, other = _first_difference(records[0], records[1], place="")
+    return f": {place or 'arguments'} of doc {doc} is {_short(one)} and {_short(other)}"
+
+
+def _first_difference(one: Any, other: Any, place: str) -> tuple[str, Any, Any]:
+    """Where two values differ first, and what they are there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys: Iterable[Any] = dict.fromkeys([*one, *other])
+        pairs = ((key, one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = ((key, *both) for key, both in enumerate(zip(one, other, strict=True)))
+    else:
+        return place, one, other
+    for key, left, right in pairs:
+        if left != right:
+            return _first_difference(left, right, f"{place}.{key}" if place else str(key))
+    return place, one, other
+
+
+def _short(value: Any) -> str:
+    text = value if value is ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _same_documents(baseline: Samples, compressed: Samples) -> bool:

@@ -79,6 +79,8 @@ def test_each_hash_is_checked(tmp_path: Path, part: str, reason: str, way_out: s
     message = refusal(base, comp)
     assert f"1 {reason} (doc 1)" in message
     assert way_out in message
+    first = 'gen_args_2.arg_1 of doc 1 is " ash" and " another choice"'
+    assert (first in message) == (part == "arguments")
 
 
 def test_another_number_of_choices_is_named(tmp_path: Path) -> None:
