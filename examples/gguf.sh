@@ -34,7 +34,7 @@ evaluate() {
     --output_path runs --overwrite
 }
 
-prepare "$repository[gguf]"
+prepare "${repository}[gguf]"
 step "making the files" "$venv/bin/python" "$repository/examples/gguf_ladder.py" \
   --wheels "$wheels" --output "$folder/models" ${GGUF_TYPES:+--types "$GGUF_TYPES"}
 grep -h 'left out' "$folder/logs/making-the-files.log" || true

@@ -51,7 +51,7 @@ evaluate() {
     --output_path runs --json comparison.json --report report.html
 }
 
-prepare "$repository[report]" torchao==0.18.0 gguf==0.19.0
+prepare "${repository}[report]" torchao==0.18.0 gguf==0.19.0
 step "trying the processor" once "$folder/dtype" \
   "$venv/bin/python" "$repository/examples/pace.py" dtype
 dtype=$(cat "$folder/dtype")

@@ -41,7 +41,7 @@ evaluate() {
     --output_path runs --json comparison.json --overwrite
 }
 
-prepare "$repository[report]" torchao==0.18.0 gguf==0.19.0
+prepare "${repository}[report]" torchao==0.18.0 gguf==0.19.0
 pace() { "$venv/bin/python" "$repository/examples/pace.py" "$@"; }
 step "trying the processor" once "$folder/dtype" pace dtype
 dtype=$(cat "$folder/dtype")

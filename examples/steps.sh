@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # What quickstart.sh, gguf.sh and paper.sh share: long steps with their progress in one line, each with a
 # log, and what they install. Sourced; $folder holds what they write, $venv and $wheels are theirs.
 
