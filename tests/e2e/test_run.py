@@ -830,10 +830,13 @@ def test_two_processes_log_and_measure_what_one_does(
     for model in ("baseline", "perturbed"):
         assert len(list((both.folder / model).rglob("results_*.json"))) == 1
         for task in SHARED:
-            (file,) = (both.folder / model).rglob(f"samples_{task}_*.jsonl")
-            docs = [json.loads(line)["doc_id"] for line in file.read_text().splitlines()]
+            orders = []
+            for done in (main, both):
+                (file,) = (done.folder / model).rglob(f"samples_{task}_*.jsonl")
+                lines = map(json.loads, file.read_text().splitlines())
+                orders.append([(sample["doc_id"], sample["filter"]) for sample in lines])
+            assert orders[0] == orders[1]
             once, twice = (samples_of(done.folder / model, task) for done in (main, both))
-            assert docs == [sample["doc_id"] for sample in once]
             if task in GENERATED:
                 assert [one["resps"] for one in twice] == [one["resps"] for one in once]
                 continue
