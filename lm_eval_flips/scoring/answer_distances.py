@@ -65,6 +65,7 @@ class AnswerDistanceWriter:
     Args:
         folder: the folder.
         header: which model is measured against which baseline.
+        writes: False where another process, which has all the same, writes it.
 
     Raises:
         FlipsError: the folder holds another pair's distances, or cannot be written or read.

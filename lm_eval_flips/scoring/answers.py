@@ -70,6 +70,7 @@ class AnswerWriter:
     Args:
         folder: the folder.
         header: which model writes.
+        writes: False where another process, which has all the same, writes it.
 
     Raises:
         FlipsError: the folder holds another model's answers, or cannot be written or read.
