@@ -12,6 +12,7 @@ import sys
 from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     compare,
     compress,
+    evaluate,
     gate,
     judge,
     leaderboard,

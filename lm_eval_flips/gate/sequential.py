@@ -22,10 +22,10 @@ from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.evidence import LEVEL
 from lm_eval_flips.gate.gate import POOLED, Gate, holm_of
-from lm_eval_flips.gate.rule_values import refuse_rules, rule_values
+from lm_eval_flips.gate.rule_values import rule_values
 from lm_eval_flips.gate.ruling import Outcome, Ruling
-from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS, GateConfig, Tier, refuse_no_rule
-from lm_eval_flips.measures.betting import Draws, bounds, least_draws, p_at_least, p_at_most
+from lm_eval_flips.gate.thresholds import EQUIVALENCE, GateConfig, Tier, refuse_no_rule
+from lm_eval_flips.measures.betting import Draws, bounds, p_at_least, p_at_most
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.order import Order
 from lm_eval_flips.shapes import Float, Int
@@ -88,33 +88,6 @@ def judge_in_order(drawn: Drawn, config: GateConfig, order: Order) -> Gate:
         documents=len(order.documents),
         seed=order.seed,
     )
-
-
-def refuse_undecidable(config: GateConfig) -> None:
-    """Refuse what can be known before anything is evaluated.
-
-    Raises:
-        FlipsError: there is no rule, or one is no mean of bounded numbers.
-    """
-    refuse_no_rule(config)
-    for thresholds in (config.pooled, *config.tasks.values()):
-        refuse_rules(thresholds.given)
-
-
-def least_documents(config: GateConfig, documents: int) -> int:
-    """As many documents as a pass of all pooled rules takes at least, where nothing changes.
-
-    Example:
-        >>> from lm_eval_flips.gate.thresholds import Thresholds
-        >>> least_documents(GateConfig(pooled=Thresholds(max_flips=0.1)), 2961)
-        53
-    """
-    most = 0
-    for rule, threshold in config.pooled.given.items():
-        low = -1.0 if rule in (LOSS, EQUIVALENCE) else 0.0
-        best = Draws(values=torch.zeros(documents), whole=documents, low=low, high=1.0)
-        most = max(most, least_draws(best, most=threshold, p=LEVEL))
-    return most
 
 
 def _asked(

@@ -17,8 +17,8 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.in_order import InOrder
 from lm_eval_flips.gate.drawn_runs import judge_drawn, order_of
 from lm_eval_flips.gate.gate import Gate
-from lm_eval_flips.gate.sequential import least_documents
 from lm_eval_flips.gate.thresholds import GateConfig, parse_rules
+from lm_eval_flips.gate.undecidable import least_documents
 from lm_eval_flips.harness.kept_model import KeptModel
 from lm_eval_flips.logs.runs import Run, load_run
 from lm_eval_flips.planning.order import Order, load_order, write_order

@@ -34,10 +34,11 @@ def token_values(stored: StoredDistances, pairs: Pairs) -> TokenValues | None:
         return None
     own = np.arange(keys.shape[1]) < pairs.choices.cpu().numpy()[:, None]
     samples, _ = np.nonzero(own)
-    asked, logged = keys[own], _logged(pairs.compressed.loglikelihoods, own)
-    places = stored.find(asked, logged)
-    if (places < 0).all():
+    asked = keys[own]
+    if (stored.find(asked) < 0).all():
         return None
+    logged = _logged(pairs.compressed.loglikelihoods, own)
+    places = stored.find(asked, logged)
     strange = _not_logged(stored.loglikelihoods, places, asked, logged)
     if strange.any():
         raise FlipsError(

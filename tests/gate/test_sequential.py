@@ -12,8 +12,8 @@ import pytest
 from lm_eval_flips import FlipsError, compare
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.gate.gate import Gate
-from lm_eval_flips.gate.sequential import least_documents, refuse_undecidable
 from lm_eval_flips.gate.thresholds import GateConfig, Thresholds, parse_rules
+from lm_eval_flips.gate.undecidable import least_documents, refuse_undecidable
 from lm_eval_flips.gate.whole_runs import judge_whole
 from lm_eval_flips.report.text.gate import gate_json, gate_lines
 from tests.generators import logs

@@ -81,7 +81,7 @@ class Saved:
     tokens: int = 0
 
 
-class WritingHF(RankedHF):  # type: ignore[misc]  # lm_eval ships no types
+class WritingHF(RankedHF):
     """A model that writes, and is held against what another one wrote.
 
     Without a recording, ``writing``, it is the harness's `hf`.
