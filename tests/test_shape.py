@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import lm_eval_flips
 
@@ -39,3 +42,33 @@ def test_long_ones_are_seen(tmp_path: Path) -> None:
     (tmp_path / "fits.py").write_text(function + "\n" * (MODULE - FUNCTION))
     (tmp_path / "long.py").write_text(function + "    ...\n" + "\n" * (MODULE - FUNCTION))
     assert too_long(tmp_path) == {"long.py": MODULE + 1, "long.py: f": FUNCTION + 1}
+
+
+def arrows(folder: Path) -> dict[str, set[str]]:
+    """Which rooms of a package import from which others, for type checking too."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                package, _, inside = node.module.partition(".")
+                names = [inside.partition(".")[0]] if inside else [own.name for own in node.names]
+                if package == folder.name and room != "__init__":
+                    found.setdefault(room, set()).update(set(names) - {room, "__init__"})
+    return found
+
+
+def test_no_rooms_import_each_other() -> None:
+    """There is an order in which every room is built from those before it."""
+    order = list(TopologicalSorter(arrows(PACKAGE)).static_order())
+    assert order.index("logs") < order.index("pairs") < order.index("comparison")
+
+
+def test_rooms_that_import_each_other_are_seen(tmp_path: Path) -> None:
+    """Control: two rooms in a circle, one of them for type checking."""
+    for room, other in (("one", "two"), ("two", "three"), ("three", "one")):
+        (tmp_path / room).mkdir()
+        line = f"from {tmp_path.name}.{other}.module import name\n"
+        (tmp_path / room / "module.py").write_text(f"if True:\n    {line}")
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(arrows(tmp_path)).static_order())

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.run_findings import run_findings
 from lm_eval_flips.errors import FlipsError, OtherBaselineError, named
-from lm_eval_flips.generation.judge.store import load_judgements
+from lm_eval_flips.logs.judgements import load_judgements
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog

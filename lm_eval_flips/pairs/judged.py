@@ -18,7 +18,7 @@ from torch import Tensor
 from lm_eval_flips.pairs.findings import Finding
 
 if TYPE_CHECKING:
-    from lm_eval_flips.generation.judge.store import Judgement, Judgements
+    from lm_eval_flips.logs.judgements import Judgement, Judgements
     from lm_eval_flips.pairs.pairing import Pairs
     from lm_eval_flips.pairs.sides import Side
 

@@ -14,7 +14,7 @@ from lm_eval_flips.generation.judge.endpoint import Endpoint
 from lm_eval_flips.generation.judge.judging import Judged, Judging, Plan
 from lm_eval_flips.generation.judge.prompts import Prompts, prompts
 from lm_eval_flips.generation.judge.questions import Question, pair_questions, questions_of
-from lm_eval_flips.generation.judge.store import Settings, Store
+from lm_eval_flips.logs.judgements import Settings, Store
 from lm_eval_flips.logs.runs import JUDGEMENTS, Run, load_run
 
 KEY = "OPENAI_API_KEY"

@@ -10,7 +10,7 @@ from itertools import islice
 from lm_eval_flips.generation.judge.endpoint import Endpoint
 from lm_eval_flips.generation.judge.prompts import FIRST, SECOND, Prompts
 from lm_eval_flips.generation.judge.questions import Question
-from lm_eval_flips.generation.judge.store import Judgement, Settings, Store
+from lm_eval_flips.logs.judgements import Judgement, Settings, Store
 from lm_eval_flips.logs.secrets import masked_text
 
 BASELINE_FIRST, COMPRESSED_FIRST = "baseline first", "compressed first"

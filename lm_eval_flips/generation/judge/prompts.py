@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.judgements import Kind
 
-Kind = Literal["score", "pair"]
 LOWEST, HIGHEST = 1, 10
 RATING = re.compile(r"\[\[\s*(\d{1,2}(?:\.\d+)?)\s*\]\]")
 CHOICE = re.compile(r"\[\[\s*([ABC])\s*\]\]")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.generation.judge.store import Judgement, load_judgements
+from lm_eval_flips.logs.judgements import Judgement, load_judgements
 from tests.generators import logs
 
 N = 12

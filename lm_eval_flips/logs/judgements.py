@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.generation.judge.prompts import Kind
+
+Kind = Literal["score", "pair"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
