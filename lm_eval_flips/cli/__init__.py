@@ -15,6 +15,7 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     evaluate,
     gate,
     judge,
+    layers,
     leaderboard,
     measure_answers,
     plan,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lm_eval_flips.compression.making import Making
-from lm_eval_flips.compression.modules import Matrix, block_matrices, blocks
+from lm_eval_flips.compression.modules import Matrix, StandIn, block_matrices, blocks
 from lm_eval_flips.errors import FlipsError
 
 LONGEST = 2048  # tokens of a text
@@ -23,19 +23,12 @@ class _Reached(Exception):  # noqa: N818  (no error: the first block was reached
     """The first block was called; the rest of the model need not be."""
 
 
-class _First(nn.Module):
+class _First(StandIn):
     """Stands for the first block, and keeps what it is called with."""
 
     def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
+        super().__init__(block)
         self.calls: list[tuple[Tensor, dict[str, Any]]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # what a model asks its blocks, such as their attention's kind
-            return getattr(super().__getattr__("block"), name)
 
     def forward(self, hidden: Tensor, **given: Any) -> None:
         self.calls.append((hidden, given))

@@ -39,6 +39,20 @@ class Matrix:
         self.module.weight.data.copy_(weight.T if self.turned else weight)
 
 
+class StandIn(nn.Module):
+    """Stands in a block's place, and has its attributes."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # what a model asks its blocks, such as their attention's kind
+            return getattr(super().__getattr__("block"), name)
+
+
 def blocks(model: Any) -> tuple[str, nn.ModuleList]:
     """The list of a model's blocks, and its name.
 

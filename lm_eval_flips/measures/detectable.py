@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, floor, inf, isnan, nan, sqrt
 
 import numpy as np
@@ -40,6 +41,8 @@ def mcnemar_power(*, lost: float, won: float, n: int) -> float:
     return float((chance * np.minimum(1.0, low + high)).sum())
 
 
+# the tasks of many runs ask the same again and again
+@lru_cache(maxsize=1 << 16)
 def mcnemar_detectable(*, flips: float, n: int, power: float = 0.8) -> float:
     """The smallest change of the score, 0..1, that exact McNemar finds with this power.
 

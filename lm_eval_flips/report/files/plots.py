@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError, named
-from lm_eval_flips.writing import write_whole
-
-NEEDED = "charts need altair and vl-convert: pip install 'lm-eval-flips[report]'"
-PNG_SCALE = 2.0  # pixels a point, sharp enough for print
+from lm_eval_flips.report.files.plot_file import KINDS, refuse_no_charts, write_plot
 
 
 def refuse_plots(folder: Path, *, overwrite: bool) -> None:
@@ -20,8 +16,7 @@ def refuse_plots(folder: Path, *, overwrite: bool) -> None:
     Raises:
         FlipsError: a package is missing, the folder is a file, or it holds pictures already.
     """
-    if find_spec("altair") is None or find_spec("vl_convert") is None:
-        raise FlipsError(NEEDED)
+    refuse_no_charts()
     if folder.exists() and not folder.is_dir():
         raise FlipsError(f"'{folder}' is a file; name a folder for the plots")
     pictures = sorted(file.name for kind in ("svg", "png") for file in folder.glob(f"*.{kind}"))
@@ -60,15 +55,12 @@ def write_plots(
     """
     folder = Path(folder)
     refuse_plots(folder, overwrite=overwrite)
-    import vl_convert
-
     from lm_eval_flips.report.charts import charts_of
 
     files = []
     for slug, chart in charts_of(comparison, sizes=sizes).items():
-        spec = chart.file_spec()
-        svg, png = folder / f"{slug}.svg", folder / f"{slug}.png"
-        write_whole(svg, vl_convert.vegalite_to_svg(spec).encode())
-        write_whole(png, vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
-        files += [svg, png]
+        both = [folder / f"{slug}{kind}" for kind in KINDS]
+        for file in both:
+            write_plot(chart, file)
+        files += both
     return files

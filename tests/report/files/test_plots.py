@@ -11,7 +11,8 @@ import pytest
 
 from lm_eval_flips import Comparison, FlipsError, compare
 from lm_eval_flips.report.charts import charts_of
-from lm_eval_flips.report.files.plots import NEEDED, refuse_plots, write_plots
+from lm_eval_flips.report.files.plot_file import NEEDED
+from lm_eval_flips.report.files.plots import refuse_plots, write_plots
 from tests.generators import logs
 from tests.report.charts.conftest import one_sample  # noqa: F401  (a fixture)
 
