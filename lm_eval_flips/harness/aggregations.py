@@ -43,7 +43,7 @@ def median(items: Sequence[float]) -> float:
     """The middle of some numbers, or half way between the two middle ones.
 
     Example:
-        >>> median([4, 1, 9, 2])
+        >>> median([4.0, 1.0, 9.0, 2.0])
         3.0
     """
     return float(statistics.median(items))

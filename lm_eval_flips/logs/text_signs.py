@@ -93,9 +93,9 @@ def script_of(text: str) -> float:
     Chinese and Japanese scripts count as one.
 
     Example:
-        >>> script_of("a text of Latin letters") == script_of("une phrase bien différente")
+        >>> script_of("a text of several Latin letters") == script_of("une phrase bien différente")
         True
-        >>> script_of("a text of Latin letters") == script_of("текст из русских букв, да")
+        >>> script_of("a text of several Latin letters") == script_of("текст из русских букв, да")
         False
         >>> script_of("42")
         nan

@@ -23,10 +23,9 @@ set -e
 for last; do :; done
 array=$(printf '%s\\n' "$@" | sed -n 's/^--array=//p')
 echo "$*" >> "$QUEUE/asked"
-for number in $(seq ${array:+"${array%-*}" "${array#*-}"}); do
-  [ -z "$array" ] || export SLURM_ARRAY_TASK_ID=$number
-  bash "$last" >> "$QUEUE/printed" 2>&1
-  [ -n "$array" ] || break
+[ -n "$array" ] || bash "$last" >> "$QUEUE/printed" 2>&1
+[ -z "$array" ] || for number in $(seq "${array%-*}" "${array#*-}"); do
+  SLURM_ARRAY_TASK_ID=$number bash "$last" >> "$QUEUE/printed" 2>&1
 done
 wc -l < "$QUEUE/asked"
 """
