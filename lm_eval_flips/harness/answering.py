@@ -63,7 +63,8 @@ class Answering:
             return []
         reference = self._recording.baseline.reference
         keyed = zip(self._owner, self._keys, strict=True)
-        return list(dict.fromkeys(place for place, key in keyed if key not in reference))
+        missing = {self._texts[place] for place, key in keyed if key not in reference}
+        return sorted(place for text in missing for place in self._alike[text])
 
     def run(self) -> Iterator[int]:
         """Answer the others; yields each one's place when it is done.
