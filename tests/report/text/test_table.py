@@ -91,7 +91,11 @@ def test_the_undefined_is_a_dash_and_filters_are_named(several: Comparison) -> N
     """Generated text has no all flips and no KL; its two filters are two rows."""
     text = printed(several)
     line = row_of(text, "written", "exact_match,strict")
-    assert line.rstrip().endswith("–")
+    (head,) = {own for own in text.splitlines() if own.startswith("task ")}
+    labels, cells = (re.split(r" {2,}", own.strip()) for own in (head, line))
+    shown = dict(zip(labels, cells, strict=True))
+    assert [shown[label] for label in ("all flips", "W→W", "choice KL")] == ["–"] * 3
+    assert "–" not in (shown["flips"], shown["C→I"], shown["same text"])
     assert row_of(text, "written", "exact_match,flexible")
     assert row_of(text, "both ", "acc_norm")
 
