@@ -136,6 +136,8 @@ class Library:
         """What the library warned of since this was last asked, in one line."""
         said = "; ".join(line for line in self._complaints if line)
         self._complaints.clear()
+        # one hears for the whole process: a server that was started in it may have taken over
+        self.llama_log_set(self._callback, None)
         return said
 
     @property

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from lm_eval_flips.errors import HarnessError
 from lm_eval_flips.harness.models.flips_gguf import FlipsGGUF
 from lm_eval_flips.harness.models.flips_hf import FlipsHF
+from lm_eval_flips.scoring.llama_cpp.library import LogCallback, library
 from tests.generators.gguf_files import write_gguf
 from tests.harness.models.test_flips_hf import CASES, NEAR, STORY, arguments_of, ask
 
@@ -276,3 +277,16 @@ def with_merges(source: Path, target: Path, merges: list[tuple[str, str]]) -> Pa
     saved["model"]["merges"] = merges
     (target / "tokenizer.json").write_text(json.dumps(saved), encoding="utf-8")
     return target
+
+
+def test_complaints_are_heard_though_somebody_else_listened(
+    tiny_file: Path, tmp_path: Path
+) -> None:
+    """A process has one listener; a server of llama.cpp that was started in it takes its place."""
+    llama = library()
+    other = LogCallback(lambda *_: None)
+    llama.llama_log_set(other, None)
+    file = tmp_path / "cut.gguf"
+    file.write_bytes(tiny_file.read_bytes()[:20_000])
+    with pytest.raises(HarnessError, match=r"cannot load .*not within the file bounds"):
+        FlipsGGUF(str(file), **EXACT)
