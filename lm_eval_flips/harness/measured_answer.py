@@ -43,13 +43,16 @@ class MeasuredWriting(str):
     """What a model wrote, which also carries how far it is from the baseline along its answer.
 
     ``answer_kl`` is the mean over the baseline's answer (nats); ``parting`` the first position at
-    which this model writes another token, None where it never does.
+    which this model writes another token, None where it never does. The harness turns a task's own
+    answer into the type of what was written, ``type(written)(gold)``: that carries no numbers.
     """
 
     answer_kl: float
     parting: int | None
 
-    def __new__(cls, text: str, answer_kl: float, parting: int | None) -> MeasuredWriting:
+    def __new__(
+        cls, text: object, answer_kl: float = nan, parting: int | None = None
+    ) -> MeasuredWriting:
         """Make a text that carries two numbers."""
         made = super().__new__(cls, text)
         made.answer_kl, made.parting = answer_kl, parting

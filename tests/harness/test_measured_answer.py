@@ -112,6 +112,7 @@ def test_a_written_text_carries_how_far_it_is() -> None:
             "never_diverges": 0,
             "first_divergence": 3,
         }
+    assert type(written)(42) == written, "as the harness makes a task's own answer comparable"
     never = along_answer([MeasuredWriting("", 0.0, None)])
     assert never == {"answer_kl": 0.0, "never_diverges": 1}
 
