@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lm_eval_flips import FlipsError
 from lm_eval_flips.compression.block_costs import block_costs, bytes_of, distance
@@ -21,7 +21,8 @@ def llama(**more: Any) -> Any:
     torch.manual_seed(0)
     config = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
-    return LlamaForCausalLM(LlamaConfig(**{**config, **heads, **more})).eval()
+    model: Any = LlamaForCausalLM(LlamaConfig(**{**config, **heads, **more}))
+    return model.eval()
 
 
 def noisy(model: Any, *places: int, by: float = 0.1) -> Any:
@@ -164,9 +165,7 @@ def test_blocks_that_do_not_fit_are_refused(more: dict[str, Any], message: str) 
 
 def test_another_architecture_or_dtype_is_refused() -> None:
     """And what would be read with nothing to read."""
-    other = AutoModelForCausalLM.from_config(
-        GPT2Config(vocab_size=50, n_embd=32, n_layer=6, n_head=4)
-    )
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=6, n_head=4))
     with pytest.raises(FlipsError, match="another architecture"):
         block_costs(llama(), other, texts())
     with pytest.raises(FlipsError, match="load both in one with --dtype"):
@@ -178,9 +177,10 @@ def test_another_architecture_or_dtype_is_refused() -> None:
 def test_blocks_of_another_architecture_are_swapped() -> None:
     """GPT-2 calls its blocks otherwise; the oracle is the same."""
     torch.manual_seed(0)
-    base = AutoModelForCausalLM.from_config(
+    base: Any = GPT2LMHeadModel(
         GPT2Config(vocab_size=50, n_embd=32, n_layer=3, n_head=4, initializer_range=0.2)
-    ).eval()
+    )
+    base.eval()
     comp = copy.deepcopy(base)
     with torch.no_grad():
         weight = comp.transformer.h[1].mlp.c_fc.weight

@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from lm_eval_flips.compression.block_costs import BlockCosts
+from lm_eval_flips.report.charts.marks import base
 from lm_eval_flips.report.charts.named_chart import NamedChart, finished
 from lm_eval_flips.report.charts.theme import LOSS
 
@@ -23,7 +24,7 @@ def block_costs_chart(costs: BlockCosts) -> NamedChart:
         for own in costs.blocks
     ]
     chart = (
-        alt.Chart(alt.Data(values=rows), width="container", height=260)
+        base(rows, height=260)
         .mark_bar(color=LOSS)
         .encode(
             x=alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
