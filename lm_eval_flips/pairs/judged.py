@@ -126,6 +126,11 @@ def _preferences(
     return torch.tensor(values, dtype=torch.float64)
 
 
+def _of_others(own: Judgement, before: str, now: str) -> bool:
+    """Whether a judgement is of other answers than the runs hold now."""
+    return own.answers[-1] != now or (own.settings.kind == "pair" and own.answers[0] != before)
+
+
 def _findings(
     pairs: Pairs,
     ours: Sequence[Judgements],
@@ -138,14 +143,17 @@ def _findings(
     docs = pairs.doc_ids.tolist()
     none = {doc for doc, missing in zip(docs, unjudged, strict=True) if missing}
     before, after = (dict(zip(docs, own, strict=True)) for own in digests)
-    stale = set()
-    for judged, now in ((ours, before), (theirs, after)):
-        for own in (judgement for found in judged for judgement in found.by_key.values()):
-            doc = own.doc_id
-            if own.task == pairs.task and doc in none:
-                pair = own.settings.kind == "pair"
-                other = own.answers[-1] != now[doc] or (pair and own.answers[0] != before[doc])
-                stale |= {doc} if other and (not pair or judged is theirs) else set()
+    stale = {
+        own.doc_id
+        for judged, now in ((ours, before), (theirs, after))
+        for found in judged
+        for own in found.by_key.values()
+        if own.task == pairs.task
+        and own.doc_id in none
+        # of a pair the compressed run keeps the judgement
+        and (own.settings.kind != "pair" or judged is theirs)
+        and _of_others(own, before[own.doc_id], now[own.doc_id])
+    }
     others = sorted({own.settings.judge for own in theirs if own not in used})
     told = []
     if stale:

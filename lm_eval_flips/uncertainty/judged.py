@@ -25,9 +25,7 @@ def judged_numbers(
     judged = [metric for metric in metrics if metric.pairs.judged is not None]
     means: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
-    scored = [_known(metric, ("baseline", "compressed")) for metric in judged]
-    scored = [found for found in scored if len(found[1][0])]
-    if scored:
+    if scored := _known(judged, "baseline", "compressed"):
         before, after = (torch.cat([values[side] for _, values in scored]) for side in (0, 1))
         changes = [theirs - ours for _, (ours, theirs) in scored]
         means |= {
@@ -38,9 +36,7 @@ def judged_numbers(
         }
         errors = RowErrors([metric for metric, _ in scored]).whole
         intervals["judge_score_change"] = difference_interval(errors, changes, binary=False)
-    compared = [_known(metric, ("preference",)) for metric in judged]
-    compared = [found for found in compared if len(found[1][0])]
-    if compared:
+    if compared := _known(judged, "preference"):
         signs = [values[0].sign() for _, values in compared]
         whole = torch.cat(signs)
         means |= {
@@ -57,10 +53,13 @@ def judged_numbers(
     return means, intervals
 
 
-def _known(metric: PairedMetric, names: Sequence[str]) -> tuple[PairedMetric, list[Tensor]]:
-    """The metric at the samples that have all of these values, and the values."""
-    judged = metric.pairs.judged
-    places = torch.from_numpy(metric.rows).to(metric.clusters.device)
-    values = torch.stack([getattr(judged, name)[places] for name in names])
-    rows = (~values.isnan().any(0)).nonzero()[:, 0]
-    return metric.at(rows), list(values[:, rows])
+def _known(metrics: Sequence[PairedMetric], *names: str) -> list[tuple[PairedMetric, list[Tensor]]]:
+    """The metrics at the samples that have all of these values, and the values."""
+    found = []
+    for metric in metrics:
+        places = torch.from_numpy(metric.rows).to(metric.clusters.device)
+        values = torch.stack([getattr(metric.pairs.judged, name)[places] for name in names])
+        rows = (~values.isnan().any(0)).nonzero()[:, 0]
+        if len(rows):
+            found.append((metric.at(rows), list(values[:, rows])))
+    return found
