@@ -96,7 +96,9 @@ def _distance(key: str, unit: Unit = "nats", column: Column | None = None) -> tu
     )
 
 
-def _token(key: str, unit: Unit = "nats", column: Column | None = None) -> tuple[Spec, ...]:
+def _token(
+    key: str, unit: Unit = "nats", column: Column | None = None, *, least: bool = False
+) -> tuple[Spec, ...]:
     """A value over the vocabulary: its mean over requests first; then over positions."""
 
     def of(name: str) -> Read:
@@ -104,8 +106,8 @@ def _token(key: str, unit: Unit = "nats", column: Column | None = None) -> tuple
 
     aside = column is None
     return (
-        Spec(key, unit, of("typical"), column=column, floor=not aside, detail=aside),
-        Spec(f"{key}_first_position", unit, of("first_position_mean"), detail=True),
+        Spec(key, unit, of("typical"), column=column, floor=not aside, detail=aside, least=least),
+        Spec(f"{key}_first_position", unit, of("first_position_mean"), detail=True, least=least),
         Spec(f"{key}_per_position", unit, of("mean"), detail=True, no_interval=POSITIONS),
         Spec(f"{key}_median", unit, of("median"), detail=True, no_interval=POSITIONS),
         Spec(f"{key}_p99", unit, of("p99"), detail=True, no_interval=POSITIONS),
@@ -169,7 +171,7 @@ SPECS: tuple[Spec, ...] = (
     *_token("token_kl_reverse"),
     *_token("token_jensen_shannon"),
     *_token("token_total_variation", "share"),
-    *_token("same_top", "share"),
+    *_token("same_top", "share", least=True),
     *_token("logprob_change"),
     # whose answers moved
     Spec("margin_of_correct", "share", _of("margins", "mean_correct"), detail=True),
@@ -179,10 +181,10 @@ SPECS: tuple[Spec, ...] = (
     *_related("choice_kl", lambda name: _of("correlation", name)),
     *_related("token_kl", _token_correlation),
     # what both wrote, and where they part
-    Spec("same_text", "share", column=COLUMN["same_text"]),
+    Spec("same_text", "share", column=COLUMN["same_text"], least=True),
     Spec("answer_kl", "nats", column=COLUMN["answer_kl"], floor=True),
     Spec("first_divergence", "tokens", column=COLUMN["first_divergence"], median=True),
-    Spec("never_diverges", "share", column=COLUMN["never_diverges"]),
+    Spec("never_diverges", "share", column=COLUMN["never_diverges"], least=True),
     # perplexities
     Spec("perplexity_ratio", "ratio", _of("perplexity", "ratio")),
     Spec("bits_change", "bits", _of("perplexity", "bits_change"), detail=True),

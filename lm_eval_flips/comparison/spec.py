@@ -70,7 +70,8 @@ class Spec:
     ``read`` takes it from a row; None where it is the mean of ``column``, the per-sample values
     that it stands for, or, with ``median``, their median, or is measured as those are, under its
     key. ``floor``: it is held against the noise floor. ``detail``: for the JSON, not for tables of
-    many rows. ``no_interval`` says why it has none, empty where it has one.
+    many rows. ``no_interval`` says why it has none, empty where it has one. ``least``: less of it
+    is what is lost, so that a gate asks for a least.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Spec:
     median: bool = False
     floor: bool = False
     detail: bool = False
+    least: bool = False
     no_interval: str = ""
 
     def of(self, row: Row) -> Number:

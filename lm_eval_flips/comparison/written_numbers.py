@@ -48,5 +48,5 @@ WRITTEN: tuple[Spec, ...] = (
     Spec("judge_wins", "count", _count("judge_wins"), no_interval=A_COUNT),
     Spec("judge_losses", "count", _count("judge_losses"), no_interval=A_COUNT),
     Spec("judge_ties", "count", _count("judge_ties"), detail=True, no_interval=A_COUNT),
-    Spec("judge_preference", "share"),
+    Spec("judge_preference", "share", least=True),
 )

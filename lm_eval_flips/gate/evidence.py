@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from math import inf, isnan, log, nan
 
-from lm_eval_flips.gate.thresholds import DISTANCES, EQUIVALENCE, SHARES
+from lm_eval_flips.gate.thresholds import DISTANCES, EQUIVALENCE, SHARES, is_least
 from lm_eval_flips.measures.shares import share_above
 from lm_eval_flips.measures.significance import Interval, normal_quantile, normal_share
 
@@ -25,7 +25,8 @@ def p_broken(rule: str, value: float, interval: Interval, threshold: float) -> f
         rule: the threshold's name.
         value: what was measured.
         interval: its interval: 95 %, but 90 % for an equivalence margin.
-        threshold: the most that is allowed; of an equivalence margin in either direction.
+        threshold: the most that is allowed, or the least that is enough; of an equivalence margin
+            in either direction.
 
     Returns:
         nan where there is nothing to judge by; 0 for an infinite distance, which no threshold
@@ -40,6 +41,9 @@ def p_broken(rule: str, value: float, interval: Interval, threshold: float) -> f
         return 0.0
     if isnan(value) or isnan(interval.low):
         return nan
+    if is_least(rule):  # too little of it is too much of what it lacks
+        value, threshold = 1 - value, 1 - threshold
+        interval = Interval(1 - interval.high, 1 - interval.low)
     if rule in SHARES:
         return share_above(value, _samples(value, interval), threshold)
     if rule == EQUIVALENCE:

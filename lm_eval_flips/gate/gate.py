@@ -29,6 +29,8 @@ from lm_eval_flips.gate.thresholds import (
     GateConfig,
     Judge,
     Tier,
+    is_least,
+    number_of,
     refuse_no_rule,
 )
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, holm
@@ -134,6 +136,8 @@ def holm_of(tiers: Sequence[Tier], p: Sequence[float]) -> list[float]:
 
 
 def _broken(ruling: Ruling) -> bool:
+    if is_least(ruling.rule):
+        return ruling.value < ruling.threshold
     beyond = abs(ruling.value) if ruling.rule == EQUIVALENCE else ruling.value
     return beyond > ruling.threshold
 
@@ -166,6 +170,8 @@ def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: 
     value, interval = _asked(row, rule)
     if rule == EQUIVALENCE:
         outcome = _within(value, interval, threshold, how)
+    elif is_least(rule):
+        outcome = _at_most(-value, Interval(-interval.high, -interval.low), -threshold, how)
     else:
         outcome = _at_most(value, interval, threshold, how)
     return Ruling(
@@ -181,7 +187,7 @@ def _ruling(row: Row | PlannedRow, name: str, rule: str, threshold: float, how: 
 
 
 def _infinite(row: Row | PlannedRow, rule: str) -> int:
-    number = row.numbers.get(f"{rule.removeprefix('max_')}_infinite")
+    number = row.numbers.get(f"{number_of(rule)}_infinite")
     return int(number.value) if number is not None and number.known else 0
 
 
@@ -195,7 +201,7 @@ def _asked(row: Row | PlannedRow, rule: str) -> tuple[float, Interval]:
     if rule == EQUIVALENCE:
         return change.value, NO_INTERVAL if row.equivalence is None else row.equivalence.inner
     if rule != LOSS:
-        number = row.numbers[rule.removeprefix("max_")]
+        number = row.numbers[number_of(rule)]
         return number.value, number.interval
     if row.higher_is_better:
         return -change.value, Interval(-change.interval.high, -change.interval.low)

@@ -57,7 +57,7 @@ class Ruling:
             return f"broken: the distance is infinite{of * (self.infinite > 0)}"
         if self.outcome == "undecided" and all(map(isnan, self.interval)):
             return "there is no interval to judge by"
-        if self.outcome == "undecided" and self.value > self.threshold and self.p_broken <= LEVEL:
+        if self.outcome == "undecided" and self.p_broken <= LEVEL:
             return "broken, but so may be one of so many rules by chance: more samples are needed"
         if self.outcome == "undecided":
             return "not told from the threshold: more samples are needed"

@@ -18,9 +18,10 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 REQUIRED, AGE = "required", "max_age_days"  # of a policy, not of a row's number
 LOSS, EQUIVALENCE = "max_loss", "equivalence_margin"
-# A number that has an interval can be judged: "max_" and its key.
+PREFERENCE = "min_judge_preference"  # below 0 where the baseline's answers are preferred
+# A number that has an interval can be judged: "max_" and its key, or "min_" where less is a loss.
 RULES: Mapping[str, str] = {
-    f"max_{spec.key}": spec.unit
+    f"{'min' if spec.least else 'max'}_{spec.key}": spec.unit
     for spec in SPECS
     if not spec.no_interval and spec.unit in ("share", "nats", "bits", "ratio")
 }
@@ -29,13 +30,37 @@ SHARES = frozenset(
     {rule for rule in RULES if rule.endswith("_share")}
     | {"max_flips", "max_all_flips", "max_negative_flip_rate"}
     | {"max_changed_of_correct", "max_changed_of_incorrect"}
+    | {"min_same_text", "min_never_diverges"}
 )
 DISTANCES = frozenset({rule for rule, unit in RULES.items() if unit == "nats"})
 ALL = (LOSS, EQUIVALENCE, *RULES)
 
 
+def number_of(rule: str) -> str:
+    """The key of the number that a rule of ``RULES`` speaks of.
+
+    Example:
+        >>> number_of("max_flips"), number_of("min_same_text")
+        ('flips', 'same_text')
+    """
+    return rule.partition("_")[2]
+
+
+def is_least(rule: str) -> bool:
+    """Whether a rule asks for at least its threshold.
+
+    Example:
+        >>> is_least("max_flips"), is_least("min_same_text")
+        (False, True)
+    """
+    return rule.startswith("min_")
+
+
 class Thresholds:
     """The most that may be lost, by rule: ``max_`` and the key of any number of a row.
+
+    Of a number whose loss is less of it, such as the share of equal texts, the rule is ``min_`` and
+    its key, and its threshold the least that is enough.
 
     Shares lie in 0..1, distances are nats; ``max_loss`` is a drop of the score, and
     ``equivalence_margin`` a change of it in either direction. None is not judged.
@@ -86,9 +111,12 @@ class Thresholds:
 
 def _refuse(rule: str, value: float) -> None:
     if rule not in ALL:
+        other = f"{'max' if is_least(rule) else 'min'}_{number_of(rule)}"
+        if other in ALL:
+            raise FlipsError(f"there is no rule '{rule}', but '{other}'")
         raise FlipsError(f"there is no rule '{rule}'; there are {named(list(ALL), shown=99)}")
     largest = None if RULES.get(rule, "share") != "share" else 1
-    fits = value >= 0 and (largest is None or value <= largest)
+    fits = value >= (-1 if rule == PREFERENCE else 0) and (largest is None or value <= largest)
     if isnan(value) or not fits or (rule == EQUIVALENCE and not value):
         raise FlipsError(f"the threshold --{rule.replace('_', '-')} {value} is out of range")
 

@@ -13,14 +13,14 @@ import pytest
 
 from tests.generators.folders import write_folder
 
-KILLS = 4  # of each verb
 OLD = b"what was there before\n" * 100
+ENDS = {"gate": 2}  # random log-likelihoods, some above 0: no gate passes them
 
 Files = dict[str, bytes]
 
 
 def arguments(verb: str, runs: Path, out: Path) -> list[str]:
-    """A verb with all files that it writes."""
+    """A verb with all files that it writes and replaces."""
     base, int4 = str(runs / "baseline"), str(runs / "int4")
     given = {
         "compare": [
@@ -30,6 +30,11 @@ def arguments(verb: str, runs: Path, out: Path) -> list[str]:
         "leaderboard": [
             *(str(runs), "--baseline", base, "--output", f"{out}/b.html", "--csv", f"{out}/b.csv"),
             *("--parquet", f"{out}/b.parquet", "--markdown", f"{out}/b.md"),
+        ],
+        "report": [base, int4, "--output", f"{out}/r.html"],
+        "gate": [
+            *(base, int4, "--max-flips", "1", "--json", f"{out}/g.json"),
+            *("--junit", f"{out}/g.xml", "--ladder", f"{out}/g.md"),
         ],
     }
     return [sys.executable, "-m", "lm_eval_flips", verb, *given[verb], "--overwrite"]
@@ -45,15 +50,23 @@ def broken(found: Mapping[str, bytes], old: Files, new: Files) -> list[str]:
     return [name for name, content in found.items() if content not in (old[name], new[name])]
 
 
+def whole(command: list[str], verb: str) -> None:
+    """Run a command to its end."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == ENDS.get(verb, 0), done.stdout + done.stderr
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("verb", ["compare", "leaderboard"])
-def test_a_kill_leaves_no_file_broken(tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["compare", "leaderboard", "report", "gate"])
+def test_a_kill_leaves_no_file_broken(
+    tmp_path: Path, verb: str, request: pytest.FixtureRequest
+) -> None:
     """At random moments of the second half, in which files are written."""
     runs, out = write_folder(tmp_path / "runs", {"int4": 3.0}), tmp_path / "out"
     out.mkdir()
     command = arguments(verb, runs, out)
     # what was there: for the card it is part of what will be
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    whole(command, verb)
     old = dict.fromkeys(files(out), OLD)
 
     def prepare() -> None:
@@ -62,11 +75,12 @@ def test_a_kill_leaves_no_file_broken(tmp_path: Path, verb: str) -> None:
 
     prepare()
     began = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    whole(command, verb)
     took = time.monotonic() - began
     new = files(out)
     assert all(new[name] != OLD for name in new)
-    for share in np.random.default_rng(len(verb)).uniform(0.5, 1.0, size=KILLS):
+    kills = request.config.getoption("--kills")
+    for share in np.random.default_rng(len(verb)).uniform(0.5, 1.0, size=kills):
         prepare()
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -80,7 +94,7 @@ def test_a_kill_leaves_no_file_broken(tmp_path: Path, verb: str) -> None:
         assert set(found) == set(old)
         assert broken(found, old, new) == []
     # the last one is let finish: whatever the kills left, the same command does its work
-    assert subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0
+    whole(command, verb)
     assert files(out) == new
 
 

@@ -27,6 +27,7 @@ from lm_eval_flips.gate.thresholds import (
 )
 from lm_eval_flips.measures.shares import share_interval, wilson
 from lm_eval_flips.measures.significance import Interval, holm
+from lm_eval_flips.report.text.gate import gate_lines
 from tests.generators import logs
 
 N = 400
@@ -367,3 +368,33 @@ def test_every_number_with_an_interval_can_be_judged(comparison: Comparison) -> 
         assert broken.outcome == "fail", key
     with pytest.raises(FlipsError, match="there is no rule 'max_correct_to_incorrect'"):
         Thresholds(max_correct_to_incorrect=3)  # a count; its share has an interval
+
+
+def test_of_what_stays_the_same_a_least_is_asked(tmp_path: Path) -> None:
+    """400 written answers, 320 of them equal: at least 70 % is kept, 90 % broken, 82 % neither.
+
+    The p is scipy's exact test of as few equal ones; control: a largest share of equal texts is no
+    rule, and the error names the one that is.
+    """
+    runs = [
+        logs.write_run(
+            tmp_path / name,
+            {"first": [logs.text(i, "4" if i >= parted else f"4{i}") for i in range(400)]},
+        )
+        for name, parted in (("base", 0), ("int4", 80))
+    ]
+    comparison = compare(*runs)
+    expected = {0.7: "pass", 0.9: "fail", 0.82: "undecided"}
+    for least, outcome in expected.items():
+        (ruling,) = ruled(comparison, min_same_text=least).rulings
+        assert (ruling.value, ruling.outcome) == (0.8, outcome)
+        exact = stats.binomtest(320, 400, least, alternative="less").pvalue
+        assert ruling.p_broken == pytest.approx(exact, rel=0.02)
+        (point,) = ruled(comparison, "point", min_same_text=least).rulings
+        assert point.outcome == ("pass" if least <= 0.8 else "fail")
+    (line, *_) = gate_lines([ruled(comparison, min_same_text=0.9)])
+    assert "first same_text" in line
+    assert "≥ 0.9" in line
+    with pytest.raises(FlipsError, match="no rule 'max_same_text', but 'min_same_text'"):
+        Thresholds(max_same_text=0.9)
+    assert Thresholds(min_judge_preference=-0.05).given == {"min_judge_preference": -0.05}

@@ -11,7 +11,7 @@ import msgspec
 
 from lm_eval_flips.gate.gate import Gate
 from lm_eval_flips.gate.ruling import Ruling
-from lm_eval_flips.gate.thresholds import REQUIRED
+from lm_eval_flips.gate.thresholds import EQUIVALENCE, REQUIRED, RULES, is_least, number_of
 from lm_eval_flips.report.files.markdown import cell
 from lm_eval_flips.report.printable import visible
 
@@ -129,7 +129,8 @@ def _decided(gate: Gate) -> str:
 
 
 def _name(ruling: Ruling) -> str:
-    return f"{ruling.row} {ruling.rule.removeprefix('max_')}"
+    rule = ruling.rule if ruling.rule not in RULES else number_of(ruling.rule)
+    return f"{ruling.row} {rule.removeprefix('max_')}"
 
 
 def _model(gate: Gate) -> str:
@@ -152,8 +153,9 @@ def _tier(ruling: Ruling) -> str:
 def _limit(ruling: Ruling) -> str:
     if ruling.rule == REQUIRED:
         return "in both runs"
-    sign = "±" if ruling.rule == "equivalence_margin" else "≤ "
-    return f"{sign}{ruling.threshold:g}"
+    if ruling.rule == EQUIVALENCE:
+        return f"±{ruling.threshold:g}"
+    return f"{'≥' if is_least(ruling.rule) else '≤'} {ruling.threshold:g}"
 
 
 def _plain(ruling: Ruling) -> dict[str, Any]:
