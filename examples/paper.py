@@ -99,7 +99,8 @@ def accuracy_hides_flips(found: Sequence[Version]) -> tuple[str, str]:
 def flips_follow_kl(comparison: Comparison) -> tuple[str, str]:
     """Flips and KL rank compressed models alike (the paper: Spearman 0.98)."""
     parts = [
-        f"{name} {of.statistic:.2f} [{of.interval.low:.2f}, {of.interval.high:.2f}]"
+        f"{name.replace(',none,', ' ')} {of.statistic:.2f} "
+        f"[{of.interval.low:.2f}, {of.interval.high:.2f}]"
         for name, of in comparison.across_runs.items()
     ]
     pooled = comparison.across_runs.get("pooled")
@@ -202,13 +203,14 @@ def page(comparison: Comparison, found: Sequence[Version]) -> str:
         ("Incorrect answers change more than correct ones", incorrect_answers_change(found)),
         ("Schemes change the same answers", overlap(comparison)),
     )
-    first = found[0].row
+    first_run = found[0].run
+    first = first_run.pooled
     lines = [
         "# The paper's claims, measured here",
         "",
         f"{Path(comparison.baseline.model).name} and {len(found)} compressed versions of it on "
-        f'{first.n} questions, by `bash examples/paper.sh`. The paper is "Accuracy is Not All You '
-        'Need" (arXiv 2407.09141).',
+        f"{first.n} questions of {len({row.name for row in first_run.tasks})} tasks, by",
+        '`bash examples/paper.sh`. The paper is "Accuracy is Not All You Need" (arXiv 2407.09141).',
         "",
         "| the paper says | here it | numbers |",
         "|---|---|---|",
@@ -232,7 +234,9 @@ def main() -> None:
     folders = sorted(
         folder
         for folder in given.runs.iterdir()
-        if folder.is_dir() and folder.name not in ("baseline", "noise-floor")
+        if folder.is_dir()
+        and folder.name not in ("baseline", "noise-floor")
+        and not folder.name.startswith(".")  # what the leaderboard keeps
     )
     comparison = compare(given.runs / "baseline", *folders, noise_floor=given.runs / "noise-floor")
     given.output.write_text(page(comparison, versions(comparison, given.models)), encoding="utf-8")

@@ -20,9 +20,11 @@ import torch
 import yaml
 
 from tests.generators.devices import DEVICES
+from tests.short_catalogue import short_catalogue
 
-# Session fixtures that evaluate models, the longest first.
+# Session fixtures that evaluate models, the longest first, and those of minutes, made by one worker.
 EXPENSIVE = ("quickstart", "local_runs")
+MADE_ONCE = ("quickstart",)
 # One run command for all of these; the group brings its leaves.
 LOCAL_TASKS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 CHOICES = ("tiny_choice", "tiny_inputs", "tiny_mutual")  # the leaves of tiny_outer
@@ -47,16 +49,18 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `-n 2 --dist loadgroup`: what shares a fixture of minutes stays in one worker, and begins.
 
-    Every other file is a group of its own, so that its module's fixtures are made once.
+    Every other file is a group of its own, so that its module's fixtures are made once; those whose
+    models are evaluated go before, and other long ones before the rest.
     """
 
     def group(item: pytest.Item) -> tuple[int, str]:
         names = getattr(item, "fixturenames", ())
         for place, expensive in enumerate(EXPENSIVE):
             if expensive in names:
-                return place, expensive
-        late = len(EXPENSIVE) + (item.get_closest_marker("simulation") is None)
-        return late, item.nodeid.split("::")[0]
+                alone = expensive in MADE_ONCE
+                return place, expensive if alone else item.nodeid.split("::")[0]
+        long = any(item.get_closest_marker(marker) for marker in ("e2e", "simulation"))
+        return len(EXPENSIVE) + (not long), item.nodeid.split("::")[0]
 
     groups = {item: group(item) for item in items}
     items.sort(key=lambda item: groups[item][0])  # stable: the order of files stays
@@ -87,9 +91,14 @@ class LocalRuns(NamedTuple):
 
 
 def harness_environment(folder: Path) -> dict[str, str]:
-    """The environment for a subprocess that runs lm_eval offline and keeps its caches in a folder."""
+    """The environment for a subprocess that runs lm_eval offline and keeps its caches in a folder.
+
+    Its lm_eval has few of its own tasks, so that it starts in seconds.
+    """
+    found = [str(short_catalogue()), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(found),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(folder / "datasets"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
