@@ -141,6 +141,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("baseline_score", "score", attrgetter("baseline_score"), no_interval=PAIRED),
     Spec("compressed_score", "score", attrgetter("compressed_score"), no_interval=PAIRED),
     Spec("score_change", "score", attrgetter("score_change")),
+    Spec("recovery", "ratio", detail=True, least=True),
+    Spec("chance_score", "score", detail=True, no_interval=GIVEN),
     # how many answers moved
     Spec("flips", "share", _of("flips", "flips"), column=COLUMN["flips"], floor=True),
     Spec("all_flips", "share", _of("flips", "all_flips"), column=COLUMN["all_flips"], floor=True),

@@ -43,6 +43,7 @@ from lm_eval_flips.uncertainty.intervals import (
 )
 from lm_eval_flips.uncertainty.margins import row_margins
 from lm_eval_flips.uncertainty.noise_floor import excesses
+from lm_eval_flips.uncertainty.recovery import recovery
 from lm_eval_flips.uncertainty.requests import KEYS, token_intervals
 from lm_eval_flips.uncertainty.row_errors import RowErrors
 from lm_eval_flips.uncertainty.score import ScoreValues, score_values
@@ -79,6 +80,10 @@ def measure(
     score = score_values(metrics)
     before, after = _scores(metrics, score, perplexity)
     test = change_test(errors.whole, flips, perplexity)
+    of_score = score_intervals(errors.whole, flips, perplexity, test.two_sided)
+    kept, kept_intervals = (
+        recovery(errors.whole, flips, of_score["score_change"]) if perplexity is None else ({}, {})
+    )
     row = Row(
         name=name,
         filter=common([m.pairs.filter for m in metrics]),
@@ -98,10 +103,11 @@ def measure(
         equivalence=None
         if margin is None or perplexity is not None
         else _equivalence(errors.whole, flips, after - before, margin, test),
-        means=means,
+        means={**means, **kept},
         excess=excesses(metrics, floors, HELD) if floors else {},
         intervals={
-            **score_intervals(errors.whole, flips, perplexity, test.two_sided),
+            **of_score,
+            **kept_intervals,
             **margin_change_interval(metrics, errors),
             **distance_intervals(metrics, errors, distances, bootstrap),
             **token_intervals(metrics, errors, bootstrap),

@@ -12,6 +12,11 @@ from lm_eval_flips.measures.significance import Interval
 
 Outcome = Literal["pass", "fail", "undecided"]
 
+# Why a rule's number is unknown, where that says more than that nothing was measured.
+UNKNOWN = {
+    "min_recovery": "the baseline's score is not told from guessing: there is nothing to keep"
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
@@ -49,7 +54,7 @@ class Ruling:
         if self.rule in (REQUIRED, AGE):
             return self._reason_of_policy
         if isnan(self.value):
-            return "nothing was measured"
+            return UNKNOWN.get(self.rule, "nothing was measured")
         if self.drawn is not None:
             return self._reason_while_drawing
         if self.value == inf:

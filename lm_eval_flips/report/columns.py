@@ -62,6 +62,13 @@ COLUMNS: tuple[Column, ...] = (
         leaves=STAYS,
         change=True,
     ),
+    aside(
+        "recovery",
+        "recovery",
+        "score as a multiple of the baseline's; unknown where that is not told from guessing, and "
+        "where less of the score is better",
+    ),
+    aside("chance_score", "chance", "score of guessing"),
     Column(
         key="p_value",
         label="p",
