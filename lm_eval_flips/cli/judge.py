@@ -115,7 +115,7 @@ def _judge(
 def _before(
     path: Path, plan: Plan, max_tokens: int, prices: tuple[float | None, float | None]
 ) -> list[str]:
-    calls = sum(not asked.alike for asked in plan.left)
+    calls = sum(not asked.question.alike for asked in plan.left)
     done = len(plan.wanted) - len(plan.left)
     kept = f", {done} are there already" if done else ""
     most = calls * max_tokens
@@ -136,7 +136,10 @@ def _after(plan: Plan, judged: Judged, prices: tuple[float | None, float | None]
         f"sent and {judged.tokens_out:,} received{f', {cost}' if cost else ''}"
     ]
     if judged.unjudged:
-        docs = [f"{task} doc {doc}" for task, doc in judged.unjudged]
+        docs = [
+            f"{task} doc {doc}{f' turn {turn}' if turn else ''}"
+            for task, doc, turn in judged.unjudged
+        ]
         lines.append(
             f"without a verdict, and counted nowhere: {len(docs)} ({named(docs)}): "
             f"{judged.why}; their replies are kept, and a rerun asks again"

@@ -41,6 +41,7 @@ from lm_eval_flips.logs.sample_checks import (
 )
 from lm_eval_flips.logs.samples import HASHES, Samples
 from lm_eval_flips.logs.task_log import TaskLog
+from lm_eval_flips.logs.turns import ANSWERED
 from lm_eval_flips.logs.written import Written, digests
 
 _HASH_FIELDS = {"document": "doc_hash", "target": "target_hash", "prompt": "prompt_hash"}
@@ -166,7 +167,7 @@ class Columns:
                 continue
             column = list(map(attrgetter(fields[name]), records))
             self._add_metric(name, column, start, from_file=from_file)
-        self._add_requests(records, mutual="acc_mutual_info" in layout, from_file=from_file)
+        self._add_requests(records, layout, from_file=from_file)
 
     def _add_metric(self, name: str, column: Sequence[Any], start: int, *, from_file: bool) -> None:
         metric = self.metrics.get(name)
@@ -178,12 +179,20 @@ class Columns:
         except UnusableValueError as error:
             raise self._fault(start + error.row, error.why) from None
 
-    def _add_requests(self, records: list[Any], *, mutual: bool, from_file: bool) -> None:
+    def _add_requests(self, records: list[Any], layout: Sequence[str], *, from_file: bool) -> None:
+        mutual = "acc_mutual_info" in layout
         requests = [list(record.arguments.values()) for record in records]
         if [] in requests:
             raise not_responses(self.task, records, requests, self.kind)
-        even = even_requests(requests)
-        self.hashes["arguments"] += arguments_digests(requests) if even is None else even.digests()
+        if ANSWERED in layout:
+            # later turns hold what the model said before: compared are the first one, and how many
+            asked_alike = [asked[:1] * len(asked) for asked in requests]
+        else:
+            asked_alike = requests
+        even = even_requests(asked_alike)
+        self.hashes["arguments"] += (
+            arguments_digests(asked_alike) if even is None else even.digests()
+        )
         self.kind = self.kind or kind_of(self.task, requests[0])
         if self.kind == "text":
             if from_file:

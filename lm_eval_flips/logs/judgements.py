@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from lm_eval_flips.errors import FlipsError
 
 Kind = Literal["score", "pair"]
+Key: TypeAlias = tuple[str, int, str, int, str, int]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ class Judgement(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``answers`` are digests of all that was written: one for a score, of a pair the baseline's, then
     the compressed run's. ``order`` is that of a pair: "baseline first" or "compressed first".
+    ``turn`` is that of a conversation, from 1; 0 of any other answer, which is the only one.
     ``score`` is 1 to 10; ``better`` "baseline", "compressed" or "neither". ``fault`` says why there
     is neither. ``alike`` are two equal answers, which no judge was asked about.
     """
@@ -51,6 +53,7 @@ class Judgement(msgspec.Struct, kw_only=True, omit_defaults=True):
     answers: list[str]
     repeat: int = 0
     order: str = ""
+    turn: int = 0
     score: float | None = None
     better: str | None = None
     fault: str = ""
@@ -61,9 +64,10 @@ class Judgement(msgspec.Struct, kw_only=True, omit_defaults=True):
     tokens_out: int = 0
 
     @property
-    def key(self) -> tuple[str, int, str, int, str]:
+    def key(self) -> Key:
         """Which judgement it is; a later one of the same key takes its place."""
-        return self.task, self.doc_id, " ".join(self.answers), self.repeat, self.order
+        answers = " ".join(self.answers)
+        return self.task, self.doc_id, answers, self.repeat, self.order, self.turn
 
     @property
     def judged(self) -> bool:
@@ -76,7 +80,7 @@ class Judgements:
     """The judgements of one kind by one judge, the last of each key."""
 
     settings: Settings
-    by_key: dict[tuple[str, int, str, int, str], Judgement]
+    by_key: dict[Key, Judgement]
 
 
 def load_judgements(folder: Path) -> list[Judgements]:

@@ -1,7 +1,7 @@
 """What a written answer shows of itself: how long it is, and that it is empty, loops or was cut.
 
-Of several responses to one sample the first is looked at. What a log does not tell is nan: no log
-of the harness says how many tokens an answer has, nor why it ended.
+Of several responses to one request the first is looked at, of a conversation all turns. What a log
+does not tell is nan: no log of the harness says how many tokens an answer has, nor why it ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from functools import lru_cache
 from math import nan
 from typing import Any
 from zlib import crc32
+
+from lm_eval_flips.logs.turns import answers_of, first_text
 
 COPIES, LOOP, PROBE = 3, 60, 20
 LETTERS = 20  # of a text whose script can be told
@@ -31,17 +33,20 @@ def signs_of(record: Any, fallbacks: Sequence[str] | None) -> dict[str, float]:
         fallbacks: what its filter says where it finds no answer; None where it extracts nothing.
 
     Returns:
-        ``length`` in characters; ``empty`` and ``looped``, 1 or 0; ``script``, a number for each
-        script, nan where the text has too few letters; and where an answer is extracted
+        ``length`` in characters; ``empty`` and ``looped``, 1 or 0, of a conversation if any turn
+        is; ``turns``, how many answers there are; ``script``, a number for each script, nan where the text has too few letters; and where an answer is extracted
         ``invalid``, 1 or 0, and ``truncated``: 1, 0 or nan.
     """
-    said = first_text(record.filtered_resps if record.resps is None else record.resps)
-    looped = is_looped(said)
+    responses = record.filtered_resps if record.resps is None else record.resps
+    every = answers_of(responses, len(record.arguments))
+    said = every[0] if len(every) == 1 else "\n".join(every)
+    looped = any(map(is_looped, every))
     signs = {
-        "length": float(len(said)),
-        "empty": float(not said.strip()),
+        "length": float(sum(map(len, every))),
+        "empty": float(not all(map(str.strip, every))),
         "looped": float(looped),
         "script": script_of(said),
+        "turns": float(len(every)),
     }
     if fallbacks is None:
         return signs
@@ -50,13 +55,6 @@ def signs_of(record: Any, fallbacks: Sequence[str] | None) -> dict[str, float]:
     limit = _limit(next(iter(record.arguments.values())).arg_1)
     cut = truncated(said, limit, looped=looped) if invalid else 0.0
     return {**signs, "invalid": float(invalid), "truncated": cut}
-
-
-def first_text(responses: Any) -> str:
-    """The first text of nested lists of responses; empty where there is none."""
-    while isinstance(responses, (list, tuple)) and responses:
-        responses = responses[0]
-    return responses if isinstance(responses, str) else ""
 
 
 def is_looped(text: str) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.logs.samples import Samples, Values
+from lm_eval_flips.logs.turns import ANSWERED as TURNS
 from lm_eval_flips.measures.aggregations import brier, f1, flat_mean, matthews
 
 CORRECT = "_correct"
@@ -48,7 +49,9 @@ def read_values(samples: Samples) -> Reading:
     metrics, logged = dict(samples.metrics), dict(samples.logged)
     unused = dict.fromkeys(sorted(samples.opaque), "it was written over a field of the sample")
     for name in list(metrics):
-        if name in NO_SCORE:
+        if name == TURNS:
+            del metrics[name]  # counts turns; a judge says how good they are
+        elif name in NO_SCORE:
             unused[name] = NO_SCORE[name]
             del metrics[name]
         else:

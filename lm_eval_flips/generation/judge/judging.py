@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from lm_eval_flips.generation.judge.endpoint import Endpoint
+from lm_eval_flips.generation.judge.places import places_of
 from lm_eval_flips.generation.judge.prompts import FIRST, SECOND, Prompts
 from lm_eval_flips.generation.judge.questions import Question
-from lm_eval_flips.logs.judgements import Judgement, Settings, Store
+from lm_eval_flips.logs.judgements import Judgement, Key, Settings, Store
 from lm_eval_flips.logs.secrets import masked_text
 
 BASELINE_FIRST, COMPRESSED_FIRST = "baseline first", "compressed first"
@@ -27,15 +28,11 @@ class Asked:
     repeat: int
     order: str
 
-    def key(self) -> tuple[str, int, str, int, str]:
+    def key(self) -> Key:
         """That of its judgement."""
         own = self.question
-        return own.task, own.doc_id, " ".join(own.digests), self.repeat, self.order
-
-    @property
-    def alike(self) -> bool:
-        """Whether both answers of a pair are the same: neither is better, whoever judges."""
-        return len(self.question.answers) > 1 and len(set(self.question.answers)) == 1
+        answers = " ".join(own.digests)
+        return own.task, own.doc_id, answers, self.repeat, self.order, own.turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +48,11 @@ class Plan:
 class Judged:
     """What came of it: judgements with a verdict, those without, and the tokens used now.
 
-    ``unjudged`` are task and doc_id of those without, ``why`` what the first of them says.
+    ``unjudged`` are task, doc_id and turn of those without, ``why`` what the first of them says.
     """
 
     verdicts: int
-    unjudged: tuple[tuple[str, int], ...]
+    unjudged: tuple[tuple[str, int, int], ...]
     why: str
     tokens_in: int
     tokens_out: int
@@ -93,7 +90,7 @@ class Judging:
         letters = sum(
             len(message["content"])
             for asked in left
-            if not asked.alike
+            if not asked.question.alike
             for message in self._messages(asked)
         )
         return Plan(wanted=wanted, left=left, tokens=letters // CHARACTERS)
@@ -121,7 +118,7 @@ class Judging:
         none = [own for own in known if not own.judged]
         return Judged(
             verdicts=sum(own.judged for own in known),
-            unjudged=tuple(dict.fromkeys((own.task, own.doc_id) for own in none)),
+            unjudged=tuple(dict.fromkeys((own.task, own.doc_id, own.turn) for own in none)),
             why=none[0].fault if none else "",
             tokens_in=sum(own.tokens_in for own in made),
             tokens_out=sum(own.tokens_out for own in made),
@@ -129,14 +126,11 @@ class Judging:
 
     def _messages(self, asked: Asked) -> list[dict[str, str]]:
         own = asked.question
-        reference = own.reference if self._settings.references else ""
-        places = {"question": own.question, "answer": own.answers[0]}
-        if asked.order:
-            first, second = own.answers
-            if asked.order == COMPRESSED_FIRST:
-                first, second = second, first
-            places = {"question": own.question, "answer_a": first, "answer_b": second}
-        return self._prompts.messages(places, reference)[1]
+        return self._prompts.messages(
+            places_of(own, swapped=asked.order == COMPRESSED_FIRST),
+            reference=own.turns[-1].reference if self._settings.references else "",
+            turn=len(own.turns),
+        )
 
     def _one(self, asked: Asked, endpoint: Endpoint) -> Judgement:
         own = asked.question
@@ -147,8 +141,9 @@ class Judging:
             answers=list(own.digests),
             repeat=asked.repeat,
             order=asked.order,
+            turn=own.turn,
         )
-        if asked.alike:
+        if own.alike:
             judgement.better, judgement.alike = "neither", True
         else:
             self._ask(judgement, asked, endpoint)

@@ -64,6 +64,22 @@ Which answer serves whoever asked better? Weigh whether each is right, whether i
 asked, and whether a reader can use it. The order in which the two stand and their lengths say
 nothing. Give your reasons in two or three sentences. Then, on a last line of its own, write [[A]]
 if answer A is better, [[B]] if answer B is, or [[C]] if neither is."""
+PAIR_OF_TURNS = """\
+Two models had a conversation with the same user, who said the same to both:
+
+[begin of conversation A]
+{conversation_a}
+[end of conversation A]
+
+[begin of conversation B]
+{conversation_b}
+[end of conversation B]
+{reference_part}
+Which of the two last answers serves the user better? Weigh whether each is right, whether it does
+what was asked, in the light of what was said before, and whether a reader can use it. The order in
+which the two stand and their lengths say nothing. Give your reasons in two or three sentences.
+Then, on a last line of its own, write [[A]] if A's last answer is better, [[B]] if B's is, or [[C]]
+if neither is."""
 REFERENCE = """
 What a right answer holds, by the task's own key:
 
@@ -125,11 +141,15 @@ class Prompt:
 class Prompts:
     """The prompts of one kind of judgement: for samples without a reference, and with one.
 
-    ``digest`` tells them from others.
+    ``later`` and ``later_referenced`` are those for all turns of a conversation but the first; None
+    where there are none. They show ``most_turns`` turns. ``digest`` tells them from others.
     """
 
     plain: Prompt
     referenced: Prompt
+    later: Prompt | None = None
+    later_referenced: Prompt | None = None
+    most_turns: int = 1 << 10
 
     @property
     def kind(self) -> Kind:
@@ -139,15 +159,35 @@ class Prompts:
     @property
     def digest(self) -> str:
         """A hash of all that is written in them."""
-        texts = [(own.system, own.template) for own in (self.plain, self.referenced)]
+        every = (self.plain, self.referenced, self.later, self.later_referenced)
+        texts = [(own.system, own.template) for own in every if own is not None]
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
-    def messages(self, places: Mapping[str, str], reference: str) -> tuple[Prompt, list[Any]]:
-        """The prompt that fits and what is sent."""
+    def messages(
+        self, places: Mapping[str, str], *, reference: str, turn: int = 1
+    ) -> list[dict[str, str]]:
+        """What is sent, by the prompt that fits.
+
+        Args:
+            places: what to fill in.
+            reference: the key to the last turn, "" where there is none.
+            turn: which turn that is.
+
+        Raises:
+            FlipsError: no prompt shows so many turns.
+        """
         prompt = self.referenced if reference else self.plain
+        if turn > 1:
+            chosen = self.later_referenced if reference else self.later
+            if chosen is None or turn > self.most_turns:
+                raise FlipsError(
+                    f"the prompts show a judge {1 if chosen is None else self.most_turns} turns of "
+                    f"a conversation, and one has {turn}: leave out --prompts for our own, or add "
+                    "prompts with the places {question_1}, {answer_1}, {question_2}, {answer_2}"
+                )
+            prompt = chosen
         part = PLACE.sub(lambda _: reference, REFERENCE) if reference else ""
-        filled = {**places, "reference_part": part, "ref_answer_1": reference}
-        return prompt, prompt.messages(filled)
+        return prompt.messages({"ref_answer_1": reference, **places, "reference_part": part})
 
 
 def _own(kind: Kind, template: str) -> Prompt:
@@ -155,10 +195,12 @@ def _own(kind: Kind, template: str) -> Prompt:
 
 
 OWN: Mapping[Kind, Prompt] = {"score": _own("score", SCORE), "pair": _own("pair", PAIR)}
+# of a conversation the whole of it is the task, up to the answer that is graded
+LATER: Mapping[Kind, Prompt] = {"score": OWN["score"], "pair": _own("pair", PAIR_OF_TURNS)}
 
 
 def prompts(kind: Kind, file: Path | None = None) -> Prompts:
-    """Our own prompts, or those of a file in MT-Bench's format that ask for this of one turn.
+    """Our own prompts, or those of a file in MT-Bench's format that ask for this.
 
     Args:
         kind: what is asked for.
@@ -169,10 +211,11 @@ def prompts(kind: Kind, file: Path | None = None) -> Prompts:
         FlipsError: the file cannot be read, or holds no such prompt.
     """
     if file is None:
-        return Prompts(plain=OWN[kind], referenced=OWN[kind])
+        own, later = OWN[kind], LATER[kind]
+        return Prompts(plain=own, referenced=own, later=later, later_referenced=later)
     wanted = "single" if kind == "score" else "pairwise"
     found = [_read(line, kind) for line in _lines(file) if line.get("type") == wanted]
-    one_turn = [prompt for prompt in found if "question_2" not in prompt.template]
+    one_turn = [prompt for prompt in found if "{question_2}" not in prompt.template]
     places = "{answer}" if kind == "score" else "{answer_a}"
     usable = [own for own in one_turn if "{question}" in own.template and places in own.template]
     plain = next((own for own in usable if not own.referenced), None)
@@ -182,7 +225,16 @@ def prompts(kind: Kind, file: Path | None = None) -> Prompts:
             f"{{question}} and {places} and none for a reference"
         )
     referenced = next((own for own in usable if own.referenced), plain)
-    return Prompts(plain=plain, referenced=referenced)
+    answer = "{answer_2}" if kind == "score" else "{answer_a_2}"
+    two = [own for own in found if "{question_2}" in own.template and answer in own.template]
+    later = next((own for own in two if not own.referenced), None)
+    return Prompts(
+        plain=plain,
+        referenced=referenced,
+        later=later,
+        later_referenced=next((own for own in two if own.referenced), later),
+        most_turns=2,
+    )
 
 
 def _read(line: Mapping[str, Any], kind: Kind) -> Prompt:

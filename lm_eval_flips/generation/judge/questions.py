@@ -15,25 +15,42 @@ from lm_eval_flips.logs.reading import each_line, read_samples
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
-from lm_eval_flips.logs.text_signs import first_text
 from lm_eval_flips.logs.texts import question_of
+from lm_eval_flips.logs.turns import answers_of, references_of, said_turns
 from lm_eval_flips.pairs.pairing import pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One document of a generated task: what was asked, the key, and one answer or two.
+class Turn:
+    """What a user says, the answers to it, and the key; "" where there is none.
 
-    ``answers`` are the run's, or of a pair the baseline's and the run's; ``digests`` are of all
-    that was written to each, by which a judgement is proven to be of these answers.
+    ``answers`` are the run's, or of a pair the baseline's and the run's.
+    """
+
+    question: str
+    answers: tuple[str, ...]
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One answer, or two, of a generated task that a judge is asked about: the last of ``turns``.
+
+    ``turn`` is its number in a conversation, from 1; 0 of any other task, which has one turn.
+    ``digests`` are of all that was written to the document, by which a judgement is proven to be of
+    these answers.
     """
 
     task: str
     doc_id: int
-    question: str
-    reference: str
-    answers: tuple[str, ...]
+    turn: int
+    turns: tuple[Turn, ...]
     digests: tuple[str, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Whether both of a pair wrote the same so far: neither is better, whoever judges."""
+        return all(len(own.answers) > 1 and len(set(own.answers)) == 1 for own in self.turns)
 
 
 def questions_of(run: Run, *, tasks: str = "*", limit: int | None = None) -> list[Question]:
@@ -102,7 +119,7 @@ def _single(samples: Samples, limit: int | None) -> Iterator[Question]:
     digests = hex_digests(samples.response[:limit])
     records = _records(samples.task, lines)
     for line, digest in zip(lines.tolist(), digests, strict=True):
-        yield _question(samples.task, records[line], (records[line],), (digest,))
+        yield from _questions(samples.task, records[line], (records[line],), (digest,))
 
 
 def _paired(ours: Samples, theirs: Samples, limit: int | None) -> Iterator[Question]:
@@ -114,7 +131,7 @@ def _paired(ours: Samples, theirs: Samples, limit: int | None) -> Iterator[Quest
     ]
     before, after = _records(ours.task, first), _records(theirs.task, second)
     for one, other in zip(first.tolist(), second.tolist(), strict=True):
-        yield _question(
+        yield from _questions(
             ours.task,
             before[one],
             (before[one], after[other]),
@@ -126,24 +143,39 @@ def _records(task: TaskLog, lines: NDArray[np.int64]) -> Mapping[int, dict[str, 
     return dict(each_line(task, set(lines.tolist())))
 
 
-def _question(
+def _questions(
     task: TaskLog,
     record: dict[str, Any],
     answered: Sequence[dict[str, Any]],
     digests: tuple[str, ...],
-) -> Question:
-    context = next(iter(record["arguments"].values()))["arg_0"]
+) -> Iterator[Question]:
+    """One of a plain document; of a conversation one a turn."""
+    requests = list(record["arguments"].values())
+    conversation = said_turns(record)[: len(requests)]
+    said, keys = conversation, references_of(record)
+    if not conversation:
+        said = (question_of(requests[0]["arg_0"], task)[0],)
+        keys = (str(record.get("target") or ""),)
     written = [
-        own["filtered_resps"] if own.get("resps") is None else own["resps"] for own in answered
+        answers_of(own["filtered_resps"] if own.get("resps") is None else own["resps"], len(said))
+        for own in answered
     ]
-    return Question(
-        task=task.name,
-        doc_id=int(record["doc_id"]),
-        question=question_of(context, task)[0],
-        reference=str(record.get("target") or "").strip(),
-        answers=tuple(map(first_text, written)),
-        digests=digests,
+    turns = tuple(
+        Turn(
+            question=text,
+            answers=tuple(own[place] for own in written),
+            reference=keys[place].strip() if place < len(keys) else "",
+        )
+        for place, text in enumerate(said)
     )
+    for place in range(len(turns)):
+        yield Question(
+            task=task.name,
+            doc_id=int(record["doc_id"]),
+            turn=place + 1 if conversation else 0,
+            turns=turns[: place + 1],
+            digests=digests,
+        )
 
 
 def hex_digests(digests: NDArray[np.uint64]) -> list[str]:
