@@ -1,4 +1,4 @@
-"""Over compressed runs: do flips, and losses, follow the KL?
+"""Over compressed runs: do flips, and losses, follow the KL? Does a judge's score follow either?
 
 Told apart by regime. Far from the baseline KL orders models as their flips do; near it, where all
 are almost alike, it need not, and it says little of which way the answers go (ByteShape, arXiv
@@ -65,6 +65,31 @@ def regimes(runs: Sequence[RunComparison], *, near_kl: float | None = None) -> t
             near = [(kl, row) for kl, row in known if kl < near_kl]
             regimes.append(_regime(name, near, near_kl))
     return tuple(regimes)
+
+
+def judge_drop(runs: Sequence[RunComparison]) -> dict[str, Spearman]:
+    """What the drop of a judge's score goes with over runs: flips, the score's loss, distances.
+
+    Rank correlations of the pooled rows, by what all judged runs hold; nothing for fewer than
+    three. The paper (arXiv 2407.09141, section 5) finds that MT-Bench's score falls with flips
+    where accuracy does not tell.
+    """
+    pooled = [run.pooled for run in runs if run.pooled.numbers["judge_score_change"].known]
+    if len(pooled) < FEWEST:
+        return {}
+    others: dict[str, Distance] = {
+        "flips": lambda row: None if row.flips is None else row.flips.flips,
+        "net_loss": lambda row: -row.score_change if row.binary else None,
+        "choice_kl": choice_kl,
+        "token_kl": token_kl,
+    }
+    found = {}
+    for name, of in others.items():
+        points = [(of(row), -row.means["judge_score_change"]) for row in pooled]
+        known = [(value, drop) for value, drop in points if value is not None]
+        if len(known) == len(points):
+            found[name] = _spearman(known)
+    return found
 
 
 def _regime(name: str, part: Sequence[tuple[float, Row]], below: float | None) -> Regime:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from lm_eval_flips.comparison.across_runs import by_task, choice_kl, regimes, token_kl
+from lm_eval_flips.comparison.across_runs import by_task, choice_kl, judge_drop, regimes, token_kl
 from lm_eval_flips.comparison.compatibility import (
     refuse_device,
     refuse_identical,
@@ -83,6 +83,7 @@ def compare(
         across_runs=by_task(results, choice_kl),
         across_runs_token_kl=by_task(results, token_kl),
         regimes=regimes(results, near_kl=asked.near_kl),
+        judge_drop=judge_drop(results),
         ranking=rank_runs(scores),
         overlap=overlap_of(scores),
     )

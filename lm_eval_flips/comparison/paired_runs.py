@@ -19,6 +19,7 @@ from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import IDENTICAL
 from lm_eval_flips.pairs.judged import judged_values
 from lm_eval_flips.pairs.measured import token_values
+from lm_eval_flips.pairs.not_judged import not_judged
 from lm_eval_flips.pairs.pairing import Pairs, pair
 from lm_eval_flips.pairs.sample_values import AGGREGATED
 from lm_eval_flips.scoring.answer_distances import load_answer_distances
@@ -110,13 +111,15 @@ def pair_runs(
 
 def _with_judgements(base: Run, run: Run, pairs: list[Pairs]) -> list[Pairs]:
     """The pairs with what a judge said of their answers, where one was asked."""
-    if run.judgements is None:
-        return pairs
-    theirs = load_judgements(run.judgements)
+    theirs = [] if run.judgements is None else load_judgements(run.judgements)
     ours = [] if base.judgements is None else load_judgements(base.judgements)
     judged = [(of_task, *judged_values(of_task, ours, theirs)) for of_task in pairs]
     return [
-        replace(of_task, judged=values, findings=(*of_task.findings, *found))
+        replace(
+            of_task,
+            judged=values,
+            findings=(*of_task.findings, *found, *not_judged(of_task, values)),
+        )
         for of_task, values, found in judged
     ]
 

@@ -14,6 +14,7 @@ from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.decisions import PooledDecisions, decide
 from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.uncertainty.judged import judged_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +123,20 @@ def decisions(pooled: Row, tasks: Sequence[Row]) -> PooledDecisions | None:
 def pooled_row(
     metrics: Sequence[PairedMetric], measured: Sequence[Row], rows: MakesRows[Row]
 ) -> Row:
-    """Pool all tasks' primary metrics; those of a single task are its own row."""
+    """Pool all tasks' primary metrics; those of a single task are its own row.
+
+    A judge's scores have no part in such a score, and are pooled beside it over all that it judged.
+    """
     chosen = primaries(metrics)
     if len(chosen) == 1:
-        return replace(measured[metrics.index(chosen[0])], name="pooled")
-    return rows.row(chosen, name="pooled")
+        row = replace(measured[metrics.index(chosen[0])], name="pooled")
+    else:
+        row = rows.row(chosen, name="pooled")
+    judged = {own.pairs.task: own for own in (*metrics, *chosen) if own.pairs.judged is not None}
+    if {id(own) for own in judged.values()} <= set(map(id, chosen)):
+        return row
+    means, intervals = judged_numbers(list(judged.values()))
+    return replace(row, means={**row.means, **means}, intervals={**row.intervals, **intervals})
 
 
 def group_rows(base: Run, metrics: Sequence[PairedMetric], rows: MakesRows[R_co]) -> Iterable[R_co]:

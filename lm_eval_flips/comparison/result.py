@@ -199,7 +199,9 @@ class Comparison:
     ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
     flips, for each task and, under "pooled", for all; empty for fewer than three runs.
     ``across_runs_token_kl`` is the same for token_kl. ``regimes`` tells the runs near the baseline
-    apart from all, and flips from losses. ``noise_floor`` is a second run of the
+    apart from all, and flips from losses. ``judge_drop`` says what the drop of a judge's score goes
+    with over the runs: "flips", "net_loss", "choice_kl", "token_kl"; empty for fewer than three
+    judged runs. ``noise_floor`` is a second run of the
     baseline, compared with it in the same way; None if none was given. ``ranking`` and ``overlap``
     hold the compressed runs against each other; None for one.
     """
@@ -213,6 +215,7 @@ class Comparison:
     regimes: tuple[Regime, ...]
     ranking: Ranking | None
     overlap: Overlap | None
+    judge_drop: Mapping[str, Spearman] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[Warning, ...]:

@@ -44,6 +44,8 @@ WRITTEN: tuple[Spec, ...] = (
     Spec("baseline_judge_score", "score", detail=True, no_interval=PAIRED),
     Spec("compressed_judge_score", "score", detail=True, no_interval=PAIRED),
     Spec("judge_score_change", "score"),
+    Spec("judge_first_turn_change", "score", detail=True),
+    Spec("judge_later_turns_change", "score", detail=True),
     Spec("judge_noise", "score", detail=True, no_interval=JUDGES),
     Spec("judge_wins", "count", _count("judge_wins"), no_interval=A_COUNT),
     Spec("judge_losses", "count", _count("judge_losses"), no_interval=A_COUNT),

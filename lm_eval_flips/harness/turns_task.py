@@ -244,4 +244,3 @@ def _papers_temperatures(name: str | None, asked: Any) -> bool:
 @lru_cache
 def _say_once(message: str) -> None:
     logger.warning(message)
-

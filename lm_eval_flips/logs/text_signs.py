@@ -34,7 +34,8 @@ def signs_of(record: Any, fallbacks: Sequence[str] | None) -> dict[str, float]:
 
     Returns:
         ``length`` in characters; ``empty`` and ``looped``, 1 or 0, of a conversation if any turn
-        is; ``turns``, how many answers there are; ``script``, a number for each script, nan where the text has too few letters; and where an answer is extracted
+        is; ``turns``, how many answers there are; ``script``, a number for each script, nan where
+        the text has too few letters; and where an answer is extracted
         ``invalid``, 1 or 0, and ``truncated``: 1, 0 or nan.
     """
     responses = record.filtered_resps if record.resps is None else record.resps

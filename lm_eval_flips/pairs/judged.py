@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lm_eval_flips.pairs.sides import Side
 
 Answers = tuple[str, int, str]  # task, doc_id, digests
+SCORED, PREFERRED = "judge_score", "judge_preference"  # metrics of what has no score of its own
 VALUE = {"baseline": -1.0, "neither": 0.0, "compressed": 1.0}
 
 
@@ -30,16 +31,27 @@ VALUE = {"baseline": -1.0, "neither": 0.0, "compressed": 1.0}
 class JudgedValues:
     """A row a sample of the pairs, nan where it was not judged; means where it was repeatedly.
 
-    ``baseline`` and ``compressed`` are scores 1 to 10, ``preference`` is above 0 where the
+    ``baseline`` and ``compressed`` are scores 1 to 10, of a conversation the mean of its turns if
+    all of them were judged; ``first_turn`` and ``later_turns`` are both sides' scores of these
+    turns, ``[samples, 2]``, nan of what is no conversation. ``preference`` is above 0 where the
     compressed run's answer was held for the better one in both orders, below 0 where the
-    baseline's was, 0 where the orders disagree or neither is better. ``variances`` are those of
-    each answer's repeated scores.
+    baseline's was, 0 where the orders disagree or neither is better; of a conversation it is the
+    mean of its turns. ``variances`` are those of each answer's repeated scores. ``judge`` is the
+    name of who said so.
     """
 
     baseline: Tensor
     compressed: Tensor
     preference: Tensor
     variances: Tensor
+    first_turn: Tensor
+    later_turns: Tensor
+    judge: str
+
+    @property
+    def scored(self) -> bool:
+        """Whether both sides of some sample have a score."""
+        return not bool((self.baseline.isnan() | self.compressed.isnan()).all())
 
 
 def judged_values(
@@ -66,16 +78,19 @@ def judged_values(
     sides = [_scores(pairs, before, base), _scores(pairs, after, score)]
     preference = _preferences(pairs, before, after, preferred)
     used = [own for own in (score, preferred) if own is not None]
-    unjudged = torch.stack([side[0] for side in sides]).isnan().any(0) & preference.isnan()
+    unjudged = torch.stack([side.whole for side in sides]).isnan().any(0) & preference.isnan()
     found = _findings(pairs, ours, theirs, used, (before, after), unjudged.tolist())
-    if all(value.isnan().all() for value in (*(side[0] for side in sides), preference)):
+    if all(value.isnan().all() for value in (*(side.whole for side in sides), preference)):
         return None, found
     device = pairs.clusters.device
     values = JudgedValues(
-        baseline=sides[0][0].to(device),
-        compressed=sides[1][0].to(device),
+        baseline=sides[0].whole.to(device),
+        compressed=sides[1].whole.to(device),
         preference=preference.to(device),
-        variances=torch.cat([side[1] for side in sides]),
+        variances=torch.cat([side.variances for side in sides]),
+        first_turn=torch.stack([side.first for side in sides], -1).to(device),
+        later_turns=torch.stack([side.later for side in sides], -1).to(device),
+        judge=used[0].settings.judge,
     )
     return values, found
 
@@ -97,32 +112,71 @@ def _by_answers(judged: Judgements | None) -> Mapping[Answers, list[Judgement]]:
     return found
 
 
-def _scores(
-    pairs: Pairs, digests: Sequence[str], judged: Judgements | None
-) -> tuple[Tensor, Tensor]:
-    """Each sample's mean score, and the variances of those that have several."""
-    known, means, variances = _by_answers(judged), [], []
-    for doc, digest in zip(pairs.doc_ids.tolist(), digests, strict=True):
-        own = known.get((pairs.task, doc, digest), [])
-        scores = [judgement.score for judgement in own if judgement.score is not None]
-        means.append(fmean(scores) if scores else torch.nan)
-        if len(scores) > 1:
-            variances.append(variance(scores))
-    return torch.tensor(means, dtype=torch.float64), torch.tensor(variances, dtype=torch.float64)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scores:
+    """One side's: each sample's mean, the parts of a conversation, and variances of repetitions."""
+
+    whole: Tensor
+    first: Tensor
+    later: Tensor
+    variances: Tensor
+
+
+def _turns(pairs: Pairs) -> list[int]:
+    """How many answers each sample has, all of which are judged or none is."""
+    turns = pairs.baseline.signs.get("turns")
+    return [1] * len(pairs.doc_ids) if turns is None else turns.int().tolist()
+
+
+def _scores(pairs: Pairs, digests: Sequence[str], judged: Judgements | None) -> _Scores:
+    """Each sample's mean score over its turns; nan where one of them has none."""
+    known = _by_answers(judged)
+    rows: list[tuple[float, float, float]] = []
+    variances: list[float] = []
+    for doc, digest, count in zip(pairs.doc_ids.tolist(), digests, _turns(pairs), strict=True):
+        by_turn: defaultdict[int, list[float]] = defaultdict(list)
+        for judgement in known.get((pairs.task, doc, digest), ()):
+            if judgement.score is not None:
+                by_turn[judgement.turn].append(judgement.score)
+        variances += [variance(scores) for scores in by_turn.values() if len(scores) > 1]
+        means = {turn: fmean(scores) for turn, scores in by_turn.items()}
+        if len(means) < count:
+            rows.append((torch.nan, torch.nan, torch.nan))
+            continue
+        later = [mean for turn, mean in means.items() if turn > 1]
+        rows.append(
+            (
+                fmean(means.values()),
+                means.get(1, torch.nan),
+                fmean(later) if later else torch.nan,
+            )
+        )
+    columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
+    return _Scores(
+        whole=columns[:, 0],
+        first=columns[:, 1],
+        later=columns[:, 2],
+        variances=torch.tensor(variances, dtype=torch.float64),
+    )
 
 
 def _preferences(
     pairs: Pairs, before: Sequence[str], after: Sequence[str], judged: Judgements | None
 ) -> Tensor:
-    """The mean over repeats of what both orders agree on."""
+    """The mean over repeats, and turns, of what both orders agree on."""
     known, values = _by_answers(judged), []
-    for doc, ours, theirs in zip(pairs.doc_ids.tolist(), before, after, strict=True):
-        orders: defaultdict[int, list[float]] = defaultdict(list)
+    rows = zip(pairs.doc_ids.tolist(), before, after, _turns(pairs), strict=True)
+    for doc, ours, theirs, count in rows:
+        orders: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
         for judgement in known.get((pairs.task, doc, f"{ours} {theirs}"), ()):
             if judgement.better is not None:
-                orders[judgement.repeat].append(VALUE[judgement.better])
-        agreed = [own[0] if own[0] == own[1] else 0.0 for own in orders.values() if len(own) > 1]
-        values.append(fmean(agreed) if agreed else torch.nan)
+                orders[judgement.turn, judgement.repeat].append(VALUE[judgement.better])
+        agreed: defaultdict[int, list[float]] = defaultdict(list)
+        for (turn, _), own in orders.items():
+            if len(own) > 1:
+                agreed[turn].append(own[0] if own[0] == own[1] else 0.0)
+        whole = len(agreed) >= count
+        values.append(fmean(map(fmean, agreed.values())) if whole else torch.nan)
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from lm_eval_flips.pairs.correctness import only_zeros_and_ones, shared_samples
+from lm_eval_flips.pairs.judged import PREFERRED, SCORED, JudgedValues
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
 from lm_eval_flips.pairs.pairing import Pairs
 from lm_eval_flips.pairs.readings import ANSWERED
@@ -55,7 +56,8 @@ def paired_metrics(
     """Every metric that both runs logged for these samples as a number, in logged order.
 
     Where no metric of a choice task is a number, there is ``acc``, which the log-likelihoods and
-    the target tell.
+    the target tell; where answers have no score of their own, as conversations, there is what a
+    judge said of them: ``judge_score``, or ``judge_preference``, of which the baseline's is 0.
 
     Args:
         pairs: the samples of one task and filter.
@@ -66,6 +68,8 @@ def paired_metrics(
         FlipsError: a logged correctness contradicts the log-likelihoods it was made from.
     """
     names = shared_metrics(pairs)
+    if not names and pairs.judged is not None:
+        return [_as_judged(pairs, pairs.judged)]
     if names or not _tells_answers(pairs):
         return [
             paired_metric(
@@ -87,6 +91,20 @@ def paired_metrics(
 def _tells_answers(pairs: Pairs) -> bool:
     """Whether choices were scored, and it is known of each sample which of them are right."""
     return pairs.kind == "choices" and bool(pairs.gold.any(-1).all())
+
+
+def _as_judged(pairs: Pairs, judged: JudgedValues) -> PairedMetric:
+    name = SCORED if judged.scored else PREFERRED
+    values = (
+        (judged.baseline, judged.compressed)
+        if judged.scored
+        else (judged.preference * 0.0, judged.preference)
+    )
+    before, after = (
+        replace(side, metrics={**side.metrics, name: own})
+        for side, own in zip((pairs.baseline, pairs.compressed), values, strict=True)
+    )
+    return paired_metric(replace(pairs, baseline=before, compressed=after), name, graded=True)
 
 
 def _with_answers(pairs: Pairs, side: Side) -> Side:

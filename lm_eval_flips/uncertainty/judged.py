@@ -36,6 +36,13 @@ def judged_numbers(
         }
         errors = RowErrors([metric for metric, _ in scored]).whole
         intervals["judge_score_change"] = difference_interval(errors, changes, binary=False)
+    for name in ("first_turn", "later_turns"):
+        if scored := _known(judged, name):
+            key = f"judge_{name}_change"
+            changes = [sides[:, 1] - sides[:, 0] for _, (sides,) in scored]
+            means[key] = float(torch.cat(changes).mean())
+            errors = RowErrors([metric for metric, _ in scored]).whole
+            intervals[key] = difference_interval(errors, changes, binary=False)
     if compared := _known(judged, "preference"):
         signs = [values[0].sign() for _, values in compared]
         whole = torch.cat(signs)
@@ -58,8 +65,9 @@ def _known(metrics: Sequence[PairedMetric], *names: str) -> list[tuple[PairedMet
     found = []
     for metric in metrics:
         places = torch.from_numpy(metric.rows).to(metric.clusters.device)
-        values = torch.stack([getattr(metric.pairs.judged, name)[places] for name in names])
-        rows = (~values.isnan().any(0)).nonzero()[:, 0]
+        values = [getattr(metric.pairs.judged, name)[places] for name in names]
+        missing = torch.column_stack(values).isnan().any(-1)
+        rows = (~missing).nonzero()[:, 0]
         if len(rows):
-            found.append((metric.at(rows), list(values[:, rows])))
+            found.append((metric.at(rows), [own[rows] for own in values]))
     return found

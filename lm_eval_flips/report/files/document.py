@@ -55,6 +55,10 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
                     for name, correlation in comparison.across_runs_token_kl.items()
                 },
                 "regimes": [_regime(correlation) for correlation in comparison.regimes],
+                "judge_drop": {
+                    name: _spearman(correlation)
+                    for name, correlation in comparison.judge_drop.items()
+                },
             },
         }
     )

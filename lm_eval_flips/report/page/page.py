@@ -28,9 +28,10 @@ from lm_eval_flips.report.page.models import model_signs, shown_models
 from lm_eval_flips.report.page.sample_browser import MOST, SIGN_WORDS, browser_data
 from lm_eval_flips.report.page.sources import sources
 from lm_eval_flips.report.page.task_table import table_data
+from lm_eval_flips.report.text.across import across_lines
 from lm_eval_flips.report.text.headline import FIGURES, figures, sentence, verdicts
 from lm_eval_flips.report.text.numbers import number
-from lm_eval_flips.report.text.sentences import across_lines, floor_lines, run_lines, several_lines
+from lm_eval_flips.report.text.sentences import floor_lines, run_lines, several_lines
 from lm_eval_flips.report.text.signs import Sign, sign_key
 from lm_eval_flips.report.text.table import legend
 from lm_eval_flips.report.text.warned import warned, warning_lines

@@ -12,8 +12,9 @@ from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.comparison.standing import closest_first
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.report.names import run_names
+from lm_eval_flips.report.text.across import across_lines
 from lm_eval_flips.report.text.fitted_table import FittedTable
-from lm_eval_flips.report.text.sentences import across_lines, floor_lines, several_lines
+from lm_eval_flips.report.text.sentences import floor_lines, several_lines
 from lm_eval_flips.report.text.summary import judgements, model_sentence, ranking_line
 from lm_eval_flips.report.text.table import legend, run_table
 from lm_eval_flips.report.text.terminal import ESTIMATES, details_of, printed

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isnan
 
-from lm_eval_flips.comparison.across_runs import FEWEST_TOLD
 from lm_eval_flips.comparison.planned import PlannedRow
-from lm_eval_flips.comparison.result import Comparison, Regime, Row, RunComparison
+from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import named
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.measures.tokens import TokenDistances
@@ -192,27 +191,6 @@ def _loss_lines(run: RunComparison) -> Iterator[str]:
     changed = [f"{row.name} {p_value(row.p_holm)}" for row in run.tasks if row.p_holm < LEVEL]
     if changed:
         yield f"  changed at 5 % over all tasks (Holm): {named(changed, shown=8)}"
-
-
-def across_lines(comparison: Comparison) -> Iterator[str]:
-    """How KL relates to flips and losses over the compressed runs, by regime."""
-    for regime in comparison.regimes:
-        yield _regime_line(regime)
-
-
-def _regime_line(regime: Regime) -> str:
-    """How a distance relates to flips and to losses among the runs of a regime."""
-    name = regime.distance.replace("_", " ").replace("kl", "KL")
-    runs = "all runs" if regime.below is None else f"runs with {name} < {regime.below:g}"
-    head = f"{name} over {runs} (n = {regime.net_loss.n})"
-    if regime.net_loss.n < FEWEST_TOLD:
-        return f"{head}: too few runs for a rank correlation, which takes {FEWEST_TOLD}"
-    parts = []
-    for what, found in (("flips", regime.flips), ("net loss", regime.net_loss)):
-        low, high = found.interval
-        ends = "" if isnan(low) else f" [{low:.3f}, {high:.3f}]"
-        parts.append(f"{what} {number(found.statistic)}{ends}")
-    return f"{head}, Spearman with {', '.join(parts)}"
 
 
 def several_lines(comparison: Comparison) -> Iterator[str]:

@@ -12,11 +12,11 @@ from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.comparison.row import MIXED
 from lm_eval_flips.comparison.standing import closest_first, row_of
 from lm_eval_flips.report.names import model_name, run_names
+from lm_eval_flips.report.text.across import across_lines
 from lm_eval_flips.report.text.fitted_table import FittedTable
 from lm_eval_flips.report.text.judgement import SIGNS, Code, Judgement
 from lm_eval_flips.report.text.planned import planned_lines
 from lm_eval_flips.report.text.sentences import (
-    across_lines,
     floor_lines,
     metric_name,
     run_lines,

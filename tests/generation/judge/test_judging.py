@@ -283,7 +283,9 @@ def test_prompts_in_mt_benchs_format_are_used(runs: Runs, ask: Ask, tmp_path: Pa
     assert sent[0][0] == {"role": "system", "content": "Be fair."}
     assert sent[0][1]["content"] == f"Q Problem 0 A {answer}"
     assert sent[1][1]["content"] == f"Q Problem 0 K 0 A {answer}"
-    own = prompts("score").messages({"question": "{answer}", "answer": "{question} 4"}, reference="")
+    own = prompts("score").messages(
+        {"question": "{answer}", "answer": "{question} 4"}, reference=""
+    )
     assert "\n{answer}\n" in own[-1]["content"]
     assert "\n{question} 4\n" in own[-1]["content"]
 

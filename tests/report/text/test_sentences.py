@@ -16,7 +16,8 @@ from statsmodels.stats.multitest import multipletests
 from lm_eval_flips import Comparison, compare
 from lm_eval_flips.comparison.across_runs import regimes
 from lm_eval_flips.comparison.result import RunComparison
-from lm_eval_flips.report.text.sentences import across_lines, floor_lines, run_lines
+from lm_eval_flips.report.text.across import across_lines
+from lm_eval_flips.report.text.sentences import floor_lines, run_lines
 from tests.comparison.test_across_runs import NOISE, perplexities, world
 from tests.comparison.test_pooling import COUNTS, compared, fisher_by_outcomes, one_sided
 from tests.generators import logs
