@@ -16,6 +16,16 @@ from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation
 
 NAMES = "mmlu hellaswag piqa winogrande arc_easy arc_challenge lambada triviaqa gsm8k wikitext"
 SUITE = [*(f"flips_{name}" for name in NAMES.split()), "flips"]
+WRITTEN = "gsm8k gsm8k_cot triviaqa lambada minerva_math ifeval bbh drop mmlu_pro".split()
+CODE = ["humaneval", "mbpp"]
+FURTHER = [f"flips_{name}" for name in (*WRITTEN, *CODE) if f"flips_{name}" not in SUITE]
+OVER_ALL = ["flips", "flips_generate", "flips_code"]  # groups of groups
+MT_BENCH = [
+    f"mt_bench_{name}"
+    for name in "writing roleplay reasoning math coding extraction stem humanities".split()
+]
+TURNS = ["flips_mt_bench", "flips_turns", *MT_BENCH]
+FLIPS = [*SUITE, *FURTHER, *OVER_ALL[1:]]
 
 pytestmark = pytest.mark.e2e
 
@@ -38,30 +48,44 @@ def plain_manager() -> Any:
 
 def test_every_group_of_the_suite_is_in_the_index(manager: Any) -> None:
     """Trap 2: a class on the wrong level would turn a group into nothing, silently."""
-    assert set(SUITE) <= set(manager.all_groups)
+    assert {*FLIPS, TURNS[0]} <= set(manager.all_groups)
 
 
 def test_the_index_check_can_fail(plain_manager: Any) -> None:
     """Control: without our folder none of the groups is there."""
-    assert not set(SUITE) & set(plain_manager.all_groups)
+    assert not {*FLIPS, *TURNS} & set(plain_manager.all_groups)
 
 
 def test_our_folder_leaves_every_other_entry_alone(manager: Any, plain_manager: Any) -> None:
     """Trap 3: no built-in task, tag or group is replaced or shrunk."""
-    assert set(manager.all_tasks) - set(plain_manager.all_tasks) == set(SUITE)
+    assert set(manager.all_tasks) - set(plain_manager.all_tasks) == {*FLIPS, *TURNS}
     for tag in plain_manager.all_tags:
         assert manager.task_index[tag].tags == plain_manager.task_index[tag].tags
 
 
 def test_every_member_of_the_suite_is_in_the_catalogue_and_carries_the_class(manager: Any) -> None:
     """A group names tasks the harness has, and puts FlipsTask over each."""
-    for name in SUITE[:-1]:
-        file = task_folder() / f"{name}.yaml"
-        text = file.read_text().replace("!function ", "")
-        (member,) = yaml.safe_load(text)["task"]
-        assert (member.get("task") or member.get("group")) in manager.all_tasks
-        assert member["class"] == "lm_eval_flips.harness.task.FlipsTask"
-    assert yaml.safe_load((task_folder() / "flips.yaml").read_text())["task"] == SUITE[:-1]
+    for name in set(FLIPS) - set(OVER_ALL):
+        for member in members_of(name):
+            assert (member.get("task") or member.get("group")) in manager.all_tasks
+            assert member["class"] == "lm_eval_flips.harness.task.FlipsTask"
+    assert members_of("flips") == SUITE[:-1]
+    assert members_of("flips_generate") == [f"flips_{name}" for name in WRITTEN]
+    assert members_of("flips_code") == [f"flips_{name}" for name in CODE]
+    assert members_of("flips_mt_bench") == MT_BENCH
+
+
+def members_of(name: str) -> list[Any]:
+    """What a group of ours lists."""
+    text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
+    listed: list[Any] = yaml.safe_load(text)["task"]
+    return listed
+
+
+def test_programs_are_in_no_group_of_other_tasks() -> None:
+    """The harness refuses a group for one such task in it; without the flag all others run."""
+    for name in ("flips", "flips_generate"):
+        assert not {f"flips_{own}" for own in CODE} & set(members_of(name))
 
 
 def test_registering_first_hides_no_built_in() -> None:
@@ -151,7 +175,7 @@ def test_make_names_a_folder_that_is_missing(tmp_path: Path) -> None:
 
 def test_our_groups_ask_for_no_aggregation_that_the_harness_would_ignore() -> None:
     """Trap 5: a group's own aggregation is accepted and never called; ours name metrics only."""
-    for name in SUITE:
+    for name in (*FLIPS, TURNS[0]):
         text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
         listed = yaml.safe_load(text).get("aggregate_metric_list", [])
         assert all(set(entry) == {"metric", "weight_by_size"} for entry in listed), name
@@ -160,12 +184,12 @@ def test_our_groups_ask_for_no_aggregation_that_the_harness_would_ignore() -> No
 def test_our_groups_average_what_the_list_of_sample_values_says() -> None:
     """Each group over the tasks' own size; the suite's, whose tasks are of all kinds, what all have."""
     grouped = [key for key, value in AGGREGATED.items() if value.grouped]
-    for name in SUITE:
+    for name in FLIPS:
         text = (task_folder() / f"{name}.yaml").read_text().replace("!function ", "")
         listed = [
             entry["metric"] for entry in yaml.safe_load(text).get("aggregate_metric_list", [])
         ]
-        if name == "flips":
+        if name in OVER_ALL:
             assert listed == grouped[:3], name
         elif name != "flips_wikitext":  # perplexities are no means over samples
             assert listed == grouped, name

@@ -74,36 +74,3 @@ class Answering(LM):  # type: ignore[misc]  # lm_eval ships no types
     def chat_template(self, chat_template: bool | str = False) -> str:
         """As the log keeps it."""
         return "<role>content"
-
-
-def evaluated(
-    model: LM, tasks: list[str], output: Path, *, metadata: Mapping[str, Any], **more: Any
-) -> dict[str, Any]:
-    """A run of the harness as its command line writes it; gives what it returns."""
-    from lm_eval import simple_evaluate
-    from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
-
-    from lm_eval_flips.harness.task_folder import task_folder
-
-    tracker = EvaluationTracker(output_path=str(output))
-    results: dict[str, Any] = simple_evaluate(
-        model=model,
-        tasks=tasks,
-        task_manager=TaskManager(
-            include_path=str(task_folder()), include_defaults=False, metadata=dict(metadata)
-        ),
-        evaluation_tracker=tracker,
-        log_samples=True,
-        bootstrap_iters=0,
-        **{"apply_chat_template": True, **more},
-    )
-    tracker.general_config_tracker.model_source = getattr(model, "name", "model")
-    tracker.general_config_tracker.model_name = getattr(model, "name", "model")
-    tracker.general_config_tracker.model_name_sanitized = getattr(model, "name", "model")
-    samples = results["samples"]
-    written = {key: value for key, value in results.items() if key != "samples"}
-    tracker.save_results_aggregated(results=written, samples=samples)
-    for task, own in samples.items():
-        tracker.save_results_samples(task_name=task, samples=own)
-    return results

@@ -9,13 +9,15 @@ import pytest
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import load_run
-from tests.generators.conversations import QUESTIONS, Answering, evaluated, write_questions
+from tests.generators.conversations import QUESTIONS, Answering, write_questions
+from tests.generators.harness_runs import evaluated
 
 
 def asked(task: str, tmp_path: Path, model: Answering | None = None, **more: Any) -> Any:
     """The samples of a task of ours, with the usual questions unless others are given."""
     metadata = {"questions": str(write_questions(tmp_path / "data")), **more.pop("metadata", {})}
     model = model or Answering()
+    more = {"apply_chat_template": True, **more}
     return evaluated(model, [task], tmp_path / "run", metadata=metadata, **more)["samples"]
 
 
@@ -58,6 +60,7 @@ def test_categories_are_tasks_and_the_group_has_all_of_them(tmp_path: Path) -> N
         tmp_path / "run",
         metadata={"questions": str(write_questions(tmp_path / "data").parent)},
         system_instruction="Be brief.",
+        apply_chat_template=True,
     )
     assert {task: len(own) for task, own in results["samples"].items()} == {
         "mt_bench_math": 3,
