@@ -1,17 +1,17 @@
-"""Conversations from the question to the report: the stock command, a real judge, compare."""
+"""Conversations from the question to the comparison: the harness's models, and a real judge."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+import lm_eval_flips.cli  # noqa: F401  (its verbs)
 from lm_eval_flips import compare
-from lm_eval_flips.cli import main
-from tests.conftest import harness_environment
+from lm_eval_flips.cli.app import app
 from tests.generators.conversations import write_questions
 from tests.generators.gguf_files import write_gguf
 from tests.generators.harness_runs import evaluated
@@ -33,43 +33,29 @@ TURNS = [
 ]
 
 
-def stock_command(model: Path, questions: Path, output: Path) -> list[str]:
-    """The harness's own command line with our folder of tasks."""
-    from lm_eval_flips.harness.task_folder import task_folder
-
-    return [
-        *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
-        *("--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"),
-        *("--include_path", str(task_folder()), "--tasks", "flips_turns"),
-        *("--metadata", json.dumps({"questions": str(questions)})),
-        *("--gen_kwargs", json.dumps({"max_gen_toks": 12}), "--batch_size", "4"),
-        *("--output_path", str(output), "--log_samples"),
-    ]
-
-
-def test_two_models_talk_are_judged_and_compared(
-    tiny_model: Path, perturbed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One by the stock command, one by the harness's Python API; llama.cpp's server as the judge."""
+def talk(model: Path, output: Path, questions: Path) -> dict[str, Any]:
+    """A run of the harness's own `hf`, in batches of four."""
     from lm_eval.models.huggingface import HFLM
 
-    questions = write_questions(tmp_path / "data", TURNS)
-    command = [
-        *stock_command(perturbed_model, questions, tmp_path / "int4"),
-        "--apply_chat_template",
-    ]
-    other = subprocess.Popen(command, env=harness_environment(tmp_path), cwd=tmp_path)
-    model = HFLM(pretrained=str(tiny_model), dtype="float32", device="cpu", batch_size=4)
-    model.name = "tiny"
-    results = evaluated(
-        model,
+    asked = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=4)
+    asked.name = output.name
+    return evaluated(
+        asked,
         ["flips_turns"],
-        tmp_path / "base",
+        output,
         metadata={"questions": str(questions)},
         gen_kwargs={"max_gen_toks": 12},
         apply_chat_template=True,
     )
-    assert other.wait(timeout=300) == 0
+
+
+def test_two_models_talk_are_judged_and_compared(
+    tiny_model: Path, perturbed_model: Path, tmp_path: Path
+) -> None:
+    """Two rounds in batches, each with its own history; llama.cpp's server grades them."""
+    questions = write_questions(tmp_path / "data", TURNS)
+    results = talk(tiny_model, tmp_path / "base", questions)
+    talk(perturbed_model, tmp_path / "int4", questions)
     for sample in results["samples"]["flips_turns"]:
         first, second = (own["arg_0"] for own in sample["arguments"].values())
         said = sample["filtered_resps"][0]
@@ -79,17 +65,15 @@ def test_two_models_talk_are_judged_and_compared(
         )
     prompts = write_questions(tmp_path, PROMPTS, "prompts.jsonl")
     with llama_server(write_gguf(tiny_model, tmp_path / "judge.gguf")) as url:
-        monkeypatch.setattr(
-            sys,
-            "argv",
+        done = CliRunner().invoke(
+            app,
             [
-                *("lm-eval-flips", "judge", str(tmp_path / "base"), str(tmp_path / "int4")),
+                *("judge", str(tmp_path / "base"), str(tmp_path / "int4")),
                 *("--judge-model", "tiny", "--base-url", url, "--concurrency", "2"),
                 *("--prompts", str(prompts)),
             ],
         )
-        with pytest.raises(SystemExit, match="0"):
-            main()
+    assert done.exit_code == 0, done.output
     (run,) = compare(tmp_path / "base", tmp_path / "int4").compressed
     (row,) = run.tasks
     assert (row.metric, row.n) == ("judge_score", len(TURNS))

@@ -6,7 +6,6 @@ that each data set has, and so is what the models say: right answers, or wrong o
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -203,7 +202,7 @@ def test_bbh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mmlu_pro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Letters of up to ten options that are written behind some reasons."""
-    subjects = ("history", "law")
+    subjects = ("law",)
     part = part_of(tmp_path, "mmlu_pro", "mmlu_pro", subjects)
     docs = [
         {
@@ -289,7 +288,7 @@ def test_code_is_run_only_when_that_is_confirmed(
 ) -> None:
     """pass@1 of programs that the models wrote; control: the harness refuses without its flag."""
     code_eval(tmp_path, monkeypatch)
-    docs = {
+    every: dict[str, Rows] = {
         "humaneval": [
             {
                 "task_id": f"HumanEval/{i}",
@@ -303,9 +302,9 @@ def test_code_is_run_only_when_that_is_confirmed(
             {"task_id": i, "text": f"Add {i}.", "test_list": [f"assert add_{i}(1) == {i + 1}"] * 3}
             for i in range(N)
         ],
-    }[task]
+    }
     path = {"humaneval": "openai/openai_humaneval", "mbpp": "google-research-datasets/mbpp"}[task]
-    stand_in(monkeypatch, {path: {"test": docs}})
+    stand_in(monkeypatch, {path: {"test": every[task]}})
 
     def model(name: str) -> Scripted:
         def says(_: str, doc: dict[str, Any], i: int) -> str:
@@ -327,4 +326,4 @@ def test_code_is_run_only_when_that_is_confirmed(
     )
     (row,) = compare(tmp_path / "baseline", tmp_path / "compressed").compressed[0].tasks
     hold_shares(own["results"], row)
-    assert json.dumps(row.metric) in ('"pass@1"', '"pass_at_1"')
+    assert row.metric in ("pass@1", "pass_at_1")

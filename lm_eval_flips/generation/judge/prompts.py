@@ -108,10 +108,10 @@ class Prompts:
         Raises:
             FlipsError: no prompt shows so many turns.
         """
-        prompt: Prompt | None = self.referenced if reference else self.plain
         most = self.most_turns if self.later else 1
-        if turn > 1:
-            prompt = self.later_referenced if reference else self.later
+        first = self.referenced if reference else self.plain
+        later = self.later_referenced if reference else self.later
+        prompt = later if turn > 1 else first
         if prompt is None or turn > most:
             raise FlipsError(
                 f"the prompts show a judge {'1 turn' if most == 1 else f'{most} turns'} of a "
@@ -159,12 +159,12 @@ def prompts(kind: Kind, file: Path | None = None) -> Prompts:
     referenced = next((own for own in usable if own.referenced), plain)
     answer = "{answer_2}" if kind == "score" else "{answer_a_2}"
     two = [own for own in found if "{question_2}" in own.template and answer in own.template]
-    later = next((own for own in two if not own.referenced), None)
+    second = next((own for own in two if not own.referenced), None)
     return Prompts(
         plain=plain,
         referenced=referenced,
-        later=later,
-        later_referenced=next((own for own in two if own.referenced), later),
+        later=second,
+        later_referenced=next((own for own in two if own.referenced), second),
         most_turns=2,
     )
 

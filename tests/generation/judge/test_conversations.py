@@ -231,11 +231,11 @@ def test_a_judges_score_stands_beside_the_flips_of_other_tasks(tmp_path: Path, a
     comparison = compare(*paths)
     run = comparison.compressed[1]
     assert run.pooled.metric == "acc"
-    (talk,) = [row for row in run.tasks if row.name == "talk"]
-    (sums,) = [row for row in run.tasks if row.name == "sums" and row.metric == "acc"]
-    assert run.pooled.score_change == sums.score_change
+    (talked,) = [row for row in run.tasks if row.name == "talk"]
+    (summed,) = [row for row in run.tasks if (row.name, row.metric) == ("sums", "acc")]
+    assert run.pooled.score_change == summed.score_change
     number = run.pooled.numbers["judge_score_change"]
-    assert number == talk.numbers["judge_score_change"]
+    assert number == talked.numbers["judge_score_change"]
     assert number.value == pytest.approx(-4 * 5 / 6)
     drops = [-own.pooled.numbers["judge_score_change"].value for own in comparison.compressed]
     flips = [own.pooled.numbers["flips"].value for own in comparison.compressed]
