@@ -111,7 +111,8 @@ def not_compared(baseline: Reading, compressed: Reading) -> Iterator[Finding]:
         scores = _scores(name, baseline, compressed)
         yield finding(
             UNUSED,
-            f"{name} is not compared sample by sample: {why}{scores and f'. It is {scores}'}",
+            f"{name} is not compared sample by sample: {why}{scores and f'. It is {scores}'}"
+            f"{_parts(name, baseline.samples, compressed.samples)}",
             "Read its score from the runs' own results",
         )
     for name, row in baseline.shown_as.items():
@@ -123,6 +124,29 @@ def not_compared(baseline: Reading, compressed: Reading) -> Iterator[Finding]:
                 "samples that are right",
                 "",
             )
+
+
+def _parts(name: str, baseline: Samples, compressed: Samples) -> str:
+    """Of lists of right and wrong parts, as IFEval's instructions: how many flipped, and which way.
+
+    Over the documents of both; nothing where a part is neither, or the lists differ in length.
+    """
+    both = [own.values.get(name) for own in (baseline, compressed)]
+    ours, theirs = both
+    if ours is None or theirs is None or {ours.kind, theirs.kind} - {"list", "pair"}:
+        return ""
+    _, left, right = np.intersect1d(
+        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
+    )
+    before, after = ours.only(left), theirs.only(right)
+    if not np.array_equal(before.counts, after.counts):
+        return ""
+    known = ~np.isnan(before.numbers)
+    was, now = before.numbers[known], after.numbers[~np.isnan(after.numbers)]
+    if not np.isin(was, (0, 1)).all() or not np.isin(now, (0, 1)).all():
+        return ""
+    lost, won = int((was > now).sum()), int((was < now).sum())
+    return f"; of {len(was)} parts {lost} became wrong and {won} right"
 
 
 def _scores(name: str, baseline: Reading, compressed: Reading) -> str:

@@ -149,3 +149,36 @@ def test_references_beside_the_questions_are_the_references(tmp_path: Path) -> N
         write_questions(file.parent / "reference_answer", lines, name)
     (samples,) = asked("flips_turns", tmp_path, metadata={"questions": str(file)}).values()
     assert [own["doc"]["reference"] for own in samples] == [[], [], [], ["Six."], []]
+
+
+def test_a_process_asks_the_further_turns_of_its_own_questions(tmp_path: Path) -> None:
+    """Two share them; one that is asked again for its last request, to fill up, takes no harm."""
+    from lm_eval.tasks import TaskManager
+
+    from lm_eval_flips.harness.task_folder import task_folder
+
+    metadata = {"questions": str(write_questions(tmp_path))}
+    manager = TaskManager(
+        include_path=str(task_folder()), include_defaults=False, metadata=metadata
+    )
+    model, answered = Answering(), {}
+    for rank in (0, 1):
+        task: Any = manager.load(["flips_turns"])["tasks"]["flips_turns"]
+        task.build_all_requests(
+            rank=rank,
+            world_size=2,
+            apply_chat_template=True,
+            chat_template=model.apply_chat_template,
+        )
+        requests = [*task.instances, *[task.instances[-1]] * (rank == 1)]
+        for request, answer in zip(requests, model.generate_until(requests), strict=True):
+            request.resps.append(answer)
+        task.apply_filters()
+        for own in task.instances:
+            answered[own.doc_id, own.idx] = own.filtered_resps["none"]
+    (whole,) = asked("flips_turns", tmp_path / "one").values()
+    assert answered == {
+        (own["doc_id"], turn): said
+        for own in whole
+        for turn, said in enumerate(own["filtered_resps"])
+    }

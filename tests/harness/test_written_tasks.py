@@ -38,7 +38,8 @@ def both(
     def model(name: str) -> Scripted:
         return Scripted(name, lambda _, doc, doc_id: answer(doc, right(name, doc_id)))
 
-    plain, runs = task.removeprefix("flips_"), {}
+    plain = task.removeprefix("flips_")
+    runs: dict[str, Path] = {}
     for name in ("baseline", "compressed"):
         runs[name] = tmp_path / name
         evaluated(model(name), [more.get("plain", plain)], runs[name], folders=folders)
@@ -151,7 +152,10 @@ def test_ifeval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     hold_shares(results, rows["prompt_level_strict_acc,none"])
     assert results["ifeval"]["inst_level_strict_acc,none"] == pytest.approx((2 * N - 3) / (2 * N))
-    assert {key.split(",")[0] for key in rows} >= {"prompt_level_loose_acc"}
+    assert set(rows) == {"prompt_level_strict_acc,none", "prompt_level_loose_acc,none"}
+    told = [str(own) for own in compare(tmp_path / "baseline", tmp_path / "compressed").warnings]
+    (strict,) = [own for own in told if "inst_level_strict_acc is not compared" in own]
+    assert f"of {2 * N} parts 2 became wrong and 1 right" in strict
 
 
 def test_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
