@@ -74,6 +74,27 @@ class Judgement(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Whether there is a verdict."""
         return self.score is not None or self.better is not None
 
+    @property
+    def reasons(self) -> str:
+        """What the judge wrote in its last reply; "" where that is none of the protocol."""
+        return said_in(self.replies[-1]) if self.replies else ""
+
+
+def said_in(reply: Any) -> str:
+    """The words of a reply as it was received; "" of anything else.
+
+    Example:
+        >>> said_in('{"choices": [{"message": {"content": "Right. [[9]]"}}]}')
+        'Right. [[9]]'
+        >>> said_in("<html>Bad gateway</html>"), said_in(None)
+        ('', '')
+    """
+    try:
+        said = json.loads(reply)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return said if isinstance(said, str) else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgements:

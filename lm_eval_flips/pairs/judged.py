@@ -37,7 +37,8 @@ class JudgedValues:
     compressed run's answer was held for the better one in both orders, below 0 where the
     baseline's was, 0 where the orders disagree or neither is better; of a conversation it is the
     mean of its turns. ``variances`` are those of each answer's repeated scores. ``judge`` is the
-    name of who said so.
+    name of who said so, ``verdicts`` what it said of the baseline's and of the compressed run's
+    answers: the judgements by doc_id and digest.
     """
 
     baseline: Tensor
@@ -47,6 +48,7 @@ class JudgedValues:
     first_turn: Tensor
     later_turns: Tensor
     judge: str
+    verdicts: tuple[Mapping[Answers, Sequence[Judgement]], Mapping[Answers, Sequence[Judgement]]]
 
     @property
     def scored(self) -> bool:
@@ -91,6 +93,7 @@ def judged_values(
         first_turn=torch.stack([side.first for side in sides], -1).to(device),
         later_turns=torch.stack([side.later for side in sides], -1).to(device),
         judge=used[0].settings.judge,
+        verdicts=(_by_answers(base), _by_answers(score)),
     )
     return values, found
 

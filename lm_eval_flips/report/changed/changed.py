@@ -1,7 +1,8 @@
 """Comparison -> its changed samples with their texts, every file of the runs read once.
 
 A sample is changed where its answer differs or its correctness does. The first binary metric of a
-task and filter stands for its samples.
+task and filter stands for its samples; where there is none, as of conversations, what a judge said
+of them, and changed is what it holds for worse or better.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.comparison.result import Comparison
+from lm_eval_flips.pairs.judged import PREFERRED, SCORED
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.report.changed.choices import Choice, choice_shares
+from lm_eval_flips.report.changed.judged import JudgedAnswers, judged_answers
 from lm_eval_flips.report.changed.sample_text import (
     WHOLE,
     Key,
@@ -29,11 +32,14 @@ from lm_eval_flips.report.changed.written import WrittenAnswers, written_answers
 
 LOST, WON = "correct_to_incorrect", "incorrect_to_correct"
 WRONG, RIGHT = "wrong_to_wrong", "correct_to_correct"
+WORSE, BETTER = "judged_worse", "judged_better"
 WORDS = {
     LOST: "correct → incorrect",
     WON: "incorrect → correct",
     WRONG: "wrong → wrong",
     RIGHT: "correct → correct",
+    WORSE: "judged worse",
+    BETTER: "judged better",
 }
 
 
@@ -73,7 +79,8 @@ class ChangedSample:
     ``choices`` are empty for generated text. ``answers`` are the baseline's and the compressed
     run's response, as filtered, and ``said`` all that they wrote; None where the choices tell.
     The distances (nats) are nan where they are undefined. ``written`` is what both answers show of
-    themselves, None where there are choices.
+    themselves, None where there are choices; ``judged`` what a judge said of each, None where it
+    gave them no score.
     """
 
     found: Found
@@ -84,6 +91,7 @@ class ChangedSample:
     choice_kl: float
     token_kl: float
     written: WrittenAnswers | None
+    judged: JudgedAnswers | None
 
 
 def find_changed(comparison: Comparison) -> list[Found]:
@@ -109,10 +117,10 @@ def find_changed(comparison: Comparison) -> list[Found]:
 
 
 def _standing(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
-    """The first binary metric of each task and filter."""
+    """The first binary metric of each task and filter, or a judge's where there is no other."""
     first: dict[tuple[str, str], PairedMetric] = {}
     for metric in metrics:
-        if metric.flipped is not None:
+        if metric.flipped is not None or metric.metric in (SCORED, PREFERRED):
             first.setdefault((metric.pairs.task, metric.pairs.filter), metric)
     return list(first.values())
 
@@ -120,6 +128,7 @@ def _standing(metrics: Sequence[PairedMetric]) -> list[PairedMetric]:
 def _of_metric(run: int, metric: PairedMetric) -> Iterator[Found]:
     before, after, flipped = metric.baseline_correct, metric.compressed_correct, metric.flipped
     if before is None or after is None or flipped is None:
+        yield from _judged(run, metric)
         return
     changed = flipped if metric.changed is None else flipped | metric.changed
     rows = changed.nonzero()[:, 0]
@@ -135,6 +144,14 @@ def _of_metric(run: int, metric: PairedMetric) -> Iterator[Found]:
             direction=direction.get((was, now), RIGHT),
             margin=margin,
         )
+
+
+def _judged(run: int, metric: PairedMetric) -> Iterator[Found]:
+    """The samples of a judge's metric that it does not hold for equally good."""
+    moved = (metric.compressed_value - metric.baseline_value).cpu()
+    for row in moved.nonzero()[:, 0].tolist():
+        direction = BETTER if moved[row] > 0 else WORSE
+        yield Found(run=run, metric=metric, row=row, direction=direction, margin=nan)
 
 
 def read_changed(found: Sequence[Found], *, limits: Limits = WHOLE) -> list[ChangedSample]:
@@ -183,6 +200,7 @@ def _samples(
             choice_kl=choice_kl[place],
             token_kl=token_kl[place],
             written=written[place],
+            judged=judged_answers(metric, own.row),
         )
 
 

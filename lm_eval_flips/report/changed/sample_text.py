@@ -10,6 +10,7 @@ from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import each_line
 from lm_eval_flips.logs.task_log import TaskLog
 from lm_eval_flips.logs.texts import Message, question_of
+from lm_eval_flips.logs.turns import answers_of, said_turns
 from lm_eval_flips.pairs.pairing import Pairs
 from lm_eval_flips.pairs.sides import Side
 
@@ -35,7 +36,8 @@ class SampleText:
     ``question`` is the prompt without its few-shot examples, of which ``shots`` were left out, and
     without its first ``cut`` characters. ``choices`` are the continuations, or the contexts where
     only those differ, as in winogrande: then ``ending`` is what goes on from each.
-    ``answer`` is the filtered response and ``said`` the whole one, empty unless it is text.
+    ``answer`` is the filtered response and ``said`` the whole one, empty unless it is text; of a
+    conversation both are all answers, with what was asked in between.
     ``turns`` are those of a conversation, none of a plain prompt or where they were cut.
     """
 
@@ -96,6 +98,7 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
             "elsewhere); compare again"
         )
     requests = list(record["arguments"].values())
+    talk = as_talk(record)
     question, turns, shots = question_of(requests[0]["arg_0"], task)
     own = requests[: wanted.choices]
     alike = len({str(request["arg_0"]) for request in own}) <= 1
@@ -108,9 +111,29 @@ def _text(task: TaskLog, record: dict[str, Any], wanted: _Wanted, limits: Limits
         choices=tuple(text[-limits.choice :] for text in texts),
         ending="" if alike else str(requests[0].get("arg_1", "")).strip()[: limits.choice],
         target=str(record["target"])[: limits.answer],
-        answer=_first(record["filtered_resps"])[: limits.answer],
-        said=_said(record.get("resps"))[: limits.answer],
+        answer=(talk or _first(record["filtered_resps"]))[: limits.answer],
+        said=(talk or _said(record.get("resps")))[: limits.answer],
     )
+
+
+def as_talk(record: dict[str, Any]) -> str:
+    """All answers of a conversation of several turns, with what the user said before each but one.
+
+    Example:
+        >>> record = {"doc": {"turns": ["1+1?", "Plus 1?"]}, "metrics": ["turns_answered"]}
+        >>> print(as_talk({**record, "filtered_resps": ["2", "3"]}))
+        2
+        <BLANKLINE>
+        user: Plus 1?
+        <BLANKLINE>
+        3
+    """
+    turns = said_turns(record)
+    if len(turns) < 2:
+        return ""
+    first, *others = answers_of(record["filtered_resps"], len(turns))
+    later = zip(turns[1:], others, strict=False)
+    return "\n\n".join([first, *(f"user: {turn}\n\n{answer}" for turn, answer in later)])
 
 
 def _first(responses: list[Any]) -> str:

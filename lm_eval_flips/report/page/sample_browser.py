@@ -96,6 +96,10 @@ def _sample(sample: ChangedSample, document: int) -> dict[str, Any]:
         found["lengths"] = list(sample.written.lengths)
         if any(sample.written.signs):
             found["signs"] = [list(own) for own in sample.written.signs]
+    if sample.judged is not None:
+        found["judge"] = sample.judged.judge
+        found["scores"] = [plain_number(own, digits=3) for own in sample.judged.scores]
+        found["reasons"] = list(sample.judged.reasons)
     return {name: value for name, value in found.items() if value is not None and value != []}
 
 

@@ -174,7 +174,12 @@
       } else side.append(box(own, `${who}'s answer`, marked(own, other, "")));
       const told = (sample.signs[place] || []).map((sign) => element("span", { class: "badge", text: signWords[sign] }));
       if (sample.lengths) told.unshift(element("span", { class: "badge", text: `${grouped(sample.lengths[place])} characters` }));
+      if (sample.scores) told.push(element("span", { class: "badge", text: `judge: ${sample.scores[place]} of 10` }));
       side.append(element("div", { class: "badges" }, ...told));
+      if (sample.reasons?.[place]) {
+        side.append(element("h3", {}, "Why, in the words of ", element("bdi", { text: sample.judge })));
+        side.append(box(sample.reasons[place], `The judge on the ${who.toLowerCase()}'s answer`, sample.reasons[place]));
+      }
       made.append(side);
     }
     return made;

@@ -13,6 +13,9 @@ import pytest
 from scipy import stats
 
 from lm_eval_flips import FlipsError, Row, compare
+from lm_eval_flips.report.changed.changed import find_changed
+from lm_eval_flips.report.page.embedded import json_text
+from lm_eval_flips.report.page.sample_browser import browser_data
 from lm_eval_flips.report.text.across import across_lines
 from tests.generation.judge.conftest import Ask, Runs, kept
 from tests.generators import judges, logs
@@ -246,3 +249,28 @@ def test_a_judges_score_stands_beside_the_flips_of_other_tasks(tmp_path: Path, a
     (line,) = [own for own in across_lines(comparison) if own.startswith("drop of the judge")]
     assert "(n = 5), Spearman with flips" in line
     assert compare(*paths[:3]).judge_drop == {}
+
+
+def test_the_page_shows_what_the_judge_holds_for_worse_and_why(talks: Runs, ask: Ask) -> None:
+    """Of both sides all turns, the scores and the judge's own words; as data, whatever they are."""
+
+    def reasons(handler: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+        model = "int4" if "int4 to 2" in asked["messages"][-1]["content"] else "others"
+        judges.says(f"</script> by {model}. [[{4 if model == 'int4' else 8}]]")(handler, asked)
+
+    with judges.judge([], reasons) as judge:
+        assert ask(talks.baseline, talks.compressed, "--base-url", judge.url).code == 0
+    comparison = compare(talks.baseline, talks.compressed)
+    (found,) = find_changed(comparison)
+    assert (found.direction, found.doc_id, found.flipped) == ("judged_worse", 2, False)
+    data = browser_data(comparison, [found])
+    (sample,), (document,) = data["samples"], data["documents"]
+    assert document["question"].endswith("Question 2, part 1?")
+    assert sample["answers"] == [
+        f"{own} to 2.1\n\nuser: Question 2, part 2?\n\n{own} to 2.2" for own in ("base", "int4")
+    ]
+    assert (sample["judge"], sample["scores"]) == ("judge-1", [8, 4])
+    assert sample["reasons"][1] == (
+        "Turn 1: </script> by int4. [[4]]\n\nTurn 2: </script> by int4. [[4]]"
+    )
+    assert "</script>" not in json_text(data)
