@@ -79,6 +79,8 @@ class TurnsTask(ConfigurableTask):  # type: ignore[misc]  # lm_eval ships no typ
         self._chat: Any = None
         self._system: str | None = None
         super().__init__(config={**deepcopy(dict(DEFAULTS)), **given}, **kwargs)
+        if self._papers:  # said where all look for it; each category has its own below
+            self.config.generation_kwargs = {**self.config.generation_kwargs, "do_sample": True}
         if self.config.repeats != 1:
             raise HarnessError(f"task '{name}' asks each question once: leave out 'repeats'")
 
