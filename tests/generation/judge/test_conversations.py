@@ -13,12 +13,14 @@ import pytest
 from scipy import stats
 
 from lm_eval_flips import FlipsError, Row, compare
+from lm_eval_flips.report.board.columns import line_columns
 from lm_eval_flips.report.changed.changed import find_changed
 from lm_eval_flips.report.page.embedded import json_text
 from lm_eval_flips.report.page.sample_browser import browser_data
 from lm_eval_flips.report.text.across import across_lines
 from tests.generation.judge.conftest import Ask, Runs, kept
 from tests.generators import judges, logs
+from tests.generators.folders import board_of
 
 N = 6
 SCORES = {"base": (8, 6), "int4": (7, 3)}  # of turn 1 and 2, less the number of the question mod 2
@@ -249,6 +251,13 @@ def test_a_judges_score_stands_beside_the_flips_of_other_tasks(tmp_path: Path, a
     (line,) = [own for own in across_lines(comparison) if own.startswith("drop of the judge")]
     assert "(n = 5), Spearman with flips" in line
     assert compare(*paths[:3]).judge_drop == {}
+    # and in the leaderboard, a line a model, beside flips and KL
+    (paths[0]).rename(tmp_path / "baseline")
+    board = board_of(tmp_path)
+    names = [own.name for own in line_columns(board)]
+    assert {"flips", "choice KL", "judge"} <= set(names)
+    by_model = {run.model: run.entry.pooled.value("judge_score_change") for run in board.runs}
+    assert by_model == pytest.approx({f"org/m{i + 1}": -drop for i, drop in enumerate(drops)})
 
 
 def test_the_page_shows_what_the_judge_holds_for_worse_and_why(talks: Runs, ask: Ask) -> None:
