@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 KEPT = (
-    *("arc", "gsm8k", "hellaswag", "lambada", "mmlu/default", "piqa", "triviaqa", "wikitext"),
+    *("arc", "bbh/cot_fewshot", "drop", "gsm8k", "hellaswag", "humaneval", "ifeval", "lambada"),
+    *("mbpp", "minerva_math", "mmlu/default", "mmlu_pro", "piqa", "triviaqa", "wikitext"),
     "winogrande",
 )
 
@@ -38,6 +39,7 @@ def short_catalogue() -> Path:
             ):
                 (target / own.name).symlink_to(own)
     for name in KEPT:
-        # a copy: the harness's search does not follow links to folders
-        shutil.copytree(installed / "tasks" / name, tasks / name)
+        if (installed / "tasks" / name).is_dir():  # an older harness has fewer
+            # a copy: the harness's search does not follow links to folders
+            shutil.copytree(installed / "tasks" / name, tasks / name)
     return folder

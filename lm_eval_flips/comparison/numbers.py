@@ -43,7 +43,7 @@ from lm_eval_flips.comparison.spec import (
     Spec,
     Unit,
 )
-from lm_eval_flips.comparison.written_numbers import WRITTEN
+from lm_eval_flips.comparison.written_numbers import PARTED, WRITTEN
 from lm_eval_flips.pairs.sample_values import COLUMN
 
 if TYPE_CHECKING:
@@ -183,10 +183,7 @@ SPECS: tuple[Spec, ...] = (
     *_related("choice_kl", lambda name: _of("correlation", name)),
     *_related("token_kl", _token_correlation),
     # what both wrote, and where they part
-    Spec("same_text", "share", column=COLUMN["same_text"], least=True),
-    Spec("answer_kl", "nats", column=COLUMN["answer_kl"], floor=True),
-    Spec("first_divergence", "tokens", column=COLUMN["first_divergence"], median=True),
-    Spec("never_diverges", "share", column=COLUMN["never_diverges"], least=True),
+    *PARTED,
     # perplexities
     Spec("perplexity_ratio", "ratio", _of("perplexity", "ratio")),
     Spec("bits_change", "bits", _of("perplexity", "bits_change"), detail=True),

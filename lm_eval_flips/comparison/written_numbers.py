@@ -1,4 +1,4 @@
-"""The numbers of written answers: how long they are, how many are none, what a judge says."""
+"""The numbers of written answers: where they part, how long they are, what a judge says."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ def _marked(sign: str) -> tuple[Spec, ...]:
     )
 
 
+PARTED: tuple[Spec, ...] = (
+    Spec("same_text", "share", column=COLUMN["same_text"], least=True),
+    Spec("answer_kl", "nats", column=COLUMN["answer_kl"], floor=True),
+    Spec("first_divergence", "tokens", column=COLUMN["first_divergence"], median=True),
+    Spec("never_diverges", "share", column=COLUMN["never_diverges"], least=True),
+)
 WRITTEN: tuple[Spec, ...] = (
     *(
         Spec(key, "characters", column=COLUMN[key], detail=True)
