@@ -32,6 +32,7 @@ STAMPS = (
     *("modified", "modify", "LastModified", "last_modified", "Last-Modified", "updated"),
     *("modificationTime", "date_time"),
 )
+LOGS = (".json", ".jsonl", ".gz", ".zst")
 ROUNDS = 2  # how often a file is fetched that changes meanwhile
 SECONDS, TICKS = 2**31, 10**7  # that every file system can keep, in steps of 100 ns
 
@@ -109,9 +110,7 @@ def _mirrored(
     found = system.info(place)
     root = str(found["name"]).rstrip("/")
     # a web server calls its folders files too
-    one = found["type"] == "file" and (
-        query or at.name.endswith((".json", ".jsonl", ".gz", ".zst"))
-    )
+    one = found["type"] == "file" and (query or at.suffix in LOGS)
     if not one:
         _Mirror(system, root, at, Wanted(tree=tree), progress).renew()
         _beside(system, root, at, progress)
@@ -185,8 +184,7 @@ class _Mirror:
                 file.unlink(missing_ok=True)
 
     def _path(self, name: str) -> MirroredPath:
-        path = self.at / name if name else self.at
-        return path  # type: ignore[return-value]  # (a MirroredPath makes its own kind)
+        return self.at / name if name else self.at
 
     def _list(self) -> dict[str, _Listed]:
         """What is wanted, by its path below the folder."""

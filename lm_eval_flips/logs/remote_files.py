@@ -29,6 +29,7 @@ class Wanted:
     own: bool = False
 
     def __call__(self, name: str) -> bool:
+        """Whether the file of this path below the folder is read."""
         *folders, last = name.split("/")
         if any(folder.startswith(".") for folder in folders):
             return False
