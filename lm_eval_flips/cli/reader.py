@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lm_eval_flips.logs.remote import Progress
+    from lm_eval_flips.logs.remote_files import Progress
     from lm_eval_flips.logs.runs import Run
     from lm_eval_flips.logs.samples import Samples
     from lm_eval_flips.logs.task_log import TaskLog

@@ -42,6 +42,11 @@ def raised_by_stores() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, NotImplementedError, asyncio.TimeoutError, *found)
 
 
+def is_closed(error: Exception) -> bool:
+    """Whether a store says that something is not there, or is not to be read."""
+    return isinstance(error, FileNotFoundError) or any(map(_is_forbidden, _causes(error)))
+
+
 def not_reached(address: str, error: Exception) -> FlipsError:
     """What to raise where an address cannot be read.
 
@@ -51,7 +56,7 @@ def not_reached(address: str, error: Exception) -> FlipsError:
     """
     protocol = address.partition("://")[0]
     causes = list(_causes(error))
-    if any(isinstance(cause, PermissionError) or _status(cause) in _FORBIDDEN for cause in causes):
+    if any(map(_is_forbidden, causes)):
         where = ENVIRONMENT.get(protocol)
         return FlipsError(
             f"'{address}' may not be read ({_said(causes[-1])}): credentials come from the "
@@ -78,6 +83,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
+def _is_forbidden(error: BaseException) -> bool:
+    kind = type(error).__name__
+    return (
+        isinstance(error, PermissionError)
+        or _status(error) in _FORBIDDEN
+        or kind.endswith(("CredentialsError", "TokenRetrievalError"))
+    )
+
+
 def _status(error: BaseException) -> int | None:
     """The HTTP status of an error, wherever its library puts it."""
     response = getattr(error, "response", None)
@@ -93,7 +107,7 @@ def _number(status: object) -> int | None:
 
 
 def _said(error: BaseException) -> str:
-    """The kind of an error and its first line, without secrets."""
+    """The first line of an error and its kind, without secrets."""
     lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return f"{masked_text(text):.200}"
+    kind = type(error).__name__
+    return f"{masked_text(lines[0]):.200}, {kind}" if lines else kind

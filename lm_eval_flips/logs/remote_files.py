@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lm_eval_flips.logs.names import OLD_SAMPLES_NAME, RESULTS_NAME, SAMPLES_NAME
+
+Progress = Callable[[int, int], None]  # the bytes fetched since the last call, and those of all
 
 # Folders of ours that comparing reads; the others hold what only evaluating does, and are large.
 READ_FOLDERS = frozenset({"token_distances", "answer_distances", "judgements"})

@@ -18,11 +18,9 @@ from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.files import unreadable
 from lm_eval_flips.logs.folders import find_files
 from lm_eval_flips.logs.groups import leaves_of
-from lm_eval_flips.logs.remote import Progress, here
-from lm_eval_flips.logs.results import (
-    Results,
-    settings_of,
-)
+from lm_eval_flips.logs.remote import here
+from lm_eval_flips.logs.remote_files import Progress
+from lm_eval_flips.logs.results import Results, settings_of
 from lm_eval_flips.logs.secrets import is_secret
 from lm_eval_flips.logs.task_log import TaskLog, task_log
 
