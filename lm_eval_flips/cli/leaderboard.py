@@ -70,7 +70,7 @@ def leaderboard(
         refuse_address(cache, what="--cache")
     with fetching(runs_folder) as progress:
         folder = here(runs_folder, tree=True, progress=progress)
-    kept = None if no_cache else cache or folder / FOLDER
+    kept = None if no_cache else cache or Path(folder) / FOLDER
     board = _board(folder, baseline, asked, cache=kept, outputs=outputs, sizes=sizes)
     if not board.runs:
         raise FlipsError("no run could be compared, so there is no board")

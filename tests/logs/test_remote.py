@@ -203,13 +203,25 @@ def test_a_file_on_this_machine_is_read_where_it_is(runs: Path, cache: Path) -> 
     ("address", "said"),
     [
         ("memory://bucket/none", "'memory://bucket/none' does not exist; give an lm_eval output"),
-        ("memory://bucket/runs", "'memory://bucket/runs' holds several runs; give one of them: mem"),
-        ("memory://bucket/other", "'memory://bucket/other' holds no results_.*json of lm_eval; run"),
-        ("foo://bucket/runs", "'foo://bucket/runs' begins with 'foo://', which fsspec does not kno"),
+        (
+            "memory://bucket/runs",
+            "'memory://bucket/runs' holds several runs; give one of them: mem",
+        ),
+        (
+            "memory://bucket/other",
+            "'memory://bucket/other' holds no results_.*json of lm_eval; run",
+        ),
+        (
+            "foo://bucket/runs",
+            "'foo://bucket/runs' begins with 'foo://', which fsspec does not kno",
+        ),
         ("zip://runs::memory://bucket/a.zip", "is a chain of addresses; unpack it, and give one"),
         ("smb://host/runs", "'smb://host/runs' cannot be read without another library: .*smbpro"),
         ("oss://host/runs", "'oss://host/runs' cannot be read without .*: `pip install ossfs`"),
-        ("http://127.0.0.1:1/runs", "'http://127.0.0.1:1/runs' cannot be reached .*Connect call failed"),
+        (
+            "http://127.0.0.1:1/runs",
+            "'http://127.0.0.1:1/runs' cannot be reached .*Connect call failed",
+        ),
     ],
 )
 def test_a_bad_address_is_an_error_of_one_line(
@@ -240,8 +252,14 @@ def test_no_name_leads_out_of_the_mirror(memory: fsspec.AbstractFileSystem, cach
 def test_addresses_are_never_written(tmp_path: Path) -> None:
     """Neither an address, nor its mirror; a local file may be."""
     refuse_address(tmp_path / "a.json")
-    for given in (Path("s3://bucket/a.json"), "s3://bucket/a.json", mirror_of("s3://bucket/a.json")):
-        with pytest.raises(FlipsError, match="^--json 's3://bucket/a.json' cannot be written: addr"):
+    for given in (
+        Path("s3://bucket/a.json"),
+        "s3://bucket/a.json",
+        mirror_of("s3://bucket/a.json"),
+    ):
+        with pytest.raises(
+            FlipsError, match="^--json 's3://bucket/a.json' cannot be written: addr"
+        ):
             refuse_address(given, what="--json")
 
 
@@ -292,7 +310,7 @@ def web(runs: Path) -> Iterator[str]:
             else:
                 super().do_GET()
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815  (http.server's names)
 
     handler = functools.partial(Quiet, directory=str(runs.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -305,7 +323,10 @@ def web(runs: Path) -> Iterator[str]:
 
 def test_a_web_server_that_lists_its_folders_holds_runs(web: str, runs: Path) -> None:
     """Its listing has neither sizes nor times: each file is asked for them."""
-    there, local = compare(f"{web}/baseline", f"{web}/int4"), compare(runs / "baseline", runs / "int4")
+    there, local = (
+        compare(f"{web}/baseline", f"{web}/int4"),
+        compare(runs / "baseline", runs / "int4"),
+    )
     assert numbers(there, web) == numbers(local, str(runs))
     name = f"samples_law_{logs.DATE}.jsonl"
     one = here(f"{web}/int4/org__llama-int4/{name}?token=s3cr3t")
@@ -315,7 +336,9 @@ def test_a_web_server_that_lists_its_folders_holds_runs(web: str, runs: Path) ->
 
 def test_a_web_server_that_forbids_is_no_missing_run(web: str) -> None:
     """403 and 404 are told apart, and no secret of the address is said."""
-    with pytest.raises(FlipsError, match="may not be read .*403.*credentials come from the env") as no:
+    with pytest.raises(
+        FlipsError, match="may not be read .*403.*credentials come from the env"
+    ) as no:
         load_run(f"{web.replace('//', '//ann:s3cr3t@')}/closed?token=s3cr3t")
     assert "s3cr3t" not in str(no.value)
     with pytest.raises(FlipsError, match="/none' does not exist; give an lm_eval output folder"):

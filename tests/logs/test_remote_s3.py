@@ -103,7 +103,9 @@ def test_a_file_that_disappears_meanwhile_is_named(bucket: Any) -> None:
     def remove(size: int, total: int) -> None:
         bucket.Object(f"{PLACE}/{SAMPLES}").delete()
 
-    with pytest.raises(FlipsError, match=f"/{PLACE}/{SAMPLES}' disappeared while it was read; comp"):
+    with pytest.raises(
+        FlipsError, match=f"/{PLACE}/{SAMPLES}' disappeared while it was read; comp"
+    ):
         here(f"s3://{bucket.name}/runs/int4", progress=remove)
 
 
@@ -129,7 +131,9 @@ def test_what_may_not_be_read_is_said(
     # from now on the server knows nobody
     requests.post(f"{server}/moto-api/reset-auth", data=b"0", timeout=10)
     try:
-        with pytest.raises(FlipsError, match="may not be read .*environment .AWS_ACCESS_KEY_ID,") as no:
+        with pytest.raises(
+            FlipsError, match="may not be read .*environment .AWS_ACCESS_KEY_ID,"
+        ) as no:
             load_run(f"s3://{bucket.name}/runs/int4")
     finally:
         requests.post(f"{server}/moto-api/reset-auth", data=b"inf", timeout=10)
@@ -138,17 +142,19 @@ def test_what_may_not_be_read_is_said(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
-    with pytest.raises(FlipsError, match="may not be read .*NoCredentialsError.*: credentials come"):
+    with pytest.raises(
+        FlipsError, match="may not be read .*NoCredentialsError.*: credentials come"
+    ):
         load_run(f"s3://{bucket.name}/runs/int4")
 
 
-def test_a_store_that_does_not_answer_is_said(
-    bucket: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_does_not_answer_is_said(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens: an error, and no endless retry."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(FlipsError, match="cannot be reached .*EndpointConnectionError.; check the a"):
+    with pytest.raises(
+        FlipsError, match="cannot be reached .*EndpointConnectionError.; check the a"
+    ):
         load_run(f"s3://{bucket.name}/runs/int4")
