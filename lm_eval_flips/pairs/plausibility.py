@@ -167,7 +167,7 @@ def _greedy(checked: Checked, scores: Tensor) -> Iterator[Finding]:
     )
 
 
-def _more_than_two(values: Tensor) -> bool:
+def more_than_two(values: Tensor) -> bool:
     """Whether there are more than two different values, nan being one; without sorting them."""
     numbers = values.numpy()
     low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
@@ -176,7 +176,7 @@ def _more_than_two(values: Tensor) -> bool:
 
 
 def _grid(checked: Checked, own: Tensor) -> Iterator[Finding]:
-    step = grid(own) if len(own) >= MANY and _more_than_two(own) else torch.nan
+    step = grid(own) if len(own) >= MANY and more_than_two(own) else torch.nan
     if not isnan(step):
         yield checked.finding(
             "grid",
