@@ -80,7 +80,9 @@ def overfull(
         >>> overfull(two, torch.tensor([[1.0, 3.0]]), torch.tensor([2])).tolist()
         [False]
     """
-    parts = zip(*(whole.split(ROWS) for whole in (loglikelihoods, lengths, choices)), strict=True)
+    parts = zip(
+        *(torch.split(whole, ROWS) for whole in (loglikelihoods, lengths, choices)), strict=True
+    )
     return torch.cat([_overfull(*part) for part in parts])
 
 
