@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.addresses import refuse_address
 
 
 def write_whole(file: Path, content: bytes, *, way_out: str = "") -> None:
@@ -42,6 +43,7 @@ def replacing(file: Path, *, way_out: str = "") -> Iterator[Path]:
         >>> with replacing(Path("table.parquet")) as beside:  # doctest: +SKIP
         ...     pyarrow.parquet.write_table(table, beside)
     """
+    refuse_address(file)
     try:
         target = file.resolve()
         if target.exists() and not target.is_file() and not target.is_dir():

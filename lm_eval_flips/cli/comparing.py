@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_flips.cli.options import Asked
-from lm_eval_flips.cli.reader import reader
+from lm_eval_flips.cli.reader import found, reader
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
@@ -36,12 +36,10 @@ def load_runs(baseline: Path, compressed: Sequence[Path], noise_floor: Path | No
     Raises:
         FlipsError: as ``load_run``.
     """
-    from lm_eval_flips.logs.runs import load_run
-
     return Runs(
-        baseline=load_run(baseline),
-        compressed=tuple(map(load_run, compressed)),
-        noise_floor=None if noise_floor is None else load_run(noise_floor),
+        baseline=found(baseline),
+        compressed=tuple(map(found, compressed)),
+        noise_floor=None if noise_floor is None else found(noise_floor),
     )
 
 

@@ -12,6 +12,7 @@ from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.options import Asked, NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import console, say
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.addresses import refuse_address
 
 if TYPE_CHECKING:
     from lm_eval_flips.compression.compressing import Compressing
@@ -54,6 +55,7 @@ def compress(
     What was made before is kept. A model that came back from the disk as another one, that changed
     nothing, or that lost its language, is named, and the exit code is 2.
     """
+    refuse_address(output, what="--output")
     compressing = compressing_of(
         model, output, dtype=dtype, calibration=calibration, seed=seed, makers=maker
     )

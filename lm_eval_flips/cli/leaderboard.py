@@ -20,8 +20,9 @@ from lm_eval_flips.cli.options import (
     takes_options,
 )
 from lm_eval_flips.cli.output import Outputs, say
-from lm_eval_flips.cli.reader import LONG_READ
+from lm_eval_flips.cli.reader import LONG_READ, fetching, found
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.addresses import refuse_address
 
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.board import Board
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 )
 @takes_options()
 def leaderboard(
-    runs_folder: Annotated[Path, typer.Argument(help="A folder that holds the runs.")],
+    runs_folder: Annotated[
+        Path, typer.Argument(help="A folder that holds the runs, or its address.")
+    ],
     baseline: Annotated[Path, typer.Option(help="The baseline's run.")],
     asked: Asked,
     output: Annotated[Path | None, typer.Option(help="Write a page, one file.")] = None,
@@ -61,9 +64,14 @@ def leaderboard(
     sizes = parse_sizes(size or ())
     outputs = board_outputs(files, overwrite=overwrite)
     from lm_eval_flips.leaderboard.cache import FOLDER
+    from lm_eval_flips.logs.remote import here
 
-    kept = None if no_cache else cache or runs_folder / FOLDER
-    board = _board(runs_folder, baseline, asked, cache=kept, outputs=outputs, sizes=sizes)
+    if cache is not None:
+        refuse_address(cache, what="--cache")
+    with fetching(runs_folder) as progress:
+        folder = here(runs_folder, tree=True, progress=progress)
+    kept = None if no_cache else cache or Path(folder) / FOLDER
+    board = _board(folder, baseline, asked, cache=kept, outputs=outputs, sizes=sizes)
     if not board.runs:
         raise FlipsError("no run could be compared, so there is no board")
     write_board(board, files)
@@ -87,12 +95,11 @@ def _board(
     from lm_eval_flips.leaderboard.cache import Cache
     from lm_eval_flips.leaderboard.discovery import find_runs
     from lm_eval_flips.leaderboard.gathering import gather
-    from lm_eval_flips.logs.runs import load_run
 
-    base = load_run(baseline)
-    floor = None if asked.noise_floor is None else load_run(asked.noise_floor)
-    found, left_out = find_runs(folder, base)
-    runs = [own.run for own in found]
+    base = found(baseline)
+    floor = None if asked.noise_floor is None else found(asked.noise_floor)
+    compressed, left_out = find_runs(folder, base)
+    runs = [own.run for own in compressed]
     outputs.refuse_inputs([base, *runs, *([] if floor is None else [floor])])
     options = Options(**asked.options(floor))
     kept = Cache(cache, base, options)
@@ -111,7 +118,7 @@ def _board(
     from lm_eval_flips.report.board.words import board_lines
 
     known = sizes_of(base, runs, given=sizes)
-    board = assemble(base, found, entries, left_out, sizes=known)
+    board = assemble(base, compressed, entries, left_out, sizes=known)
     count = len(board.runs)
     groups = f" in {board.groups} group{'s' * (board.groups > 1)}" if board.groups else ""
     say(

@@ -10,6 +10,7 @@ import typer
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.output import say
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.addresses import refuse_address
 
 
 @app.command(
@@ -43,6 +44,8 @@ def measure_answers(
     """Measure where and how far two models part along answers that were logged before."""
     from lm_eval_flips.logs.runs import load_run
 
+    for path in (baseline, compressed):  # what is measured is written beside it
+        refuse_address(path, what="what is measured of")
     runs = load_run(baseline), load_run(compressed)
     chosen = [
         name

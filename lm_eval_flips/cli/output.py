@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.addresses import refuse_address
 from lm_eval_flips.report.printable import visible
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Outputs:
         folders: as ``files``, for folders of many files.
 
     Raises:
-        FlipsError: a file exists, is a folder or lies where nothing can be written, or two options
-            name the same one.
+        FlipsError: a file exists, is a folder or lies where nothing can be written, is an address
+            such as s3://bucket/file, or two options name the same one.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Outputs:
         self._files = _given(files)
         options: dict[Path, str] = {}
         for option, file in {**self._files, **_given(folders or {})}.items():
+            refuse_address(file, what=option)
             other = options.setdefault(_resolved(file), option)
             if other != option:
                 raise FlipsError(f"{other} and {option} name the same file '{file}'; name two")

@@ -11,6 +11,7 @@ import typer
 from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import Outputs, console, say
+from lm_eval_flips.cli.reader import found
 from lm_eval_flips.writing import write_whole
 
 
@@ -45,15 +46,14 @@ def plan(
     no_color: NoColorOption = False,
 ) -> None:
     """Choose documents that tell most of flips, for lm_eval --samples and compare --plan."""
-    from lm_eval_flips.logs.runs import load_run
     from lm_eval_flips.planning.making import make_plan
     from lm_eval_flips.planning.plan import plan_contents, plan_files
     from lm_eval_flips.report.text.plan import next_commands, plan_lines, plan_table, plan_warnings
 
     samples, own = plan_files(output)
     outputs = Outputs({"--output": samples, "the plan": own}, overwrite=overwrite)
-    base = load_run(baseline)
-    tried = None if pilot is None else load_run(pilot)
+    base = found(baseline)
+    tried = None if pilot is None else found(pilot)
     outputs.refuse_inputs([base, *([] if tried is None else [tried])])
     made = make_plan(
         base,

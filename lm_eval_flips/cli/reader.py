@@ -9,12 +9,43 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from lm_eval_flips.logs.remote_files import Progress
     from lm_eval_flips.logs.runs import Run
     from lm_eval_flips.logs.samples import Samples
     from lm_eval_flips.logs.task_log import TaskLog
 
 LONG_READ = 50_000_000  # bytes; shorter reads need no processes and no progress bar
+
+
+@contextmanager
+def fetching(path: Path) -> Iterator[Progress | None]:
+    """What is told of an address's files while they are fetched: a bar at a terminal."""
+    from lm_eval_flips.logs.addresses import address_of
+
+    if address_of(path) is None:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("fetching", total=None)
+        yield lambda size, total: bar.update(task, advance=size, total=total)
+
+
+def found(path: Path) -> Run:
+    """The run at a path, or at an address, whose files are fetched.
+
+    Raises:
+        FlipsError: as ``load_run``.
+    """
+    from lm_eval_flips.logs.runs import load_run
+
+    with fetching(path) as progress:
+        return load_run(path, progress=progress)
 
 
 @contextmanager

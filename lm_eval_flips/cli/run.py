@@ -16,6 +16,7 @@ from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.addresses import refuse_address
 from lm_eval_flips.writing import write_whole
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def run(
 
     if waits():
         return  # one process orders the evaluations; the launcher waits for it
+    refuse_address(output_path, what="--output_path")
     json_file = json_file or output_path / "comparison.json"
     outputs = Outputs({"--json": json_file, **page_files("--report", report)}, overwrite=True)
     if report is not None:

@@ -76,7 +76,7 @@ def compare(
     scores = [task_scores(primaries(run.metrics)) for run in results]
     others = runs if floor is None else [floor, *runs]
     return Comparison(
-        baseline=RunSummary(path=str(base.path), model=base.model, run=base),
+        baseline=RunSummary(path=base.address, model=base.model, run=base),
         noise_floor=second,
         settings_that_differ=tuple(d for run in others for d in setting_differences(base, run)),
         compressed=tuple(results),
@@ -100,7 +100,7 @@ def _compared(
         *paired, of_floor = paired
         of_floor = of_floor.may_be_identical()
         refuse_impossible(
-            of_floor.findings, path=str(of_floor.run.path), allowed=asked.allow_implausible
+            of_floor.findings, path=of_floor.run.address, allowed=asked.allow_implausible
         )
         second = compare_run(base, of_floor, tasks, asked=asked, rows=rows, graded=graded)
         rows = replace(rows, floor={metric_key(metric): metric for metric in second.metrics})
@@ -108,9 +108,7 @@ def _compared(
     if asked.allow_identical:
         paired = [of_run.may_be_identical() for of_run in paired]
     for of_run in paired:
-        refuse_impossible(
-            of_run.findings, path=str(of_run.run.path), allowed=asked.allow_implausible
-        )
+        refuse_impossible(of_run.findings, path=of_run.run.address, allowed=asked.allow_implausible)
         refuse_identical(base, of_run.run, of_run.pairs, allowed=asked.allow_identical)
         results.append(compare_run(base, of_run, tasks, asked=asked, rows=rows, graded=graded))
     return second, results

@@ -69,7 +69,7 @@ def setting_differences(baseline: Run, compressed: Run) -> list[SettingDifferenc
             setting=name,
             baseline=ours.get(name),
             compressed=theirs.get(name),
-            run=str(compressed.path),
+            run=compressed.address,
         )
         for name in names
         if ours.get(name) != theirs.get(name)

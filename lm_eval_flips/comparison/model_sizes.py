@@ -79,7 +79,7 @@ def sizes_of(
     weights = baseline.parameters
     sizes = {}
     for run in runs:
-        path = str(run.path)
+        path = run.address
         size = (given_of[path], "given") if path in given_of else _of_model(run)
         if size is None and run is baseline:
             size = _by_dtype(baseline)
@@ -121,7 +121,7 @@ def _given(runs: Sequence[Run], given: Mapping[str, int]) -> dict[str, int]:
     for name, size in given.items():
         if not size > 0:
             raise FlipsError(f"the size of '{name}' is {size} bytes; give a positive number")
-        fits = [run for run in runs if name in (run.model, last_name(run.model), str(run.path))]
+        fits = [run for run in runs if name in (run.model, last_name(run.model), run.address)]
         if not fits:
             have = [last_name(run.model) for run in runs]
             raise FlipsError(f"no model is called '{name}'; there are {named(have, shown=20)}")
@@ -130,7 +130,7 @@ def _given(runs: Sequence[Run], given: Mapping[str, int]) -> dict[str, int]:
             raise FlipsError(
                 f"several models are called '{name}': {named(have)}; give a whole name"
             )
-        found |= {str(run.path): size for run in fits}
+        found |= {run.address: size for run in fits}
     return found
 
 

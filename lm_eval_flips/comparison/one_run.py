@@ -76,7 +76,7 @@ def compare_run(
             answers_left_out=paired.answers_left_out,
         )
     )
-    path, here = str(run.path), [metric.pairs.task for metric in metrics]
+    path, here = run.address, [metric.pairs.task for metric in metrics]
     by_task = [
         replace(row, warnings=row_warnings(row, path, of_run, [row.name]))
         for row in adjusted(measured, chosen)
@@ -119,7 +119,7 @@ def _groups(
     of_run: Sequence[Warning],
 ) -> list[Row]:
     """The groups' rows, with what concerns their tasks and how the harness scores them."""
-    path = str(run.path)
+    path = run.address
     return [
         replace(
             row,

@@ -91,11 +91,11 @@ def standings_of(
     return standings(
         [
             Candidate(
-                numbers=row_of(run).numbers, scheme=run.scheme, size=known.get(str(run.run.path))
+                numbers=row_of(run).numbers, scheme=run.scheme, size=known.get(run.run.address)
             )
             for run in comparison.compressed
         ],
-        baseline=known.get(str(comparison.baseline.run.path)),
+        baseline=known.get(comparison.baseline.run.address),
     )
 
 

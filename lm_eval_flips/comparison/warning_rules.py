@@ -63,7 +63,7 @@ class RunFacts:
     @property
     def path(self) -> str:
         """The run, for places."""
-        return str(self.run.path)
+        return self.run.address
 
 
 RunRule = Callable[[RunFacts], Iterator[Warning]]
@@ -81,7 +81,7 @@ def _files(facts: RunFacts) -> Iterator[Warning]:
         for fault in run.faults:
             yield Warning(
                 code=fault.code,
-                place=Place(run=str(run.path), task=fault.task),
+                place=Place(run=run.address, task=fault.task),
                 text=fault.text if fault.task is None else f"{fault.task}: {fault.text}",
                 way_out=fault.way_out,
             )
@@ -193,7 +193,7 @@ def group_warning(row: Row, base: Run, run: Run) -> Iterator[Warning]:
     if averaged and not all(
         isclose(a, b, abs_tol=SAME) for a, b in zip(scores, counted, strict=True)
     ):
-        yield group_averaged(str(run.path), row, (scores[0], scores[1]))
+        yield group_averaged(run.address, row, (scores[0], scores[1]))
 
 
 def _mean_of_tasks(run: Run, group: str, key: str) -> float:

@@ -122,12 +122,12 @@ def assemble(
     ]
     scores = [entry.scores for _, entry in judged]
     ranking = rank_runs(scores)
-    size = sizes.get(str(baseline.path))
+    size = sizes.get(baseline.address)
     found = standings([_candidate(*own, sizes) for own in judged], baseline=size)
     placed = _placed(judged, ranking, found.each)
     compared = {task for _, entry in judged for task in entry.tasks}
     return Board(
-        baseline=RunSummary(path=str(baseline.path), model=baseline.model, run=baseline),
+        baseline=RunSummary(path=baseline.address, model=baseline.model, run=baseline),
         runs=tuple(placed[number] for number in found.order),
         distance=found.distance,
         size=size,
@@ -143,7 +143,7 @@ def _candidate(found: CompressedRun, entry: Entry, sizes: Mapping[str, ModelSize
     return Candidate(
         numbers=entry.pooled.numbers,
         scheme=run_scheme(found.run),
-        size=sizes.get(str(found.run.path)),
+        size=sizes.get(found.run.address),
     )
 
 
@@ -159,7 +159,7 @@ def _placed(
         Placed(
             name=name,
             folder=run.folder,
-            path=str(run.run.path),
+            path=run.run.address,
             model=run.run.model,
             date=run.run.date,
             entry=entry,

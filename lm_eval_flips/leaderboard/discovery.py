@@ -12,6 +12,7 @@ from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
 from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.leaderboard.family import other_family
 from lm_eval_flips.logs.names import RESULTS_NAME, SAMPLES_NAME
+from lm_eval_flips.logs.remote import here
 from lm_eval_flips.logs.runs import IDENTITY_ARGS, OWN_FOLDERS, Run, load_run
 
 # Model arguments that change how a model is computed, and not what it is.
@@ -49,9 +50,14 @@ def find_runs(folder: Path, baseline: Run) -> tuple[list[CompressedRun], list[Le
 
     The baseline itself and further runs of the same model are no compressed runs.
 
+    Args:
+        folder: the folder, or the address of one.
+        baseline: the baseline's run.
+
     Raises:
         FlipsError: no such folder, or no run in it.
     """
+    folder = here(folder, tree=True)
     if not folder.is_dir():
         raise FlipsError(f"'{folder}' is no folder; give the one that holds the runs")
     runs: dict[Path, CompressedRun] = {}
@@ -105,7 +111,7 @@ def _run_folders(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
             RESULTS_NAME.fullmatch(file.name) for file in Path(place).glob("*/*.json")
         )
         if results or samples or unfinished:
-            yield Path(place)
+            yield folder / os.path.relpath(place, folder)
 
 
 def _no_compressed_run(run: Run, baseline: Run, folder: Path) -> str | None:

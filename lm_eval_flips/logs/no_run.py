@@ -20,10 +20,10 @@ def nothing_in(folder: Path) -> FlipsError:
     old = sorted(file for file in folder.iterdir() if OLD_SAMPLES_NAME.fullmatch(file.name))
     if old:
         return old_samples(old[0])
-    deeper = sorted({str(file.parent.parent) for file in folder.glob("*/*/results_*.json")})
+    deeper = sorted({f"{file.parent.parent}" for file in folder.glob("*/*/results_*.json")})
     if deeper:
         return FlipsError(f"'{folder}' holds several runs; give one of them: {named(deeper)}")
-    dumps = sorted(str(file) for file in folder.glob("*.json") if _may_be_results(file))
+    dumps = sorted(f"{file}" for file in folder.glob("*.json") if _may_be_results(file))
     if dumps:
         return FlipsError(
             f"'{folder}' holds no results_*.json with a date in its name; if one of its files is "

@@ -18,10 +18,9 @@ from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.files import unreadable
 from lm_eval_flips.logs.folders import find_files
 from lm_eval_flips.logs.groups import leaves_of
-from lm_eval_flips.logs.results import (
-    Results,
-    settings_of,
-)
+from lm_eval_flips.logs.remote import here
+from lm_eval_flips.logs.remote_files import Progress
+from lm_eval_flips.logs.results import Results, settings_of
 from lm_eval_flips.logs.secrets import is_secret
 from lm_eval_flips.logs.task_log import TaskLog, task_log
 
@@ -59,6 +58,11 @@ class Run:
     sample_paths: Mapping[str, Path] = field(repr=False)
     results_paths: tuple[Path, ...] = field(default=(), repr=False)
     faults: tuple[RunFault, ...] = field(default=(), repr=False)
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as it is shown: its path, or the address that it was read from."""
+        return f"{self.path}"
 
     @property
     def model(self) -> str:
@@ -205,13 +209,15 @@ class Run:
         return tuple(dict.fromkeys((self.path, *self.results_paths, *self.sample_paths.values())))
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, progress: Progress | None = None) -> Run:
     """Find the run at ``path``.
 
     Args:
         path: an output folder of lm_eval, with one run, or several results of one model: of each
             task the newest that has samples, which ``Run.faults`` says; or one `results_*.json` or
-            `samples_*.jsonl` (also .gz and .zst) in it; or a dump of what simple_evaluate returned.
+            `samples_*.jsonl` (also .gz and .zst) in it; or a dump of what simple_evaluate returned;
+            or the address of one of these that fsspec knows, such as s3://bucket/runs/int4.
+        progress: of an address, called with the bytes fetched since the last call and in all.
 
     Raises:
         FlipsError: nothing there, not an lm_eval run, runs of several models or settings, logged
@@ -223,7 +229,7 @@ def load_run(path: str | Path) -> Run:
         ...
         lm_eval_flips.errors.FlipsError: 'runs/none' does not exist; give an lm_eval output fol...
     """
-    path = Path(path)
+    path = here(path, progress=progress)
     try:
         if not path.exists() and not path.is_symlink():
             raise FlipsError(

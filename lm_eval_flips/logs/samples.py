@@ -110,6 +110,8 @@ class Samples:
     def only(self, doc_ids: NDArray[np.int64]) -> Samples:
         """The samples of these documents."""
         rows = np.flatnonzero(np.isin(self.doc_id, doc_ids))
+        if len(rows) == len(self):
+            return self  # a copy would be as large as all that was read
 
         def pick(found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             return {name: values[rows] for name, values in found.items()}

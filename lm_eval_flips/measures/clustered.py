@@ -66,19 +66,24 @@ def mean_variances(
         return torch.full((columns,), nan, dtype=torch.float64, device=values.device)
     whole = values.double()
     centred = whole - whole.mean(0)
-    # what a sum is rounded by follows what is summed up
-    scale = centred.abs() + SHIFT * whole.abs()
     if groups == samples:  # every sample is a cluster: nothing is to be summed up
-        squares = torch.where(centred.abs() <= ROUNDING * scale, 0.0, centred) ** 2
+        small = centred.abs() <= _scale(centred.clone(), whole).mul_(ROUNDING)
+        squares = centred.masked_fill_(small, 0.0).square_()
         return squares.sum(0) / (1 - 1 / samples) / samples**2
-    stacked = torch.cat([centred, scale, torch.ones_like(whole[:, :1])], 1)
-    empty = torch.zeros((groups, stacked.shape[1]), dtype=torch.float64, device=values.device)
-    totals = empty.index_add_(0, clusters, stacked)
-    sums, scales, sizes = totals[:, :columns], totals[:, columns:-1], totals[:, -1:]
-    sums = torch.where(sums.abs() <= ROUNDING * scales, 0.0, sums)
+    sums, scales = torch.zeros((2, groups, columns), dtype=torch.float64, device=values.device)
+    sums.index_add_(0, clusters, centred)
+    scales.index_add_(0, clusters, _scale(centred, whole))
+    sums.masked_fill_(sums.abs() <= scales.mul_(ROUNDING), 0.0)
     # of a cluster's residuals that much is left, after the mean took its part
-    variances: Tensor = (sums**2 / (1 - sizes / samples)).sum(0) / samples**2
+    sizes = torch.bincount(clusters, minlength=groups).double()[:, None]
+    squares = sums.square_().div_(1 - sizes / samples)
+    variances: Tensor = squares.sum(0) / samples**2
     return variances
+
+
+def _scale(centred: Tensor, whole: Tensor) -> Tensor:
+    """What a sum is rounded by: it follows what is summed up. It takes the place of ``centred``."""
+    return centred.abs_().add_(whole.abs().mul_(SHIFT))
 
 
 def stratified_variances(

@@ -17,6 +17,7 @@ from lm_eval_flips.shapes import Bool, Float, Int
 
 POSITIVE = 1e-3  # nats; a sum of float32 logarithms may exceed 0 by less
 OVERFULL = 1.05  # bfloat16 rounds a probability by up to 2 %
+ROWS = 1 << 14  # of which every two choices are held against each other at once
 SURE = log(0.51)
 # Steps to which logs are rounded, coarsest first; a bfloat16 of 16 to 32 has steps of 1/8.
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.1, 0.0625, 0.05, 0.03125, 0.01)
@@ -79,6 +80,13 @@ def overfull(
         >>> overfull(two, torch.tensor([[1.0, 3.0]]), torch.tensor([2])).tolist()
         [False]
     """
+    parts = zip(
+        *(torch.split(whole, ROWS) for whole in (loglikelihoods, lengths, choices)), strict=True
+    )
+    return torch.cat([_overfull(*part) for part in parts])
+
+
+def _overfull(loglikelihoods: Tensor, lengths: Tensor, choices: Tensor) -> Tensor:
     own = own_choices(choices, loglikelihoods.shape[1])
     held = loglikelihoods.exp().masked_fill(~own, 0.0)
     alike = lengths[:, :, None] == lengths[:, None, :]

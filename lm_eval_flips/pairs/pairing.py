@@ -25,7 +25,7 @@ from lm_eval_flips.pairs.judged import JudgedValues
 from lm_eval_flips.pairs.measured_answers import AnswerValues
 from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
 from lm_eval_flips.pairs.readings import read_values
-from lm_eval_flips.pairs.sides import Side, as_tensor, side_of, widened
+from lm_eval_flips.pairs.sides import Side, as_tensor, only, side_of, widened
 from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.pairs.unused import not_compared, without_values
 
@@ -125,13 +125,13 @@ def pair(
         task=baseline.task.name,
         filter=baseline.filter,
         kind=baseline.kind,
-        doc_ids=baseline.doc_id[left],
+        doc_ids=only(baseline.doc_id, left),
         baseline=ours,
         compressed=theirs,
-        choices=as_tensor(baseline.choices[left], device),
-        chars=as_tensor(baseline.chars[left], device),
-        bytes=as_tensor(baseline.bytes[left], device),
-        gold=as_tensor(baseline.gold[left], device),
+        choices=as_tensor(only(baseline.choices, left), device),
+        chars=as_tensor(only(baseline.chars, left), device),
+        bytes=as_tensor(only(baseline.bytes, left), device),
+        gold=as_tensor(only(baseline.gold, left), device),
         clusters=as_tensor(_documents(baseline, left), device),
         dropped=Dropped(
             task=baseline.task.name,
@@ -171,7 +171,7 @@ def _rows(
 
 def _documents(samples: Samples, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """A number for each document: its hash, so that it is the same one in every task."""
-    return samples.hashes["document"][rows][:, 0].astype(np.uint64).view(np.int64)
+    return only(samples.hashes["document"], rows)[:, 0].astype(np.uint64).view(np.int64)
 
 
 def _unusable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,19 +69,33 @@ def _widened(samples: Samples, width: int) -> Samples:
 def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.device) -> Side:
     """Some of a run's samples, in this order."""
     return Side(
-        loglikelihoods=as_tensor(samples.loglikelihoods[rows], device),
+        loglikelihoods=as_tensor(only(samples.loglikelihoods, rows), device),
         unconditional=None
         if samples.unconditional is None
-        else as_tensor(samples.unconditional[rows], device),
-        answer=as_tensor(samples.answer[rows].view(np.int64), device),
-        response=as_tensor(samples.response[rows].view(np.int64), device),
-        request_keys=None if samples.request_keys is None else samples.request_keys[rows],
-        metrics={name: as_tensor(values[rows], device) for name, values in samples.metrics.items()},
-        units={name: as_tensor(values[rows], device) for name, values in samples.units.items()},
-        line=samples.line[rows],
+        else as_tensor(only(samples.unconditional, rows), device),
+        answer=as_tensor(only(samples.answer, rows).view(np.int64), device),
+        response=as_tensor(only(samples.response, rows).view(np.int64), device),
+        request_keys=None if samples.request_keys is None else only(samples.request_keys, rows),
+        metrics={
+            name: as_tensor(only(values, rows), device) for name, values in samples.metrics.items()
+        },
+        units={
+            name: as_tensor(only(values, rows), device) for name, values in samples.units.items()
+        },
+        line=only(samples.line, rows),
         task=samples.task,
-        signs={name: as_tensor(values[rows], device) for name, values in samples.signs.items()},
+        signs={
+            name: as_tensor(only(values, rows), device) for name, values in samples.signs.items()
+        },
     )
+
+
+def only(values: NDArray[Scalar], rows: NDArray[np.int64]) -> NDArray[Scalar]:
+    """Some rows of a column, in order: the column itself where they are all of its rows.
+
+    Then samples and pairs, also those of several compressed runs, hold one array and not copies.
+    """
+    return values if len(rows) == len(values) else values[rows]
 
 
 def as_tensor(values: NDArray[np.generic], device: str | torch.device) -> Tensor:

@@ -41,7 +41,7 @@ def draw_plan(before: Known, *, budget: int, seed: int) -> Plan:
         version=VERSION,
         seed=seed,
         rates=before.source,
-        baseline=PlannedBaseline(path=str(before.base.path), model=identity(before.base)),
+        baseline=PlannedBaseline(path=before.base.address, model=identity(before.base)),
         all_flips=share,
         half_width=half,
         plain_samples=int(

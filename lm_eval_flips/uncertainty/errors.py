@@ -182,7 +182,7 @@ class ErrorsOf(Generic[M]):
             return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
         if len(self._documents) == 1:
             clusters, groups = self._documents[0]
-            values = torch.cat(list(whole))
+            values = whole[0] if len(whole) == 1 else torch.cat(list(whole))
             return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
         freedom = float(sum(max(0, labels.groups - 1) for labels in self._documents))
         counts = [len(column) for column in whole]

@@ -9,6 +9,7 @@ from scipy import special
 
 from lm_eval_flips.measures.agreement import out_of_step, relation, reordered
 from lm_eval_flips.measures.plausibility import (
+    ROWS,
     contradicts_greedy,
     grid,
     overfull,
@@ -107,3 +108,12 @@ def test_a_relation_is_numpys() -> None:
     assert found.correlation == pytest.approx(np.corrcoef(ours[kept], theirs[kept])[0, 1])
     assert found.slope == pytest.approx(slope)
     assert found.ratio == pytest.approx(np.median(theirs[kept]) / np.median(ours[kept]), rel=0.02)
+
+
+def test_many_samples_are_as_few() -> None:
+    """What is summed up block by block: a sample at each end of a block, and those between."""
+    scores = torch.full((2 * ROWS + 1, 2), -3.0)
+    full = torch.tensor([0, ROWS - 1, ROWS, 2 * ROWS])
+    scores[full] = -0.1
+    told = overfull(scores, torch.ones_like(scores), torch.full((len(scores),), 2))
+    assert told.nonzero()[:, 0].tolist() == full.tolist()

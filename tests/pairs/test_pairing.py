@@ -203,3 +203,15 @@ def test_a_sample_with_several_reasons_is_left_out_once(tmp_path: Path) -> None:
     assert dropped.count == 2
     assert "left out 2 samples of t (none): " in str(comparison.warnings[0])
     assert comparison.compressed[0].pooled.n == 7
+
+
+def test_pairs_of_all_samples_hold_no_copies(tmp_path: Path) -> None:
+    """Columns of millions are there once; the control is a sample that is left out."""
+    records = [logs.choice(i, [-1.0, -2.0 - i]) for i in range(3)]
+    ours, theirs = samples(tmp_path / "b", records), samples(tmp_path / "c", records)
+    whole = pair(ours, theirs)
+    assert np.shares_memory(whole.baseline.loglikelihoods.numpy(), ours.loglikelihoods)
+    assert theirs.only(theirs.doc_id) is theirs
+    some = pair(ours, theirs.only(theirs.doc_id[:2]), on_mismatch="intersect")
+    assert not np.shares_memory(some.baseline.loglikelihoods.numpy(), ours.loglikelihoods)
+    assert some.baseline.loglikelihoods.tolist() == ours.loglikelihoods[:2].tolist()

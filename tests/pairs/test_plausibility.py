@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lm_eval_flips import FlipsError, compare, load_run
 from lm_eval_flips.comparison.result import RunComparison
@@ -17,6 +18,7 @@ from lm_eval_flips.gate.thresholds import GateConfig, Thresholds
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.pairs.agreement import findings
 from lm_eval_flips.pairs.findings import Finding
+from lm_eval_flips.pairs.plausibility import more_than_two
 from lm_eval_flips.report.files.document import to_json
 from tests.generators import backends, logs
 from tests.report.text.test_table import printed
@@ -404,3 +406,19 @@ def test_a_target_that_was_edited_is_told(tmp_path: Path, target: object) -> Non
     (told,) = [own.text for own in result.compressed[0].findings if own.code == "targets"]
     assert told.startswith(f"the targets of 1 of 60 samples (doc {wrong}) name other choices")
     assert judge(result, LOOSE)[0].outcome == "undecided"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0],
+        [1.0, 1.0, 2.0],
+        [1.0, 1.5, 2.0],
+        [1.0, np.nan, 2.0],
+        [np.nan, 1.0],
+        [-np.inf, 1.0, 2.0],
+    ],
+)
+def test_more_than_two_values_are_told_without_sorting(values: list[float]) -> None:
+    """As numpy's own, to which every nan is one value."""
+    assert more_than_two(torch.tensor(values)) == (len(np.unique(values)) > 2)

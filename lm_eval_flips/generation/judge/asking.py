@@ -14,6 +14,7 @@ from lm_eval_flips.generation.judge.endpoint import Endpoint
 from lm_eval_flips.generation.judge.judging import Judged, Judging, Plan
 from lm_eval_flips.generation.judge.prompts import Prompts, prompts
 from lm_eval_flips.generation.judge.questions import Question, pair_questions, questions_of
+from lm_eval_flips.logs.addresses import refuse_address
 from lm_eval_flips.logs.judgements import Settings, Store
 from lm_eval_flips.logs.runs import JUDGEMENTS, Run, load_run
 
@@ -93,8 +94,10 @@ class Asking:
         """The judging of a run, its file of judgements locked meanwhile.
 
         Raises:
-            FlipsError: the run holds no generated answers, or judgements cannot be kept there.
+            FlipsError: the run holds no generated answers, or judgements cannot be kept there, as
+                at an address.
         """
+        refuse_address(path, what="judgements in")
         run = load_run(path)
         if self._baseline is None:
             questions = questions_of(run, tasks=tasks, limit=limit)

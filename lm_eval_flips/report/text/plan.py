@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lm_eval_flips.errors import named
+from lm_eval_flips.logs.addresses import address_of
 from lm_eval_flips.logs.runs import IDENTITY_ARGS, Run
+from lm_eval_flips.logs.secrets import masked_text
 from lm_eval_flips.planning.known import BUILT_IN
 from lm_eval_flips.planning.plan import MarginClass, Plan
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
@@ -93,18 +95,22 @@ def next_commands(plan: Plan, base: Run, samples: Path, baseline: Path) -> list[
     }
     given = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items()]
     switches = ["--apply_chat_template"] if base.results.chat_template else []
-    before, drawn = (shlex.quote(str(path)) for path in (baseline, samples))
+    before, drawn = (shlex.quote(str(path)) for path in (_shown(baseline), samples))
     return [
         " ".join([program, *given, *switches, "--log_samples"]),
         f"lm-eval-flips compare {before} RUN --plan {drawn}",
     ]
 
 
+def _shown(baseline: Path) -> str:
+    return masked_text(address_of(baseline) or str(baseline))
+
+
 def _model_args(base: Run, baseline: Path, *, measured: bool) -> str:
     """Those of the baseline, for another model; where it was recorded, for distances from it."""
     kept = {name: value for name, value in base.model_args.items() if name not in IDENTITY_ARGS}
     args = {"pretrained": "COMPRESSED", **kept}
-    if measured and "record" in base.model_args:
+    if measured and "record" in base.model_args and address_of(baseline) is None:
         args |= {"reference": baseline, "distances": "RUN"}
     return ",".join(f"{name}={value}" for name, value in args.items())
 
