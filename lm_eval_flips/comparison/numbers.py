@@ -4,8 +4,7 @@ A key means the same wherever it stands: ``row.numbers["flips"]`` in Python, ``"
 JSON, ``flips`` with ``flips_low`` and ``flips_high`` in CSV and Parquet, ``max_flips`` in a gate.
 A count and its share have two names: ``correct_to_incorrect``, ``correct_to_incorrect_share``.
 
->>> keys = [spec.key for spec in SPECS]
->>> keys[:5]
+>>> [spec.key for spec in SPECS][:5]
 ['n', 'documents', 'baseline_score', 'compressed_score', 'score_change']
 >>> SPEC["correct_to_incorrect"].unit, SPEC["correct_to_incorrect_share"].unit
 ('count', 'share')

@@ -79,11 +79,10 @@ def measure(
     means, mean_intervals = row_means(metrics, errors, MEANS, MEDIANS)
     score = score_values(metrics)
     before, after = _scores(metrics, score, perplexity)
+    margin = None if perplexity else margin  # whose change is a ratio
     test = change_test(errors.whole, flips, perplexity)
     of_score = score_intervals(errors.whole, flips, perplexity, test.two_sided)
-    kept, kept_intervals = (
-        recovery(errors.whole, flips, of_score["score_change"]) if perplexity is None else ({}, {})
-    )
+    kept, kept_intervals = recovery(errors.whole, of_score["score_change"])
     row = Row(
         name=name,
         filter=common([m.pairs.filter for m in metrics]),
@@ -100,21 +99,18 @@ def measure(
         margins=margins,
         correlation=correlation,
         perplexity=perplexity,
-        equivalence=None
-        if margin is None or perplexity is not None
-        else _equivalence(errors.whole, flips, after - before, margin, test),
+        equivalence=_equivalence(errors.whole, flips, after - before, margin, test),
         means={**means, **kept},
         excess=excesses(metrics, floors, HELD) if floors else {},
         intervals={
             **of_score,
-            **kept_intervals,
             **margin_change_interval(metrics, errors),
             **distance_intervals(metrics, errors, distances, bootstrap),
             **token_intervals(metrics, errors, bootstrap),
             **margin_intervals,
             **correlation_intervals(correlation, "choice_kl"),
             **correlation_intervals(None if tokens is None else tokens.correlation, "token_kl"),
-            **mean_intervals,
+            **mean_intervals | kept_intervals,
         },
         error_method=errors.whole.method,
         test=test.method,
@@ -176,8 +172,10 @@ def _flips(metrics: Sequence[PairedMetric]) -> Flips | None:
 
 
 def _equivalence(
-    errors: Errors, flips: Flips | None, change: float, margin: float, test: ChangeTest
-) -> Equivalence:
+    errors: Errors, flips: Flips | None, change: float, margin: float | None, test: ChangeTest
+) -> Equivalence | None:
+    if margin is None:
+        return None
     return Equivalence(
         margin=margin,
         change=change,

@@ -7,7 +7,6 @@ from math import nan
 
 import torch
 
-from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.ratio import ratio_interval
 from lm_eval_flips.measures.shares import share_interval
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, mean_interval
@@ -16,17 +15,14 @@ from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.score import score_values
 
 
-def recovery(
-    errors: Errors, flips: Flips | None, change: Interval
-) -> tuple[dict[str, float], dict[str, Interval]]:
+def recovery(errors: Errors, change: Interval) -> tuple[dict[str, float], dict[str, Interval]]:
     """The compressed score as a ratio of the baseline's, and the score of guessing.
 
     Where the baseline is not told from guessing there is nothing to keep, and a small loss would be
-    a large share of it: nan. So it is where less of the score is better.
+    a large share of it: nan. Where less of the score is better, as of perplexities, there is none.
 
     Args:
         errors: of the row.
-        flips: None where answers are neither right nor wrong.
         change: the 95 % interval of the score's change.
 
     Returns:
@@ -35,10 +31,11 @@ def recovery(
     score = score_values(errors.metrics)
     if not score.higher_is_better:
         return {}, {}
-    chance = chance_score(errors.metrics) if flips is not None else 0.0
+    marks = all(bool(((own == 0) | (own == 1)).all()) for own in score.baseline)
+    chance = chance_score(errors.metrics) if marks else 0.0
     before = float(torch.cat(score.baseline).double().mean())
     after = float(torch.cat(score.compressed).double().mean())
-    of_before = _interval(errors, score.baseline, before, binary=flips is not None)
+    of_before = _interval(errors, score.baseline, before, marks=marks)
     if not of_before.low > chance:
         return {"recovery": nan, "chance_score": chance}, {"recovery": NO_INTERVAL}
     of_ratio = ratio_interval(top=after - before, of_top=change, bottom=before, of_bottom=of_before)
@@ -60,9 +57,9 @@ def chance_score(metrics: Sequence[PairedMetric]) -> float:
 
 
 def _interval(
-    errors: Errors, values: Sequence[torch.Tensor], mean: float, *, binary: bool
+    errors: Errors, values: Sequence[torch.Tensor], mean: float, *, marks: bool
 ) -> Interval:
     error, freedom = errors.of([of_task.double() for of_task in values])
-    if binary:
+    if marks:
         return share_interval(mean, errors.documents if error == 0 else errors.n, error, freedom)
     return mean_interval(mean, error, freedom)

@@ -392,6 +392,7 @@ def test_generated_text_counts_flips_and_changed_answers() -> None:
     expected = proportion_confint(3, 5, method="wilson")
     assert found.intervals["answers_changed_share"] == pytest.approx(expected, rel=1e-9)
     assert set(found.intervals) - WRITTEN == {
+        "recovery",
         "score_change",
         "correct_to_incorrect_share",
         "incorrect_to_correct_share",
@@ -447,7 +448,7 @@ def test_score_that_is_not_binary_has_scipys_interval_and_permutation_test() -> 
     )
     assert found.p_value == pytest.approx(drawn.pvalue, abs=0.01)
     assert found.p_value == pytest.approx(expected.pvalue, abs=0.01)
-    assert set(found.intervals) - WRITTEN == {"score_change"}
+    assert set(found.intervals) - WRITTEN == {"score_change", "recovery"}
     assert found.intervals["score_change"] == pytest.approx((ci.low, ci.high), rel=1e-9)
     assert found.p_value != pytest.approx(stats.ttest_ind(after, before).pvalue, rel=0.1)
 

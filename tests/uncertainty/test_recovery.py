@@ -91,6 +91,23 @@ def test_a_gate_asks_for_a_recovery(tmp_path: Path) -> None:
         assert "not told from guessing" in why
 
 
+def test_grades_are_kept_too(tmp_path: Path) -> None:
+    """Grades of 0 to 100, right from 50 on: 80 of them before, 76 after; guessing earns none."""
+    paths = [
+        logs.write_run(
+            tmp_path / name,
+            {"task": [logs.text(i, f"{name} {i}", f1=mean + 10 * (i % 3 - 1)) for i in range(30)]},
+            model=f"org/{name}",
+        )
+        for name, mean in (("base", 80.0), ("int4", 76.0))
+    ]
+    for right_from in (None, 50.0):
+        found = compare(*paths, right_from=right_from).compressed[0].tasks[0].numbers
+        assert found["recovery"].value == pytest.approx(0.95)
+        assert found["recovery"].interval.low < 0.95 < found["recovery"].interval.high
+        assert found["chance_score"].value == 0.0
+
+
 @pytest.mark.simulation
 def test_a_threshold_that_is_just_broken_seldom_passes() -> None:
     """2 % of a score of 60 % lost, 98 % asked for: at most 3.5 % of 2,000 runs pass; few flips.
