@@ -1,0 +1,63 @@
+"""Whether scores that read the prefix cache are those that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lm_eval_flips.scoring.vllm.cache_check import TRIED, checked, tried
+from lm_eval_flips.scoring.vllm.known import Known
+from lm_eval_flips.scoring.vllm.planning import Position
+
+
+def position(length: int) -> Position:
+    """A prompt of that many tokens, behind which two tokens are wanted."""
+    return Position(prompt=np.arange(length), tokens=(1, 2), owner=(0, 0))
+
+
+def known(first: float, second: float) -> Known:
+    """What is known behind a prompt."""
+    return Known(logprobs={1: first, 2: second}, top=1)
+
+
+def test_equal_scores_pass() -> None:
+    """What was tried is told."""
+    check = checked([position(5)], [known(-1.0, -2.0)], [known(-1.0, -2.0)], dtype="float32")
+    assert check.refusal is None
+    assert check.verdict == {"positions": 1, "longest_prompt": 5, "nats_from_uncached": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "passes"),
+    [
+        ("float32", 1e-4, True),
+        ("float32", 1e-2, False),
+        ("bfloat16", 0.5, True),
+        ("bfloat16", 4.0, False),
+        ("float16", 0.5, False),
+    ],
+)
+def test_what_rounding_explains_follows_the_dtype(dtype: str, off: float, passes: bool) -> None:
+    """In bfloat16 an engine's own noise is half a nat; another prefix costs nats."""
+    some = [position(5), position(9)]
+    right = [known(-1.0, -2.0)] * 2
+    check = checked(some, [known(-1.0 - off, -2.0 + off)] * 2, right, dtype=dtype)
+    assert (check.refusal is None) == passes
+    assert check.nats_from_uncached == pytest.approx(off)
+
+
+def test_infinite_scores_agree_with_themselves() -> None:
+    """A token that both rule out is no difference."""
+    same = [known(-1.0, -np.inf)]
+    assert checked([position(5)], same, same, dtype="float32").refusal is None
+
+
+def test_prompts_of_all_lengths_are_tried() -> None:
+    """The longest among them; no more than a few."""
+    positions = [position(length) for length in range(3, 300)]
+    places = tried(positions)
+    lengths = [len(positions[place].prompt) for place in places]
+    assert len(places) == TRIED
+    assert lengths[0] == 299
+    assert lengths[-1] < 60
+    assert tried([position(4)]) == [0]
