@@ -202,7 +202,7 @@ class FlipsVLLM(ScoredLM, VLLM):  # type: ignore[misc]  # lm_eval ships no types
 
 
 def _fit(options: Options, given: dict[str, Any]) -> dict[str, Any]:
-    """vLLM's arguments, fit for what is asked for; refuses what it cannot give."""
+    """VLLM's arguments, fit for what is asked for; refuses what it cannot give."""
     if given.get("max_length") is not None and given.get("max_model_len") is not None:
         raise FlipsError("max_length and max_model_len are the same; give one of them")
     if options.record is not None and options.top is None:

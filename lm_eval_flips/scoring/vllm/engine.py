@@ -82,9 +82,7 @@ class Engine:
         wanted = [{"logprob_token_ids": list(own)} for own in tokens]
         return self._behind(prompts, wanted, cached=cached)
 
-    def likeliest(
-        self, prompts: Sequence[Ints], count: int, *, cached: bool = True
-    ) -> list[Known]:
+    def likeliest(self, prompts: Sequence[Ints], count: int, *, cached: bool = True) -> list[Known]:
         """The likeliest tokens behind each prompt, by what they have."""
         return self._behind(prompts, [{"logprobs": count}] * len(prompts), cached=cached)
 
@@ -114,9 +112,7 @@ class Engine:
                 found[place] = _behind(output)
         return list(_all_found(found, lists))
 
-    def _outputs(
-        self, prompts: list[list[int]], wanted: Sequence[dict[str, Any]]
-    ) -> Sequence[Any]:
+    def _outputs(self, prompts: list[list[int]], wanted: Sequence[dict[str, Any]]) -> Sequence[Any]:
         from vllm import SamplingParams
 
         if not prompts:

@@ -21,7 +21,7 @@ LEAST = 1e-7  # of the probability: what rounding of float32 hides in the sum of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Log-probabilities (nats) of some tokens at one position, ``top``, the likeliest, among them."""
+    """Log-probabilities (nats) of some tokens at one position; ``top`` is the likeliest of all."""
 
     logprobs: Mapping[int, float]
     top: int
@@ -31,9 +31,7 @@ class Known:
         return Known(logprobs={**other.logprobs, **self.logprobs}, top=self.top)
 
 
-def dense_rows(
-    known: Sequence[Known], *, tokens: int
-) -> Float[torch.Tensor, "positions tokens"]:
+def dense_rows(known: Sequence[Known], *, tokens: int) -> Float[torch.Tensor, "positions tokens"]:
     """Log-probabilities over a vocabulary, what is left shared out among the unknown ones.
 
     Args:

@@ -70,8 +70,9 @@ def way_out(message: str) -> str:
     if not any(part in message.lower() for part in OUT_OF_MEMORY):
         return ""
     return (
-        "; where memory ran out, set max_model_len=… to what the tasks need, gpu_memory_utilization=… to the share of a "
-        "GPU that is free, or VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU"
+        "; where memory ran out, set max_model_len=… to what the tasks need, "
+        "gpu_memory_utilization=… to the share of a GPU that is free, or VLLM_CPU_KVCACHE_SPACE "
+        "(GiB) on a CPU"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -173,7 +174,7 @@ def _whole(requests: Sequence[TokenRequest], group: Sequence[int]) -> Step:
     bounds = np.cumsum([0, *(requests[index].scored for index in group)])
     return Step(
         requests=tuple(group),
-        rows=tuple(np.arange(low, high) for low, high in zip(bounds, bounds[1:], strict=False)),
+        rows=tuple(np.arange(low, high) for low, high in pairwise(bounds.tolist())),
         positions=(),
         whole=True,
         computed=sum(len(requests[index].fed) + 1 for index in group),

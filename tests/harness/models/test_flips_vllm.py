@@ -1,6 +1,6 @@
-"""flips-vllm against lm_eval's own `vllm` and `hf` on the same weights. Needs vLLM:
+"""flips-vllm against lm_eval's own `vllm` and `hf` on the same weights.
 
-``bash tests/run.sh vllm`` makes an environment of its own with vLLM's build for CPUs, and runs this.
+Skipped without vLLM: ``bash tests/run.sh vllm`` makes an environment with its build for CPUs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ pytest.importorskip("vllm", reason="vLLM is not installed; bash tests/run.sh vll
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_flips.errors import HarnessError
+from lm_eval_flips.harness.measured_answer import MeasuredAnswer
 from lm_eval_flips.harness.models.flips_vllm import FlipsVLLM
 from lm_eval_flips.harness.models.stock_vllm import VLLM
-from lm_eval_flips.harness.measured_answer import MeasuredAnswer
 from lm_eval_flips.logs.runs import DISTANCES
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
@@ -233,7 +233,7 @@ def recorded(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
 
 def measured(folder: Path, recorded: Path, run: Path) -> tuple[list[MeasuredAnswer], Any]:
     """Answers of a model that is measured against the recorded baseline, and its distances."""
-    given = {"reference": str(recorded), "distances": str(run)}
+    given: dict[str, Any] = {"reference": str(recorded), "distances": str(run)}
     answers: Any = score(FlipsVLLM(str(folder), **given, **SETTINGS), MEASURED)
     return answers, load_distances(run / DISTANCES)
 
@@ -249,10 +249,14 @@ def bounds(folders: tuple[Path, Path]) -> list[float]:
         prompt = tokenizer.encode(context, add_special_tokens=False)
         ids = prompt + tokenizer.encode(continuation, add_special_tokens=False)
         with torch.no_grad():
-            logits = [model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1] for model in models]
+            logits = [
+                model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1] for model in models
+            ]
         p, q = (own.double().softmax(-1) for own in logits)
         top = p.topk(TOP).indices
-        bins = [torch.cat([x.gather(-1, top), 1 - x.gather(-1, top).sum(-1, True)], -1) for x in (p, q)]
+        bins = [
+            torch.cat([x.gather(-1, top), 1 - x.gather(-1, top).sum(-1, True)], -1) for x in (p, q)
+        ]
         found.append(float((bins[0] * (bins[0] / bins[1]).log()).sum(-1).mean()))
     return found
 
@@ -279,7 +283,7 @@ def test_a_model_is_at_no_distance_from_itself(
 def test_a_reference_of_hidden_states_is_refused(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """vLLM cannot be held against all logits; the way out is named."""
+    """VLLM cannot be held against all logits; the way out is named."""
     from lm_eval_flips.harness.models.flips_hf import FlipsHF
 
     run = tmp_path / "baseline"

@@ -30,7 +30,9 @@ def known_of(logprobs: torch.Tensor, ids: torch.Tensor) -> list[Known]:
 def test_known_tokens_have_what_they_have() -> None:
     """Identity, and the likeliest token stays it, whichever are known."""
     logprobs = drawn(0)
-    ids = torch.randint(VOCABULARY, (len(logprobs), TOP), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(
+        VOCABULARY, (len(logprobs), TOP), generator=torch.Generator().manual_seed(1)
+    )
     rows = dense_rows(known_of(logprobs, ids), tokens=VOCABULARY)
     assert torch.allclose(rows.gather(-1, ids), logprobs.gather(-1, ids).float())
     assert torch.equal(rows.argmax(-1), logprobs.argmax(-1))

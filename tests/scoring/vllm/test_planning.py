@@ -81,7 +81,10 @@ def test_every_token_of_every_request_is_asked_once(
             assert len(rows) == request.scored
             for token, row in enumerate(rows if not step.whole else ()):
                 position = step.positions[row]
-                assert position.prompt.tolist() == request.fed[: request.first_scored + 1 + token].tolist()
+                assert (
+                    position.prompt.tolist()
+                    == request.fed[: request.first_scored + 1 + token].tolist()
+                )
                 assert request.continuation[token] in position.tokens
         owned = [position.owner for position in step.positions]
         assert len(set(owned)) == len(owned)
