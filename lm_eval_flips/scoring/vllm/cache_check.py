@@ -1,6 +1,7 @@
-"""Do scores that read the prefix cache agree with those that do not? Tried on the first requests.
+"""Do scores that read the prefix cache agree with those that do not? Tried on some requests.
 
 Stale values in a cache, or layers that cannot read one, would give other numbers without a word.
+Windows and chosen tokens show in long prompts alone: where much longer ones come it is tried again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 from lm_eval_flips.scoring.vllm.known import Known
 from lm_eval_flips.scoring.vllm.planning import Position
 
-TRIED = 8  # positions
+FEWEST, MOST = 2, 8  # positions that are tried at once
+SHARE = 64  # of so many positions one is tried, as each costs a whole prompt
+LONGER = 1.5  # times the longest prompt that was tried
 # Largest mean difference (nats) that rounding explains; in float32 real models show 1e-5, and in
 # bfloat16 half a nat, which an engine shows from batch to batch too. Another prefix costs nats.
 ROUNDING = {"float32": 1e-3, "float16": 0.2}
@@ -55,17 +58,39 @@ class CacheCheck:
             "nats_from_uncached": None if isnan(off) else off,
         }
 
+    def joined(self, other: CacheCheck) -> CacheCheck:
+        """With what another trial found; the larger mean of both counts."""
+        return CacheCheck(
+            positions=self.positions + other.positions,
+            longest_prompt=max(self.longest_prompt, other.longest_prompt),
+            nats_from_uncached=max(self.nats_from_uncached, other.nats_from_uncached),
+            mean=max(self.mean, other.mean),
+            most=self.most,
+        )
 
-def tried(positions: Sequence[Position]) -> list[int]:
+
+def tried(positions: Sequence[Position], *, block: int, longest: int = 0) -> list[int]:
     """Which positions are tried: evenly taken from the longest to the shortest prompt.
 
+    Args:
+        positions: some that were asked.
+        block: tokens of a block of the cache; what is not longer reads none.
+        longest: tokens of the longest prompt that was tried before; nothing is tried again unless
+            a prompt is much longer.
+
     Example:
-        >>> tried([])
+        >>> tried([], block=16)
         []
     """
-    order = sorted(range(len(positions)), key=lambda place: -len(positions[place].prompt))
-    step = max(1, len(order) // TRIED)
-    return order[::step][:TRIED]
+    lengths = [len(position.prompt) for position in positions]
+    order = sorted(
+        (place for place, length in enumerate(lengths) if length > block),
+        key=lambda place: -lengths[place],
+    )
+    if not order or lengths[order[0]] <= LONGER * longest:
+        return []
+    count = min(max(len(order) // SHARE, FEWEST), MOST)
+    return order[:: max(1, len(order) // count)][:count]
 
 
 def checked(

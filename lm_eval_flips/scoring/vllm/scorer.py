@@ -129,18 +129,21 @@ class VllmScorer(RowScorer):
         self, requests: Sequence[TokenRequest], positions: Sequence[Position]
     ) -> list[Known]:
         found = self._asked(requests, positions, cached=self.refusal is None)
-        if self._check is None and self.refusal is None and positions:
-            places = tried(positions)
-            some = [positions[place] for place in places]
-            self._check = checked(
-                some,
-                [found[place] for place in places],
-                self._asked(requests, some, cached=False),
-                dtype=self.engine.facts.dtype,
-            )
-            if self._check.refusal is not None:
-                found = self._asked(requests, positions, cached=False)
-        return found
+        block, before = self.engine.facts.block, self._check
+        if block is None or self.refusal is not None:
+            return found
+        longest = 0 if before is None else before.longest_prompt
+        if not (places := tried(positions, block=block, longest=longest)):
+            return found
+        some = [positions[place] for place in places]
+        check = checked(
+            some,
+            [found[place] for place in places],
+            self._asked(requests, some, cached=False),
+            dtype=self.engine.facts.dtype,
+        )
+        self._check = check if before is None else before.joined(check)
+        return found if self.refusal is None else self._asked(requests, positions, cached=False)
 
     def _asked(
         self, requests: Sequence[TokenRequest], positions: Sequence[Position], *, cached: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_flips.scoring.vllm.cache_check import TRIED, checked, tried
+from lm_eval_flips.scoring.vllm.cache_check import MOST, checked, tried
 from lm_eval_flips.scoring.vllm.known import Known
 from lm_eval_flips.scoring.vllm.planning import Position
 
@@ -53,11 +53,37 @@ def test_infinite_scores_agree_with_themselves() -> None:
 
 
 def test_prompts_of_all_lengths_are_tried() -> None:
-    """The longest among them; no more than a few."""
-    positions = [position(length) for length in range(3, 300)]
-    places = tried(positions)
-    lengths = [len(positions[place].prompt) for place in places]
-    assert len(places) == TRIED
-    assert lengths[0] == 299
-    assert lengths[-1] < 60
-    assert tried([position(4)]) == [0]
+    """The longest among them; one of 64, but two at least, and no more than a few."""
+    for count, expected in ((5, 2), (64 * 5, 5), (64 * 50, MOST)):
+        positions = [position(20 + length % 300) for length in range(count)]
+        places = tried(positions, block=16)
+        lengths = [len(positions[place].prompt) for place in places]
+        assert len(places) == expected
+        assert lengths[0] == max(len(one.prompt) for one in positions)
+        assert lengths[-1] < lengths[0]
+
+
+def test_what_cannot_read_the_cache_is_not_tried() -> None:
+    """A prompt of a block or less has nothing to read."""
+    assert tried([position(16), position(3)], block=16) == []
+    assert tried([position(16), position(17)], block=16) == [1]
+
+
+def test_much_longer_prompts_are_tried_again() -> None:
+    """What only long prompts show is not missed by short ones that come first."""
+    assert tried([position(90)], block=16, longest=60) == []
+    assert tried([position(91)], block=16, longest=60) == [0]
+
+
+def test_of_two_trials_the_worse_counts() -> None:
+    """Whichever came first."""
+    right, off = [known(-1.0, -2.0)], [known(-1.5, -2.0)]
+    good = checked([position(5)], right, right, dtype="float32")
+    bad = checked([position(9)], off, right, dtype="float32")
+    for joined in (good.joined(bad), bad.joined(good)):
+        assert joined.refusal is not None
+        assert joined.verdict == {
+            "positions": 2,
+            "longest_prompt": 9,
+            "nats_from_uncached": pytest.approx(0.5),
+        }
