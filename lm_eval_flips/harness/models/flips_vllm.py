@@ -32,6 +32,7 @@ from lm_eval_flips.scoring.vllm.scorer import VllmScorer
 
 logger = logging.getLogger(__name__)
 
+CPU_BLOCK = 32  # the smallest that is fast there; of 128, its default, half are computed again
 BLOCK = 16  # tokens of a block of the prefix cache, where there is no engine here to ask
 SHOWN = 400  # characters of what vLLM says
 
@@ -202,7 +203,7 @@ class FlipsVLLM(ScoredLM, VLLM):  # type: ignore[misc]  # lm_eval ships no types
 
 
 def _fit(options: Options, given: dict[str, Any]) -> dict[str, Any]:
-    """VLLM's arguments, fit for what is asked for; refuses what it cannot give."""
+    """The arguments of vLLM, fit for what is asked for; refuses what it cannot give."""
     if given.get("max_length") is not None and given.get("max_model_len") is not None:
         raise FlipsError("max_length and max_model_len are the same; give one of them")
     if options.record is not None and options.top is None:
@@ -210,6 +211,10 @@ def _fit(options: Options, given: dict[str, Any]) -> dict[str, Any]:
             f"record={options.record} needs top=100: vLLM gives a model's most likely tokens, not "
             "its hidden states"
         )
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu() and given.get("block_size") is None:
+        given = {**given, "block_size": CPU_BLOCK}
     limit = given.get("max_logprobs")
     if (why := refuse_small(None if limit is None else int(limit), top=options.top)) is not None:
         raise FlipsError(why)

@@ -1,7 +1,8 @@
 """Do scores that read the prefix cache agree with those that do not? Tried on some requests.
 
 Stale values in a cache, or layers that cannot read one, would give other numbers without a word.
-Windows and chosen tokens show in long prompts alone: where much longer ones come it is tried again.
+Windows and chosen tokens show behind long prefixes alone: where much longer ones come it is tried
+again.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 from lm_eval_flips.scoring.vllm.known import Known
 from lm_eval_flips.scoring.vllm.planning import Position
 
-FEWEST, MOST = 2, 8  # positions that are tried at once
-SHARE = 64  # of so many positions one is tried, as each costs a whole prompt
-LONGER = 1.5  # times the longest prompt that was tried
+MOST = 8  # positions that are tried at once
+SHARE = 64  # of so many positions one is tried, but one at least: each costs a whole prompt
+LONGER = 1.5  # times what was tried is much longer
 # Largest mean difference (nats) that rounding explains; in float32 real models show 1e-5, and in
 # bfloat16 half a nat, which an engine shows from batch to batch too. Another prefix costs nats.
 ROUNDING = {"float32": 1e-3, "float16": 0.2}
@@ -26,14 +27,14 @@ COARSE_ROUNDING = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCheck:
-    """What was tried: ``positions``, the longest of ``longest_prompt`` tokens.
+    """What was tried: ``positions``, up to ``longest_prefix`` tokens of a prompt out of the cache.
 
     ``nats_from_uncached`` is the largest difference of a wanted token's log-probability, ``mean``
     that of all on average; ``most`` what rounding explains of it.
     """
 
     positions: int
-    longest_prompt: int
+    longest_prefix: int
     nats_from_uncached: float
     mean: float
     most: float
@@ -54,7 +55,7 @@ class CacheCheck:
         off = self.nats_from_uncached
         return {
             "positions": self.positions,
-            "longest_prompt": self.longest_prompt,
+            "longest_prefix": self.longest_prefix,
             "nats_from_uncached": None if isnan(off) else off,
         }
 
@@ -62,35 +63,32 @@ class CacheCheck:
         """With what another trial found; the larger mean of both counts."""
         return CacheCheck(
             positions=self.positions + other.positions,
-            longest_prompt=max(self.longest_prompt, other.longest_prompt),
+            longest_prefix=max(self.longest_prefix, other.longest_prefix),
             nats_from_uncached=max(self.nats_from_uncached, other.nats_from_uncached),
             mean=max(self.mean, other.mean),
             most=self.most,
         )
 
 
-def tried(positions: Sequence[Position], *, block: int, longest: int = 0) -> list[int]:
-    """Which positions are tried: evenly taken from the longest to the shortest prompt.
+def tried(positions: Sequence[Position], *, longest: int = 0) -> list[int]:
+    """Which positions are tried: of those that read much out of the cache, the shortest prompts.
 
     Args:
         positions: some that were asked.
-        block: tokens of a block of the cache; what is not longer reads none.
-        longest: tokens of the longest prompt that was tried before; nothing is tried again unless
-            a prompt is much longer.
+        longest: tokens out of the cache that were tried before; nothing is tried again unless a
+            prompt has much more of them.
 
     Example:
-        >>> tried([], block=16)
+        >>> tried([])
         []
     """
-    lengths = [len(position.prompt) for position in positions]
-    order = sorted(
-        (place for place, length in enumerate(lengths) if length > block),
-        key=lambda place: -lengths[place],
-    )
-    if not order or lengths[order[0]] <= LONGER * longest:
+    cached = [position.cached for position in positions]
+    most = max(cached, default=0)
+    if most <= LONGER * longest:
         return []
-    count = min(max(len(order) // SHARE, FEWEST), MOST)
-    return order[:: max(1, len(order) // count)][:count]
+    count = min(max(sum(size > 0 for size in cached) // SHARE, 1), MOST)
+    much = [place for place, size in enumerate(cached) if size * LONGER >= most]
+    return sorted(much, key=lambda place: len(positions[place].prompt))[:count]
 
 
 def checked(
@@ -117,7 +115,7 @@ def checked(
     count = sum(len(position.tokens) for position in positions)
     return CacheCheck(
         positions=len(positions),
-        longest_prompt=max((len(position.prompt) for position in positions), default=0),
+        longest_prefix=max((position.cached for position in positions), default=0),
         nats_from_uncached=max(off, default=0.0),
         mean=mean(off) * len(off) / count if off else 0.0,
         most=ROUNDING.get(dtype, COARSE_ROUNDING),

@@ -23,10 +23,12 @@ from lm_eval_flips.scoring.requests import Ints, TokenRequest
 class Position:
     """A prompt, and the tokens whose log-probabilities behind it are wanted.
 
-    It is what predicts token ``owner[1]`` of request ``owner[0]``, and of others maybe.
+    It is what predicts token ``owner[1]`` of request ``owner[0]``, and of others maybe. Of its
+    prompt ``cached`` tokens are expected in the cache.
     """
 
     prompt: Ints
+    cached: int
     tokens: tuple[int, ...]
     owner: tuple[int, int]
 
@@ -138,10 +140,10 @@ def _by_positions(
     """Every position of some requests; ``before`` is the prompt that was computed last."""
     places: dict[bytes, int] = {}
     prompts: list[Ints] = []
+    sizes: list[int] = []
     owners: list[tuple[int, int]] = []
     wanted: list[dict[int, None]] = []
     rows: list[Ints] = []
-    tokens = 0
     for index in group:
         request = requests[index]
         own = np.empty(request.scored, np.int64)
@@ -149,7 +151,7 @@ def _by_positions(
             prompt = request.fed[: request.first_scored + 1 + token]
             place = places.setdefault(prompt.tobytes(), len(prompts))
             if place == len(prompts):
-                tokens += computed(len(prompt), common(before, prompt), block)
+                sizes.append(computed(len(prompt), common(before, prompt), block))
                 before = prompt
                 prompts.append(prompt)
                 owners.append((index, token))
@@ -157,16 +159,16 @@ def _by_positions(
             wanted[place].setdefault(wanted_token)
             own[token] = place
         rows.append(own)
-    positions = zip(prompts, wanted, owners, strict=True)
+    positions = zip(prompts, sizes, wanted, owners, strict=True)
     return Step(
         requests=tuple(group),
         rows=tuple(rows),
         positions=tuple(
-            Position(prompt=prompt, tokens=tuple(wanted), owner=owner)
-            for prompt, wanted, owner in positions
+            Position(prompt=prompt, cached=len(prompt) - size, tokens=tuple(wanted), owner=owner)
+            for prompt, size, wanted, owner in positions
         ),
         whole=False,
-        computed=tokens,
+        computed=sum(sizes),
     )
 
 

@@ -129,11 +129,9 @@ class VllmScorer(RowScorer):
         self, requests: Sequence[TokenRequest], positions: Sequence[Position]
     ) -> list[Known]:
         found = self._asked(requests, positions, cached=self.refusal is None)
-        block, before = self.engine.facts.block, self._check
-        if block is None or self.refusal is not None:
-            return found
-        longest = 0 if before is None else before.longest_prompt
-        if not (places := tried(positions, block=block, longest=longest)):
+        before = self._check
+        longest = 0 if before is None else before.longest_prefix
+        if self.refusal is not None or not (places := tried(positions, longest=longest)):
             return found
         some = [positions[place] for place in places]
         check = checked(

@@ -5,7 +5,9 @@ Skipped without vLLM: ``bash tests/run.sh vllm`` makes an environment with its b
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from lm_eval_flips.harness.models.stock_vllm import VLLM
 from lm_eval_flips.logs.runs import DISTANCES
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest
+from tests.e2e.conftest import run
 from tests.harness.models.test_flips_hf import CASES, STORY, Pairs, ask, roll, score
 
 NEAR = 1e-3  # nats, float32
@@ -314,3 +317,27 @@ def test_bad_arguments_are_named(case: str, folders: tuple[Path, Path]) -> None:
     with pytest.raises(HarnessError, match=message) as raised:
         FlipsVLLM(**{"pretrained": str(folders[0]), **SETTINGS, **given})
     assert "\n" not in str(raised.value)
+
+
+def test_run_compares_two_models_with_a_noise_floor(
+    folders: tuple[Path, Path], task_folder_local: Path, tmp_path: Path
+) -> None:
+    """One command: choices with lower bounds of token KL, texts and whole texts as by `vllm`."""
+    given = ",".join(f"{name}={value}" for name, value in SETTINGS.items() if name != "batch_size")
+    command = [
+        *(sys.executable, "-m", "lm_eval_flips", "run", "--model", "flips-vllm"),
+        *("--baseline", f"pretrained={folders[0]},{given}", "--noise-floor"),
+        *("--compressed", f"pretrained={folders[1]},{given}", "--top", str(TOP)),
+        *("--tasks", "tiny_choice,tiny_generate,tiny_rolling", "--batch_size", "8"),
+        *("--include_path", str(task_folder_local), "--output_path", str(tmp_path / "runs")),
+    ]
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stdout
+    (found,) = json.loads((tmp_path / "runs" / "comparison.json").read_text())["comparisons"]
+    rows = {row["task"]: row for row in found["rows"]}
+    assert rows["tiny_choice"]["token_kl"] > 0
+    assert rows["tiny_choice"]["token_lower_bound_top"] == TOP
+    assert rows["tiny_rolling"]["token_kl"] is None
+    for name in ("baseline", "noise-floor", "perturbed"):
+        (results,) = (tmp_path / "runs" / name).rglob("results_*.json")
+        assert json.loads(results.read_text())["config"]["scoring"] == "prefix cache"

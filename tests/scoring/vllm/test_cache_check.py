@@ -10,9 +10,10 @@ from lm_eval_flips.scoring.vllm.known import Known
 from lm_eval_flips.scoring.vllm.planning import Position
 
 
-def position(length: int) -> Position:
-    """A prompt of that many tokens, behind which two tokens are wanted."""
-    return Position(prompt=np.arange(length), tokens=(1, 2), owner=(0, 0))
+def position(length: int, cached: int | None = None) -> Position:
+    """A prompt of that many tokens, of which all but two were cached; two tokens are wanted."""
+    own = length - 2 if cached is None else cached
+    return Position(prompt=np.arange(length), cached=own, tokens=(1, 2), owner=(0, 0))
 
 
 def known(first: float, second: float) -> Known:
@@ -24,7 +25,7 @@ def test_equal_scores_pass() -> None:
     """What was tried is told."""
     check = checked([position(5)], [known(-1.0, -2.0)], [known(-1.0, -2.0)], dtype="float32")
     assert check.refusal is None
-    assert check.verdict == {"positions": 1, "longest_prompt": 5, "nats_from_uncached": 0.0}
+    assert check.verdict == {"positions": 1, "longest_prefix": 3, "nats_from_uncached": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -52,27 +53,27 @@ def test_infinite_scores_agree_with_themselves() -> None:
     assert checked([position(5)], same, same, dtype="float32").refusal is None
 
 
-def test_prompts_of_all_lengths_are_tried() -> None:
-    """The longest among them; one of 64, but two at least, and no more than a few."""
-    for count, expected in ((5, 2), (64 * 5, 5), (64 * 50, MOST)):
+def test_what_reads_much_of_the_cache_is_tried() -> None:
+    """One of 64, but one at least, and no more than a few; where they cost the least."""
+    for count, expected in ((5, 1), (64 * 5, 5), (64 * 50, MOST)):
         positions = [position(20 + length % 300) for length in range(count)]
-        places = tried(positions, block=16)
-        lengths = [len(positions[place].prompt) for place in places]
+        places = tried(positions)
+        most = max(one.cached for one in positions)
         assert len(places) == expected
-        assert lengths[0] == max(len(one.prompt) for one in positions)
-        assert lengths[-1] < lengths[0]
+        assert all(positions[place].cached >= most / 1.5 for place in places)
+    assert tried([position(90, 80), position(70, 60), position(60, 30)]) == [1]
 
 
-def test_what_cannot_read_the_cache_is_not_tried() -> None:
-    """A prompt of a block or less has nothing to read."""
-    assert tried([position(16), position(3)], block=16) == []
-    assert tried([position(16), position(17)], block=16) == [1]
+def test_what_does_not_read_the_cache_is_not_tried() -> None:
+    """It would be held against itself."""
+    assert tried([position(160, 0), position(3, 0)]) == []
+    assert tried([position(160, 0), position(17, 16)]) == [1]
 
 
-def test_much_longer_prompts_are_tried_again() -> None:
+def test_much_longer_prefixes_are_tried_again() -> None:
     """What only long prompts show is not missed by short ones that come first."""
-    assert tried([position(90)], block=16, longest=60) == []
-    assert tried([position(91)], block=16, longest=60) == [0]
+    assert tried([position(92)], longest=60) == []
+    assert tried([position(93)], longest=60) == [0]
 
 
 def test_of_two_trials_the_worse_counts() -> None:
@@ -84,6 +85,6 @@ def test_of_two_trials_the_worse_counts() -> None:
         assert joined.refusal is not None
         assert joined.verdict == {
             "positions": 2,
-            "longest_prompt": 9,
+            "longest_prefix": 7,
             "nats_from_uncached": pytest.approx(0.5),
         }
