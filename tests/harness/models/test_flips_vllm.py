@@ -333,8 +333,8 @@ def test_run_compares_two_models_with_a_noise_floor(
     ]
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stdout
-    (found,) = json.loads((tmp_path / "runs" / "comparison.json").read_text())["comparisons"]
-    rows = {row["task"]: row for row in found["rows"]}
+    (found,) = json.loads((tmp_path / "runs" / "comparison.json").read_text())["compressed"]
+    rows = {row["task"]: row for row in found["tasks"]}
     assert rows["tiny_choice"]["token_kl"] > 0
     assert rows["tiny_choice"]["token_lower_bound_top"] == TOP
     assert rows["tiny_rolling"]["token_kl"] is None
