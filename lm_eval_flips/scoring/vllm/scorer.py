@@ -64,7 +64,7 @@ class VllmScorer(RowScorer):
         self.model = VllmModel(engine.facts.tokens)
         self.engine = engine
         self.baseline: Baseline | None = None
-        self._top = top
+        self._top = None if top is None else min(top, engine.facts.tokens)
         self._check: CacheCheck | None = None
 
     @property

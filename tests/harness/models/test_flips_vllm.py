@@ -24,6 +24,7 @@ from lm_eval_flips.harness.models.flips_vllm import FlipsVLLM
 from lm_eval_flips.harness.models.stock_vllm import VLLM
 from lm_eval_flips.logs.runs import DISTANCES
 from lm_eval_flips.scoring.token_distances import load_distances
+from lm_eval_flips.scoring.vllm import cache_check
 from tests import conftest
 from tests.e2e.conftest import run
 from tests.harness.models.test_flips_hf import CASES, STORY, Pairs, ask, roll, score
@@ -175,6 +176,22 @@ def test_what_was_tried_of_the_cache_is_logged(ours: FlipsVLLM) -> None:
     assert info["scoring"] == "prefix cache"
     assert info["cache_check"]["positions"] > 0
     assert info["cache_check"]["nats_from_uncached"] < NEAR
+
+
+def test_a_cache_that_gives_other_scores_is_not_read(
+    folders: tuple[Path, Path], ours: FlipsVLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing may differ at all, the answers are found without the cache, and it is said."""
+    monkeypatch.setitem(cache_check.ROUNDING, "float32", -1.0)
+    other = FlipsVLLM(str(folders[0]), **SETTINGS)
+    expected, found = score(ours, examples(3)), score(other, examples(3))
+    assert [one for one, _ in found] == pytest.approx([one for one, _ in expected], abs=NEAR)
+    assert (
+        "its prefix cache gives log-probabilities that are off" in other.get_model_info()["scoring"]
+    )
+    read = other.get_model_info()["prompt_tokens"]["cached"]
+    score(other, examples(4))
+    assert other.get_model_info()["prompt_tokens"]["cached"] == read
 
 
 def test_without_a_cache_the_answers_are_the_same(
