@@ -18,7 +18,7 @@ from lm_eval_flips.scoring.vllm.planning import Position
 
 MOST = 8  # positions that are tried at once
 SHARE = 64  # of so many positions one is tried, but one at least: each costs a whole prompt
-LONGER = 1.5  # times what was tried is much longer
+LONGER = 2  # times what was tried is much longer
 # Largest mean difference (nats) that rounding explains; in float32 real models show 1e-5, and in
 # bfloat16 half a nat, which an engine shows from batch to batch too. Another prefix costs nats.
 ROUNDING = {"float32": 1e-3, "float16": 0.2}
