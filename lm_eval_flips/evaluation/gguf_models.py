@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.flags import pretrained
+from lm_eval_flips.evaluation.own_models import LLAMA_CPP
 from lm_eval_flips.scoring.llama_cpp.file_facts import FileFacts, differences
 from lm_eval_flips.scoring.llama_cpp.files import model_file, model_files, parts_of
 
-MODEL = "flips-gguf"
+MODEL = LLAMA_CPP
 GIVEN = re.compile(r"(?P<before>(?:^|.*,))gguf=(?P<path>[^,]*)(?P<after>.*)", re.DOTALL)
 
 

@@ -26,6 +26,13 @@ from lm_eval_flips.evaluation.flags import (
 from lm_eval_flips.evaluation.in_order import Until
 from lm_eval_flips.evaluation.launchers import Launcher
 from lm_eval_flips.evaluation.model_files import files_fingerprint
+from lm_eval_flips.evaluation.own_models import (
+    OWN_MODELS,
+    TRANSFORMERS,
+    VLLM,
+    other_batches,
+    recording_of,
+)
 from lm_eval_flips.evaluation.state import (
     Settings,
     difference,
@@ -37,9 +44,6 @@ from lm_eval_flips.logs.secrets import MASK
 
 BASELINE = "baseline"
 NOISE_FLOOR = "noise-floor"
-OTHER_PACK = 384  # tokens that flips-hf reads at once for the noise floor; by default it is more
-OWN_MODEL = "flips-hf"
-OWN_MODELS = (OWN_MODEL, gguf_models.MODEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
     compressed: Sequence[str],
     tasks: str,
     output_path: Path,
-    model: str = OWN_MODEL,
+    model: str = TRANSFORMERS,
     recording: Recording | None = None,
     noise_floor: bool = False,
     until: Until | None = None,
@@ -100,10 +104,15 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         FlipsError: a flag that does not go together with this command.
     """
     _refuse(model=model, recording=recording, output_path=output_path, arguments=arguments)
+    if model == VLLM and launcher is not None:
+        raise FlipsError(
+            "vLLM spreads a model itself: give tensor_parallel_size=N among its arguments, and no "
+            "--launcher"
+        )
     compressed = gguf_models.expanded(compressed, baseline=baseline)
     refuse_no_arguments(compressed)
     notes = gguf_models.held_together(baseline, compressed)
-    kept = recording or Recording()
+    kept = recording_of(model, recording or Recording())
 
     settings = _Asked(model=model, tasks=tasks, kept=kept, until=until, arguments=list(arguments))
     measured = model in OWN_MODELS
@@ -149,6 +158,10 @@ def _refuse_masked(baseline: str, settings: Settings) -> None:
 
 def _in_other_batches(run: Evaluation) -> Evaluation:
     """The same evaluation with other batches, which round otherwise."""
+    extra = {**run.extra, **other_batches(run.settings.model)} if run.extra else run.extra
+    if run.settings.model == VLLM:  # which makes its own batches; --batch_size is of writing alone
+        settings = msgspec.structs.replace(run.settings, until=None, order_seed=None)
+        return replace(run, settings=settings, extra=extra, in_order=None)
     given, arguments = "", []
     for flag, values in flags_of(run.settings.arguments):
         if flag in ("--batch_size", "-b"):
@@ -156,7 +169,6 @@ def _in_other_batches(run: Evaluation) -> Evaluation:
         else:
             arguments += [flag, *values]
     other = int(given) // 2 if given.isdecimal() and int(given) > 1 else 2
-    extra = {**run.extra, "pack_tokens": OTHER_PACK} if run.extra else run.extra
     settings = msgspec.structs.replace(
         run.settings,
         arguments=[*arguments, "--batch_size", str(other)],
@@ -174,7 +186,7 @@ def _refuse(
         raise FlipsError(f"'{output_path}' holds a comma or '='; choose another --output_path")
     if model not in OWN_MODELS and recording not in (None, Recording()):
         raise FlipsError(
-            f"--positions and --top are of --model {OWN_MODEL}; --model {model} has none"
+            f"--positions and --top are of --model {TRANSFORMERS}; --model {model} has none"
         )
 
 

@@ -9,9 +9,9 @@ from lm_eval.__main__ import cli_evaluate
 
 # Importing them registers the models and the metrics.
 from lm_eval_flips.harness import plugin
-from lm_eval_flips.harness.models import flips_gguf, flips_hf
+from lm_eval_flips.harness.models import registered
 
-__all__ = ["evaluate", "flips_gguf", "flips_hf", "plugin"]
+__all__ = ["evaluate", "plugin", "registered"]
 
 
 def evaluate(arguments: Sequence[str]) -> None:

@@ -13,12 +13,12 @@ from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.utils import setup_logging
 
-# Importing them registers `flips-hf` and the metrics.
+# Importing them registers the models and the metrics.
 from lm_eval_flips.errors import HarnessError, named
 from lm_eval_flips.harness import plugin
-from lm_eval_flips.harness.models import flips_hf
+from lm_eval_flips.harness.models import registered
 
-__all__ = ["KeptModel", "flips_hf", "plugin"]
+__all__ = ["KeptModel", "plugin", "registered"]
 
 RESULTS = ("results_*.json", "samples_*.jsonl")
 

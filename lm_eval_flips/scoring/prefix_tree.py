@@ -153,7 +153,7 @@ class _Planner:
         self._keep_prefixes = keep_prefixes
         self._requests = [requests[index] for index in order]
         pairs = pairwise(self._requests)
-        self._shared = np.array([0, *(_common(a.fed, b.fed) for a, b in pairs)], np.int64)
+        self._shared = np.array([0, *(common(a.fed, b.fed) for a, b in pairs)], np.int64)
         self._lengths = np.array([len(request.fed) for request in self._requests], np.int64)
         self._first_scored = np.array([r.first_scored for r in self._requests], np.int64)
 
@@ -234,8 +234,13 @@ class _Planner:
         )
 
 
-def _common(a: Ints, b: Ints) -> int:
-    """Number of tokens that two sequences share from the start."""
+def common(a: Ints, b: Ints) -> int:
+    """Number of tokens that two sequences share from the start.
+
+    Example:
+        >>> common(np.array([1, 2, 3]), np.array([1, 2, 4, 5]))
+        2
+    """
     size = min(len(a), len(b))
     differ = a[:size] != b[:size]
     return int(differ.argmax()) if differ.any() else size

@@ -15,6 +15,7 @@ import pytest
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.evaluations import Evaluation, Recording, Schedule
 from lm_eval_flips.evaluation.flags import with_arguments
+from lm_eval_flips.evaluation.launchers import Launcher
 from lm_eval_flips.evaluation.running import run_all
 from lm_eval_flips.evaluation.schedule import schedule_runs
 from lm_eval_flips.evaluation.state import STATE
@@ -434,3 +435,28 @@ def test_no_noise_floor_is_run_unless_asked(tmp_path: Path) -> None:
     plan = planned(tmp_path, compressed=["pretrained=org/noise-floor"])
     assert plan.noise_floor is None
     assert plan.compressed[0].folder == tmp_path / "noise-floor-2"
+
+
+def test_vllm_keeps_its_likeliest_tokens(tmp_path: Path) -> None:
+    """It gives no hidden states; --top says how many otherwise."""
+    plan = planned(tmp_path, model="flips-vllm")
+    assert model_args(plan.baseline).endswith(",positions=all,top=100")
+    assert "top" not in model_args(plan.compressed[0])
+    assert plan.notes == ()
+    fewer = planned(tmp_path, model="flips-vllm", recording=Recording(top=20))
+    assert model_args(fewer.baseline).endswith(",top=20")
+
+
+def test_a_noise_floor_through_vllm_holds_other_requests_together(tmp_path: Path) -> None:
+    """Its batches are its own; --batch_size stays what it was."""
+    given = ["--batch_size", "auto"]
+    plan = planned(tmp_path, model="flips-vllm", noise_floor=True, arguments=given)
+    assert plan.noise_floor is not None
+    assert model_args(plan.noise_floor).endswith(",max_num_seqs=24")
+    assert plan.noise_floor.settings.arguments == given
+
+
+def test_vllm_takes_no_launcher(tmp_path: Path) -> None:
+    """It starts its own processes; the way out is named."""
+    with pytest.raises(FlipsError, match="give tensor_parallel_size=N among its arguments"):
+        planned(tmp_path, model="flips-vllm", launcher=Launcher.of("torchrun:--nproc-per-node 2"))

@@ -46,6 +46,11 @@ class ScoredLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self._encoded: dict[Any, list[int]] = {}  # asked for while hf is set up
         super().__init__(*args, **kwargs)
 
+    @property
+    def _most_read(self) -> int:
+        """Tokens of a request that are read at most; the continuation's last one is not read."""
+        return int(self.max_length)
+
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
@@ -66,7 +71,7 @@ class ScoredLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         self._asked = requests
         windows = [
             [
-                TokenRequest.of(*window, max_length=self.max_length)
+                TokenRequest.of(*window, max_length=self._most_read)
                 for window in self._rolling_windows(request.args[0])
             ]
             for request in requests
@@ -74,8 +79,13 @@ class ScoredLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         texts = [request.args for request in requests]
         return self._answers("loglikelihood_rolling", windows, texts, disable_tqdm=disable_tqdm)
 
-    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        """Token ids of a string; the choices of a question ask for its context again and again."""
+    def tok_encode(self, string: Any, *args: Any, **kwargs: Any) -> Any:
+        """Token ids of a string; the choices of a question ask for its context again and again.
+
+        Of several strings, as many lists, where the model behind this class takes them.
+        """
+        if not isinstance(string, str):
+            return super().tok_encode(string, *args, **kwargs)
         key = (string, args, tuple(sorted(kwargs.items())))
         if key not in self._encoded:
             if len(self._encoded) >= ENCODED:
@@ -95,9 +105,9 @@ class ScoredLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
             )
             return plain
         lengths = [len(continuation) for _, _, continuation in requests]
-        refuse_lengths(lengths, self._asked, most=self.max_length)
+        refuse_lengths(lengths, self._asked, most=self._most_read)
         windows = [
-            [TokenRequest.of(context, continuation, max_length=self.max_length)]
+            [TokenRequest.of(context, continuation, max_length=self._most_read)]
             for _, context, continuation in requests
         ]
         texts = [text for text, _, _ in requests]

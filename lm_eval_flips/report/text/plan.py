@@ -15,7 +15,7 @@ from lm_eval_flips.planning.plan import MarginClass, Plan
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
 from lm_eval_flips.report.text.numbers import percent
 
-OWN_MODEL = "flips-hf"
+OWN_MODELS = ("flips-hf", "flips-vllm")
 
 
 def plan_table(plan: Plan) -> FittedTable:
@@ -83,11 +83,11 @@ def plan_warnings(plan: Plan, samples: Path) -> Iterator[str]:
 def next_commands(plan: Plan, base: Run, samples: Path, baseline: Path) -> list[str]:
     """The commands to go on with: evaluate the compressed model, compare it."""
     model = str(base.results.config.get("model", "hf"))
-    # flips-hf is known to lm_eval only where this package registers it
-    program = "lm-eval-flips eval" if model == OWN_MODEL else "lm_eval run"
+    # they are known to lm_eval only where this package registers it
+    program = "lm-eval-flips eval" if model in OWN_MODELS else "lm_eval run"
     flags = {
         "--model": model,
-        "--model_args": _model_args(base, baseline, measured=model == OWN_MODEL),
+        "--model_args": _model_args(base, baseline, measured=model in OWN_MODELS),
         "--tasks": ",".join(task_names(plan, base)),
         "--samples": str(samples),
         **dict(_flags(plan, base)),

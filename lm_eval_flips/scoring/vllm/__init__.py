@@ -1,0 +1,1 @@
+"""Token requests through vLLM: its prefix cache does what a prefix tree does elsewhere."""
