@@ -18,7 +18,7 @@ from lm_eval.api.registry import register_model
 from lm_eval_flips.errors import FlipsError, HarnessError
 from lm_eval_flips.evaluation.model_files import files_fingerprint
 from lm_eval_flips.harness.models.scored_lm import ScoredLM
-from lm_eval_flips.harness.models.stock_vllm import VLLM
+from lm_eval_flips.harness.models.stock_vllm import VLLM, refuse_unusable
 from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import (
     ModelIdentity,
@@ -57,6 +57,12 @@ class FlipsVLLM(ScoredLM, VLLM):  # type: ignore[misc]  # lm_eval ships no types
         HarnessError: vLLM cannot load the model, or what is asked for cannot be done with it or
             with these folders.
     """
+
+    def __new__(cls, *_: Any, **__: Any) -> FlipsVLLM:
+        """Refuse where there is no vLLM."""
+        refuse_unusable()
+        made: FlipsVLLM = super().__new__(cls)
+        return made
 
     def __init__(
         self,

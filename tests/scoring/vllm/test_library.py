@@ -32,10 +32,12 @@ def test_what_is_new_enough_is_used(number: str) -> None:
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_model_says_what_to_install() -> None:
-    """Importing it is how the harness loads it."""
+    """In one line, as the harness makes it."""
+    from lm_eval_flips.harness.models.flips_vllm import FlipsVLLM
+
     assert installed() is None
     with pytest.raises(HarnessError, match=r"pip install 'lm-eval-flips\[vllm\]'"):
-        __import__("lm_eval_flips.harness.models.flips_vllm")
+        FlipsVLLM("model")
 
 
 @pytest.mark.parametrize(
