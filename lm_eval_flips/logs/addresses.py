@@ -16,6 +16,7 @@ from lm_eval_flips.logs.secrets import masked_text
 
 # A single letter is a drive; pathlib makes one slash of two.
 _ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>//?)(?P<rest>.*)", re.S)
+HOSTLESS = ("file", "local")  # what follows is a whole path of this machine
 _MIRROR = ("lm-eval-flips", "mirror")
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def address_of(path: str | Path) -> str | None:
         return None
     if match["slashes"] == "/" and Path(path).exists():
         return None  # a folder whose name ends in a colon
-    return f"{match['protocol'].lower()}://{match['rest']}"
+    protocol, rest = match["protocol"].lower(), match["rest"]
+    if protocol in HOSTLESS:  # of three slashes pathlib leaves one
+        rest = f"/{rest.lstrip('/')}"
+    return f"{protocol}://{rest}"
 
 
 def refuse_address(path: str | Path, *, what: str = "") -> None:

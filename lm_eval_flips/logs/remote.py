@@ -58,14 +58,15 @@ def _is_local(error: OSError) -> bool:
 
 def _opened(address: str, shown: str) -> tuple[Any, str | Path]:
     """The file system of an address, and the place in it; a ``Path`` where it is this machine's."""
-    import fsspec
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
     from fsspec.registry import known_implementations
 
     protocol = address.partition("://")[0]
     if "::" in address:
         raise FlipsError(f"'{shown}' is a chain of addresses; unpack it, and give one")
     try:
-        system, place = fsspec.core.url_to_fs(address, skip_instance_cache=True)
+        system, place = url_to_fs(address, skip_instance_cache=True)
     except ImportError as error:
         package = known_implementations.get(protocol, {}).get("class", "").partition(".")[0]
         way = f"`pip install {package}`" if package not in ("", "fsspec") else f"{error}"
@@ -79,7 +80,7 @@ def _opened(address: str, shown: str) -> tuple[Any, str | Path]:
         ) from None
     except raised_by_stores() as error:
         raise not_reached(shown, error) from None
-    if isinstance(system, fsspec.implementations.local.LocalFileSystem):
+    if isinstance(system, LocalFileSystem):
         return system, Path(place)
     return system, place
 

@@ -18,6 +18,7 @@ _RAISED = {
     "gcsfs.retry": ("HttpError",),
     "google.auth.exceptions": ("GoogleAuthError",),
     "httpx": ("HTTPError",),
+    "httpx2": ("HTTPError",),  # huggingface_hub's
     "paramiko.ssh_exception": ("SSHException",),
     "requests.exceptions": ("RequestException",),
 }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +118,31 @@ def test_nothing_is_written_to_an_address_from_python() -> None:
     with pytest.raises(FlipsError, match="'s3://b/x' cannot be written: addresses are only read"):
         write_whole(Path("s3://b/x"), b"")
     assert not Path("s3:").exists()
+
+
+def test_a_file_s_address_is_its_path(call: Called, runs: Path) -> None:
+    """file:///… as a shell gives it, of whose slashes pathlib leaves one."""
+    here = call("compare", runs / "baseline", runs / "int8")
+    there = call("compare", f"file://{runs}/baseline", f"file://{runs}/int8")
+    assert (here.code, here.out) == (there.code, there.out)
+    gone = call("compare", f"file://{runs}/nothing", f"file://{runs}/int8")
+    assert gone.code == 2
+    assert f"'{runs}/nothing' does not exist" in gone.err
+
+
+def test_a_hub_that_is_not_there_is_one_line(runs: Path) -> None:
+    """The model hub's own library fails with exceptions of its own; nobody listens at port 9."""
+    command = [sys.executable, "-m", "lm_eval_flips", "compare", "hf://datasets/me/logs"]
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_no"}
+    done = subprocess.run(
+        [*command, str(runs / "int8")],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: 'hf://datasets/me/logs' cannot be reached (")
+    assert "hf_no" not in line
