@@ -184,15 +184,9 @@ class Columns:
         requests = [list(record.arguments.values()) for record in records]
         if [] in requests:
             raise not_responses(self.task, records, requests, self.kind)
-        if ANSWERED in layout:
-            # later turns hold what the model said before: compared are the first one, and how many
-            asked_alike = [asked[:1] * len(asked) for asked in requests]
-        else:
-            asked_alike = requests
-        even = even_requests(asked_alike)
-        self.hashes["arguments"] += (
-            arguments_digests(asked_alike) if even is None else even.digests()
-        )
+        asked = _asked_alike(requests) if ANSWERED in layout else requests
+        even = even_requests(asked)
+        self.hashes["arguments"] += arguments_digests(asked) if even is None else even.digests()
         self.kind = self.kind or kind_of(self.task, requests[0])
         if self.kind == "text":
             if from_file:
@@ -235,3 +229,8 @@ class Columns:
 def _only_key(asked: Sequence[Request]) -> bytes:
     """The key of a sample's request; of no request where there are several."""
     return request_digest(asked[0]) if len(asked) == 1 else bytes(DIGEST)
+
+
+def _asked_alike(requests: list[list[Request]]) -> list[list[Request]]:
+    """Later turns hold what the model said before: compared are the first one, and how many."""
+    return [asked[:1] * len(asked) for asked in requests]

@@ -50,6 +50,31 @@ class ScoredModel(ABC):
         """
 
 
+class RowEngine(ScoredModel):
+    """An engine that hands over logits on the CPU, so that its rows are what they are.
+
+    Args:
+        tokens: size of its vocabulary.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._head = LMHead(project=_as_they_are, tokens=tokens)
+
+    @property
+    def head(self) -> LMHead:
+        """Gives the rows back."""
+        return self._head
+
+    @property
+    def logits_device(self) -> torch.device:
+        """The CPU, whatever the engine computes on."""
+        return torch.device("cpu")
+
+
+def _as_they_are(logits: Tensor) -> Tensor:
+    return logits
+
+
 class RowScorer(ABC):
     """Runs requests through a model, ``model``."""
 

@@ -19,16 +19,16 @@ from lm_eval_flips.scoring.llama_cpp.context import SEQUENCES, Context
 from lm_eval_flips.scoring.llama_cpp.model import LlamaModel
 from lm_eval_flips.scoring.llama_cpp.output_layer import stored_head_of
 from lm_eval_flips.scoring.llama_cpp.packs import chain, leaves_of, score_packs, wanted_of
-from lm_eval_flips.scoring.lm_head import LMHead, StoredHead
+from lm_eval_flips.scoring.lm_head import StoredHead
 from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plan
 from lm_eval_flips.scoring.requests import TokenRequest
-from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredModel, ScoredRows
+from lm_eval_flips.scoring.scored_rows import RowEngine, RowScorer, ScoredRows
 
 BUDGET = 1024  # tokens of a call
 LOGITS_BYTES = 1 << 27  # of a call, where its requests can be told apart into several
 
 
-class LlamaEngine(ScoredModel):
+class LlamaEngine(RowEngine):
     """A GGUF model whose rows are llama.cpp's own logits.
 
     Args:
@@ -36,19 +36,9 @@ class LlamaEngine(ScoredModel):
     """
 
     def __init__(self, model: LlamaModel) -> None:
+        super().__init__(model.vocabulary.size)
         self.model = model
         self._kept: StoredHead | None = None
-        self._head = LMHead(project=_as_they_are, tokens=model.vocabulary.size)
-
-    @property
-    def head(self) -> LMHead:
-        """Gives the rows back, which are logits."""
-        return self._head
-
-    @property
-    def logits_device(self) -> torch.device:
-        """The CPU, where llama.cpp hands them over."""
-        return torch.device("cpu")
 
     def stored_head(self, hidden: Tensor) -> StoredHead:
         """The file's output layer as plain numbers.
@@ -206,7 +196,3 @@ class LlamaScorer(RowScorer):
                 base=pack.base,
                 keep_prefixes=False,
             ).packs()
-
-
-def _as_they_are(logits: Tensor) -> Tensor:
-    return logits

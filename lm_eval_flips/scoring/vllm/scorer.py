@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lm_eval_flips.scoring.baseline import Baseline
-from lm_eval_flips.scoring.lm_head import LMHead, StoredHead, UnreadableHeadError
+from lm_eval_flips.scoring.lm_head import StoredHead, UnreadableHeadError
 from lm_eval_flips.scoring.requests import TokenRequest, key_of
-from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredModel, ScoredRows
+from lm_eval_flips.scoring.scored_rows import RowEngine, RowScorer, ScoredRows
 from lm_eval_flips.scoring.top_tokens import TopTokens
 from lm_eval_flips.scoring.vllm.cache_check import CacheCheck, checked, tried
 from lm_eval_flips.scoring.vllm.engine import MOST_TOKENS, Engine
@@ -23,25 +22,8 @@ CALL = 2048  # prompts that are asked at once
 ROWS_BYTES = 1 << 26  # of rows over the vocabulary that exist at the same time
 
 
-class VllmModel(ScoredModel):
-    """A model in vLLM, whose rows are log-probabilities.
-
-    Args:
-        tokens: size of its vocabulary.
-    """
-
-    def __init__(self, tokens: int) -> None:
-        self._head = LMHead(project=_as_they_are, tokens=tokens)
-
-    @property
-    def head(self) -> LMHead:
-        """Gives the rows back."""
-        return self._head
-
-    @property
-    def logits_device(self) -> torch.device:
-        """The CPU, where vLLM hands over what it found."""
-        return torch.device("cpu")
+class VllmModel(RowEngine):
+    """A model in vLLM, whose rows are log-probabilities."""
 
     def stored_head(self, hidden: Tensor) -> StoredHead:
         """None.
@@ -196,7 +178,3 @@ class VllmScorer(RowScorer):
         for place, ids in zip(places, np.asarray(states.ids).tolist(), strict=True):
             more[place] = ids
         return more
-
-
-def _as_they_are(logprobs: Tensor) -> Tensor:
-    return logprobs
