@@ -143,14 +143,14 @@ def _plain_encode(lm: FlipsHF) -> Any:
     return lambda text: lm.tok_encode(text, add_special_tokens=False)
 
 
-def _measure(
+def _wanted(
     recording: AnswerRecording,
     lm: FlipsHF,
     logged: Sequence[LoggedAnswer],
     theirs: Mapping[int, LoggedAnswer],
     own: Measured,
-) -> None:
-    """Read the baseline's recorded answers to a task's documents with the compressed model."""
+) -> list[tuple[GreedyAnswer, str]]:
+    """The baseline's answers that can be read, each with the compressed text; why not of others."""
     told = {doc for docs in own.left_out.values() for doc in docs}
     wanted: list[tuple[GreedyAnswer, str]] = []
     known = recording.baseline
@@ -167,6 +167,18 @@ def _measure(
             own.left_out["its tokens are not those that the baseline read"].append(one.doc_id)
         else:
             wanted.append((answer, other.texts[0]))
+    return wanted
+
+
+def _measure(
+    recording: AnswerRecording,
+    lm: FlipsHF,
+    logged: Sequence[LoggedAnswer],
+    theirs: Mapping[int, LoggedAnswer],
+    own: Measured,
+) -> None:
+    """Read the baseline's recorded answers to a task's documents with the compressed model."""
+    wanted = _wanted(recording, lm, logged, theirs, own)
     read = recording.read([answer for answer, _ in wanted])
     for answer, text in wanted:
         found = read[answer.key]
