@@ -1,22 +1,26 @@
 """What measuring along the baseline's answers costs, against plain generation by `hf`.
 
     python tests/benchmarks/answers_speed.py MODEL COMPRESSED --questions 16 --tokens 96
+    python tests/benchmarks/answers_speed.py MODEL COMPRESSED --file quickstart_gsm8k.jsonl
 
 MODEL and COMPRESSED are model folders. In one process, with each model loaded once: the baseline
 writes and is recorded; the compressed model writes by the stock `hf`, then reads the baseline's
 answers alone, then does what `run` does, reading and writing. Printed are processor times as
-ratios to plain generation, and what was saved. The questions are sums in words behind the same
-four examples.
+ratios to plain generation, and what was saved. The questions are those of a file (JSON lines with
+a "question", as examples/questions.py writes them) in the model's chat template, or sums in words
+behind the same four examples.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -40,22 +44,27 @@ def question(drawn: random.Random) -> tuple[str, str]:
     return asked, f"{told} The answer is {had + got}."
 
 
-def requests(count: int, tokens: int) -> list[Instance]:
-    """Questions behind four examples."""
+def sums(count: int) -> list[str]:
+    """Sums in words behind four examples."""
     drawn = random.Random(0)
     shots = "".join(
         f"Question: {q}\nAnswer: {a}\n\n" for q, a in (question(drawn) for _ in range(4))
     )
+    return [f"{shots}Question: {question(drawn)[0]}\nAnswer:" for _ in range(count)]
+
+
+def of_file(path: Path, count: int, model: FlipsHF) -> list[str]:
+    """The first questions of a file, each as the model's chat template puts it."""
+    asked = [json.loads(line)["question"] for line in path.read_text().splitlines()[:count]]
+    return [model.apply_chat_template([{"role": "user", "content": text}]) for text in asked]
+
+
+def requests(prompts: Sequence[str], tokens: int) -> list[Instance]:
+    """Prompts to be answered greedily."""
     settings = {"until": ["Question:"], "max_gen_toks": tokens, "do_sample": False}
     return [
-        Instance(
-            "generate_until",
-            {},
-            (f"{shots}Question: {question(drawn)[0]}\nAnswer:", settings),
-            0,
-            ("sums", place, 1),
-        )
-        for place in range(count)
+        Instance("generate_until", {}, (prompt, dict(settings)), 0, ("asked", place, 1))
+        for place, prompt in enumerate(prompts)
     ]
 
 
@@ -75,6 +84,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--file", type=Path, help="JSON lines with a question each")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     given: dict[str, Any] = {
@@ -82,9 +92,14 @@ def main() -> None:
         "dtype": options.dtype,
         "batch_size": options.batch_size,
     }
-    asked = requests(options.questions, options.tokens)
     with tempfile.TemporaryDirectory() as folder:
         baseline = FlipsHF(options.model, record=f"{folder}/base", **given)
+        prompts = (
+            of_file(options.file, options.questions, baseline)
+            if options.file
+            else sums(options.questions)
+        )
+        asked = requests(prompts, options.tokens)
         recorded, _ = seconds(lambda: baseline.generate_until(asked, disable_tqdm=True))
         stock = HFLM(options.compressed, **given)
         stock.generate_until(asked[:1], disable_tqdm=True)  # warms up
