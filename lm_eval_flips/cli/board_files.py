@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_flips.cli.output import Outputs
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import replacing, write_whole
+from lm_eval_flips.logs.output_files import replacing, write_whole
 
 if TYPE_CHECKING:
     from lm_eval_flips.leaderboard.board import Board

@@ -27,8 +27,8 @@ from lm_eval_flips.cli.output import Outputs, console
 from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.report import PageAhead, page_files
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.output_files import replacing, write_whole
 from lm_eval_flips.report.given_sizes import parse_sizes
-from lm_eval_flips.writing import replacing, write_whole
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison

@@ -20,7 +20,7 @@ from lm_eval_flips.cli.options import (
 )
 from lm_eval_flips.cli.output import Outputs, say
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

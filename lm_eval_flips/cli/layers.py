@@ -10,7 +10,7 @@ import typer
 from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import Outputs, console, say
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 
 @app.command(

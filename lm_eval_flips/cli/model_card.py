@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 
 def renew(file: Path, block: str) -> None:

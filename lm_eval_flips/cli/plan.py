@@ -12,7 +12,7 @@ from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.reader import found
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 
 class Prior(str, Enum):

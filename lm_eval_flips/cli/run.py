@@ -17,7 +17,7 @@ from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.addresses import refuse_address
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 if TYPE_CHECKING:
     from lm_eval_flips.evaluation.evaluations import Schedule

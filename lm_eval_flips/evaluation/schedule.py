@@ -39,11 +39,10 @@ from lm_eval_flips.evaluation.state import (
     not_recorded,
     read_state,
 )
-from lm_eval_flips.logs.names import last_name
+from lm_eval_flips.logs.names import NOISE_FLOOR, last_name
 from lm_eval_flips.logs.secrets import MASK
 
 BASELINE = "baseline"
-NOISE_FLOOR = "noise-floor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

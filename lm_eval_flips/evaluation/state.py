@@ -12,11 +12,10 @@ import msgspec
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.evaluation.flags import flags_of, pretrained, refuse_no_arguments
-from lm_eval_flips.logs.names import RESULTS_NAME
+from lm_eval_flips.logs.names import RESULTS_NAME, STATE
+from lm_eval_flips.logs.output_files import write_whole
 from lm_eval_flips.logs.secrets import masked_arguments, masked_text
-from lm_eval_flips.writing import write_whole
 
-STATE = "evaluation.json"
 LOCK = ".evaluating"
 # Samples are proven to be the same by their contents, wherever the task was found.
 IRRELEVANT = ("--include_path", "--verbosity")

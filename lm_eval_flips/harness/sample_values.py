@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import named
+from lm_eval_flips.pairs.known_values import known_values
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.sample_values import AGGREGATED, Aggregation, Column
-from lm_eval_flips.uncertainty.means import known_values
 
 logger = logging.getLogger(__name__)
 

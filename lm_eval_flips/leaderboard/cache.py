@@ -14,11 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-import lm_eval_flips
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.output_files import write_whole
 from lm_eval_flips.logs.runs import Run, load_run
-from lm_eval_flips.writing import write_whole
 
 FOLDER = ".lm-eval-flips-cache"
 FORMAT = 1
@@ -105,7 +104,7 @@ def _files(run: Run) -> list[File]:
 @lru_cache
 def _own_files() -> list[File]:
     """This package's own files: another version computes anew, and so does one that is edited."""
-    folder = Path(lm_eval_flips.__file__).parent
+    folder = Path(__file__).parents[1]
     return sorted(map(_stamp, folder.rglob("*.py")))
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.evaluation.schedule import NOISE_FLOOR
-from lm_eval_flips.evaluation.state import STATE
 from lm_eval_flips.leaderboard.family import other_family
-from lm_eval_flips.logs.names import RESULTS_NAME, SAMPLES_NAME
+from lm_eval_flips.logs.names import NOISE_FLOOR, RESULTS_NAME, SAMPLES_NAME, STATE
 from lm_eval_flips.logs.remote import here
 from lm_eval_flips.logs.runs import IDENTITY_ARGS, OWN_FOLDERS, Run, load_run
 

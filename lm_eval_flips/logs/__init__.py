@@ -1,1 +1,1 @@
-"""Everything that knows the harness's files: a folder -> Run; lines -> columns -> Samples."""
+"""Files: the harness's, a folder -> Run, lines -> columns -> Samples; and ours, written whole."""

@@ -1,4 +1,4 @@
-"""Names of the harness's files and of models."""
+"""Names of the harness's files, of those that ``run`` keeps beside them, and of models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 DATE = r"(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)"
 RESULTS_NAME = re.compile(rf"(?!samples_).+_{DATE}\.json", re.DOTALL)
 SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_{DATE}\.jsonl(?P<packed>\.gz|\.zst)?", re.DOTALL)
+STATE = "evaluation.json"  # what a run was asked, and how far it is
+NOISE_FLOOR = "noise-floor"  # folder of a baseline's second run
 OLD_SAMPLES_NAME = re.compile(rf"samples_.+_{DATE}\.json", re.DOTALL)
 
 

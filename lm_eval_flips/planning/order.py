@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.output_files import write_whole
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.planning.population import documents_digest
-from lm_eval_flips.writing import write_whole
 
 VERSION = 1
 ORDER = "order.json"  # in the folder of a run

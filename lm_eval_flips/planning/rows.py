@@ -9,6 +9,7 @@ from lm_eval_flips.comparison.numbers import MEANS
 from lm_eval_flips.comparison.planned import Estimate, PlannedRow
 from lm_eval_flips.comparison.pooling import one_direction
 from lm_eval_flips.comparison.row import MIXED
+from lm_eval_flips.pairs.known_values import known_values
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.drawn import Drawn
 from lm_eval_flips.planning.estimates import (
@@ -21,7 +22,6 @@ from lm_eval_flips.planning.estimates import (
     token_kl,
 )
 from lm_eval_flips.planning.pairs import PlannedSamples
-from lm_eval_flips.uncertainty.means import known_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

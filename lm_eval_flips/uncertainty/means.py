@@ -10,6 +10,7 @@ from torch import Tensor
 from lm_eval_flips.measures.divergence import quantile
 from lm_eval_flips.measures.shares import share_interval, wilson
 from lm_eval_flips.measures.significance import Interval, mean_interval
+from lm_eval_flips.pairs.known_values import known_values
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.intervals import interval_of_quantile
@@ -52,20 +53,6 @@ def column_means(
         else:
             intervals[key] = mean_interval(means[key], *of_row.of(values))
     return means, intervals
-
-
-def known_values(metric: PairedMetric, values: Tensor) -> tuple[PairedMetric, Tensor]:
-    """The samples of a metric that have a value, and these values."""
-    if values.dtype == torch.int8:
-        known, values = values >= 0, values > 0
-    elif values.dtype == torch.bool:
-        return metric, values
-    else:
-        known = ~values.isnan()
-    if bool(known.all()):
-        return metric, values
-    rows = known.nonzero()[:, 0]
-    return metric.at(rows), values[rows]
 
 
 def _share(errors: Errors, marks: Sequence[Tensor], share: float) -> Interval:

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 from tests.cli.conftest import Called
 from tests.generators import folders
 

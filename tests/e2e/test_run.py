@@ -26,8 +26,8 @@ import torch
 
 from lm_eval_flips import Comparison, FlipsError, Row, compare
 from lm_eval_flips.evaluation.schedule import schedule_runs
-from lm_eval_flips.evaluation.state import STATE, read_state
-from lm_eval_flips.logs.names import RESULTS_NAME
+from lm_eval_flips.evaluation.state import read_state
+from lm_eval_flips.logs.names import RESULTS_NAME, STATE
 from lm_eval_flips.logs.runs import load_run
 from lm_eval_flips.scoring.token_distances import load_distances
 from tests import conftest

@@ -18,7 +18,7 @@ from lm_eval_flips.evaluation.flags import with_arguments
 from lm_eval_flips.evaluation.launchers import Launcher
 from lm_eval_flips.evaluation.running import run_all
 from lm_eval_flips.evaluation.schedule import schedule_runs
-from lm_eval_flips.evaluation.state import STATE
+from lm_eval_flips.logs.names import STATE
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 FLAGS = ("--limit", "8", "--device", "cpu")

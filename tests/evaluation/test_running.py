@@ -21,13 +21,13 @@ from lm_eval_flips.evaluation.running import run_all
 from lm_eval_flips.evaluation.schedule import schedule_runs
 from lm_eval_flips.evaluation.state import (
     LOCK,
-    STATE,
     Settings,
     is_finished,
     locked,
     read_state,
     write_state,
 )
+from lm_eval_flips.logs.names import STATE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and locks of POSIX")
 ROOT = Path(__file__).resolve().parents[2]

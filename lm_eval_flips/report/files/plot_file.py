@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 
 if TYPE_CHECKING:
     from lm_eval_flips.report.charts.named_chart import NamedChart

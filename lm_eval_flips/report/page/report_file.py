@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.logs.output_files import replacing, write_whole
 from lm_eval_flips.report.changed.changed import Found
 from lm_eval_flips.report.page.bundles import Bundles, refuse_missing
 from lm_eval_flips.report.page.sample_browser import MOST
-from lm_eval_flips.writing import replacing, write_whole
 
 
 def write_report(

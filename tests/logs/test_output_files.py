@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import replacing, write_whole
+from lm_eval_flips.logs.output_files import replacing, write_whole
 
 OLD = b"the old content\n"
 LIMIT = 4096  # bytes that a file may have where the disk is full
@@ -23,7 +23,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     write_whole(Path(sys.argv[1]), b"x" * int(sys.argv[2]))
@@ -35,7 +35,7 @@ except FlipsError as error:
 FOREVER = """
 import sys
 from pathlib import Path
-from lm_eval_flips.writing import write_whole
+from lm_eval_flips.logs.output_files import write_whole
 number = 0
 while True:
     write_whole(Path(sys.argv[1]), str(number % 10).encode() * 300_000)
