@@ -1,4 +1,4 @@
-"""Over compressed runs: do flips, and losses, follow the KL? Does a judge's score follow either?
+"""Over compressed runs: do flips, and losses, follow the KL?
 
 Told apart by regime. Far from the baseline KL orders models as their flips do; near it, where all
 are almost alike, it need not, and it says little of which way the answers go (ByteShape, arXiv
@@ -44,7 +44,9 @@ def by_task(runs: Sequence[RunComparison], distance: Distance) -> dict[str, Spea
             if (kl := distance(row)) is not None and row.flips is not None:
                 key = row.name if row is run.pooled else f"{row.name},{row.filter},{row.metric}"
                 points.setdefault(key, []).append((kl, row.flips.flips))
-    return {key: _spearman(pairs) for key, pairs in points.items() if len(pairs) == len(runs)}
+    return {
+        key: rank_correlation(pairs) for key, pairs in points.items() if len(pairs) == len(runs)
+    }
 
 
 def regimes(runs: Sequence[RunComparison], *, near_kl: float | None = None) -> tuple[Regime, ...]:
@@ -67,40 +69,23 @@ def regimes(runs: Sequence[RunComparison], *, near_kl: float | None = None) -> t
     return tuple(regimes)
 
 
-def judge_drop(runs: Sequence[RunComparison]) -> dict[str, Spearman]:
-    """What the drop of a judge's score goes with over runs: flips, the score's loss, distances.
-
-    Rank correlations of the pooled rows, by what all judged runs hold; nothing for fewer than
-    three. The paper (arXiv 2407.09141, section 5) finds that MT-Bench's score falls with flips
-    where accuracy does not tell.
-    """
-    pooled = [run.pooled for run in runs if run.pooled.numbers["judge_score_change"].known]
-    if len(pooled) < FEWEST:
-        return {}
-    others: dict[str, Distance] = {
-        "flips": lambda row: None if row.flips is None else row.flips.flips,
-        "net_loss": lambda row: -row.score_change if row.binary else None,
-        "choice_kl": choice_kl,
-        "token_kl": token_kl,
-    }
-    found = {}
-    for name, of in others.items():
-        points = [(of(row), -row.means["judge_score_change"]) for row in pooled]
-        known = [(value, drop) for value, drop in points if value is not None]
-        if len(known) == len(points):
-            found[name] = _spearman(known)
-    return found
-
-
 def _regime(name: str, part: Sequence[tuple[float, Row]], below: float | None) -> Regime:
     flips = [(kl, row.flips.flips) for kl, row in part if row.flips is not None]
     losses = [
         (kl, -row.score_change if row.higher_is_better else row.score_change) for kl, row in part
     ]
-    return Regime(distance=name, below=below, flips=_spearman(flips), net_loss=_spearman(losses))
+    return Regime(
+        distance=name, below=below, flips=rank_correlation(flips), net_loss=rank_correlation(losses)
+    )
 
 
-def _spearman(points: Sequence[tuple[float, float]]) -> Spearman:
+def rank_correlation(points: Sequence[tuple[float, float]]) -> Spearman:
+    """Spearman's correlation of a point a run; nan for fewer than five, which say next to nothing.
+
+    Example:
+        >>> rank_correlation([(0.1, 1.0), (0.2, 2.0), (0.3, 4.0), (0.4, 3.0), (0.5, 5.0)]).statistic
+        0.9
+    """
     columns = torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
     found = spearman(columns[:, 0], columns[:, 1])
     return found if found.n >= FEWEST_TOLD else Spearman(n=found.n, statistic=nan)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from lm_eval_flips.comparison.across_runs import by_task, choice_kl, judge_drop, regimes, token_kl
+from lm_eval_flips.comparison.across_runs import by_task, choice_kl, regimes, token_kl
 from lm_eval_flips.comparison.compatibility import (
     refuse_device,
     refuse_identical,
@@ -24,6 +24,7 @@ from lm_eval_flips.comparison.paired_runs import Read, RunPairs, Selection, pair
 from lm_eval_flips.comparison.pooling import Rows, metric_key, primaries
 from lm_eval_flips.comparison.ranking import overlap_of, rank_runs, task_scores
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.comparison.text_losses import text_losses
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
 from lm_eval_flips.logs.runs import Run, load_run
@@ -83,7 +84,7 @@ def compare(
         across_runs=by_task(results, choice_kl),
         across_runs_token_kl=by_task(results, token_kl),
         regimes=regimes(results, near_kl=asked.near_kl),
-        judge_drop=judge_drop(results),
+        text_losses=text_losses(results),
         ranking=rank_runs(scores),
         overlap=overlap_of(scores),
     )

@@ -193,16 +193,29 @@ class Regime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextLoss:
+    """What a loss of written text goes with over compressed runs: rank correlations, by distance.
+
+    ``loss`` is "text_flips", "text_net_loss", "different_text" (the share of answers that are not
+    the baseline's to the last character) or "judge_drop". ``told_by`` has, where all runs hold
+    them, "choice_flips", "choice_net_loss", "choice_kl" and "token_kl" of the tasks with choices,
+    "answer_kl" along the written answers and, of a judge's score, the other losses.
+    """
+
+    loss: str
+    told_by: Mapping[str, Spearman]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A baseline and every compressed run compared with it.
 
     ``across_runs`` is Spearman's correlation over the compressed runs between mean choice_kl and
     flips, for each task and, under "pooled", for all; empty for fewer than three runs.
     ``across_runs_token_kl`` is the same for token_kl. ``regimes`` tells the runs near the baseline
-    apart from all, and flips from losses. ``judge_drop`` says what the drop of a judge's score goes
-    with over the runs: "flips", "net_loss", "choice_kl", "token_kl"; empty for fewer than three
-    judged runs. ``noise_floor`` is a second run of the
-    baseline, compared with it in the same way; None if none was given. ``ranking`` and ``overlap``
+    apart from all, and flips from losses. ``text_losses`` say what goes with losses of written text
+    over the runs. ``noise_floor`` is a second run of the baseline, compared with it in the same
+    way; None if none was given. ``ranking`` and ``overlap``
     hold the compressed runs against each other; None for one.
     """
 
@@ -215,7 +228,7 @@ class Comparison:
     regimes: tuple[Regime, ...]
     ranking: Ranking | None
     overlap: Overlap | None
-    judge_drop: Mapping[str, Spearman] = field(default_factory=dict)
+    text_losses: tuple[TextLoss, ...] = ()
 
     @property
     def warnings(self) -> tuple[Warning, ...]:

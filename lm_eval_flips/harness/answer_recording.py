@@ -24,8 +24,9 @@ from lm_eval_flips.scoring.answers import (
     GreedyAnswers,
 )
 from lm_eval_flips.scoring.requests import Ints, TokenRequest, key_of
-from lm_eval_flips.scoring.scored_rows import RowScorer
 from lm_eval_flips.scoring.token_distances import NOTHING
+from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding, Propose
+from lm_eval_flips.scoring.transformers.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +62,7 @@ class AnswerRecording:
         options: Options,
         *,
         recording: Recording,
-        scorer: RowScorer,
+        scorer: Scorer,
         identity: ModelIdentity,
         rank: int = 0,
     ) -> None:
@@ -80,6 +81,10 @@ class AnswerRecording:
     def records(self) -> bool:
         """Whether this model is recorded as a baseline."""
         return self._record is not None
+
+    def drafted(self, propose: Propose) -> DraftedDecoding | None:
+        """How the model writes from a draft; None for one that is not known to read many alike."""
+        return self._scorer.drafted(propose)
 
     def record(self, written: Sequence[Written]) -> None:
         """Record answers, with what the model chooses and holds when it reads them again.

@@ -122,6 +122,10 @@ def main() -> None:
     print(
         f"not written again: {compressed.saved.answers} answers, {compressed.saved.tokens} tokens"
     )
+    print(
+        f"written from drafts: {compressed.saved.drafted} answers, {compressed.saved.written} "
+        f"tokens in {compressed.saved.passes} passes"
+    )
     print(f"texts equal to plain hf's: {sum(a == b for a, b in zip(own, texts, strict=True))}")
     print(f"near ties of the baseline: {answers.baseline.noise}")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,64 +21,36 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, HarnessError
+from lm_eval_flips.generation.drafts import Draft
 from lm_eval_flips.generation.ends import answer_end
 from lm_eval_flips.generation.greedy import why_not_greedy
 from lm_eval_flips.generation.partings import ReadAnswer
-from lm_eval_flips.harness.answer_recording import AnswerRecording, Written
+from lm_eval_flips.harness.answer_recording import AnswerRecording
 from lm_eval_flips.harness.measured_answer import MeasuredWriting
+from lm_eval_flips.harness.models.noted_writing import NotedRow, Notes
 from lm_eval_flips.harness.models.ranks import RankedHF
 from lm_eval_flips.harness.models.refusals import names_of
 from lm_eval_flips.logs.records import Request, request_digest
 from lm_eval_flips.scoring.answers import End, GreedyAnswer
-from lm_eval_flips.scoring.requests import Ints
+from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Row:
-    """What one generation wrote behind a prompt."""
-
-    prompt: Ints
-    ids: Ints
-    end: End
-    limit: int
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What the harness hands to its cache, answer by answer, in the order of the rows."""
-
-    hook: Any
-    rows: list[_Row] = field(default_factory=list)
-    written: list[Written] = field(default_factory=list)
-
-    def add_partial(self, kind: str, asked: Any, answer: Any) -> None:
-        """Take an answer, with what was asked, on its way to the cache."""
-        self.hook.add_partial(kind, asked, answer)
-        if kind != "generate_until" or not self.rows:
-            return
-        row = self.rows.pop(0)
-        if len(row.prompt):
-            self.written.append(
-                Written(
-                    key=request_digest(Request(*asked)),
-                    prompt=row.prompt,
-                    ids=row.ids,
-                    end=row.end,
-                    limit=row.limit,
-                    text=answer,
-                )
-            )
-
-
 @dataclass(slots=True)
 class Saved:
-    """What was measured, and what was not written again."""
+    """What was measured, what was not written again, and what was written from a draft.
+
+    Of ``drafted`` answers ``written`` tokens took so many ``passes``, where one by one each token
+    takes one.
+    """
 
     measured: int = 0
     answers: int = 0
     tokens: int = 0
+    drafted: int = 0
+    written: int = 0
+    passes: int = 0
 
 
 class WritingHF(RankedHF):
@@ -88,11 +60,12 @@ class WritingHF(RankedHF):
     """
 
     writing: AnswerRecording | None = None
-    _notes: _Notes | None = None
+    _notes: Notes | None = None
     cache_hook: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.saved = Saved()
+        self._drafts: dict[tuple[int, ...], Draft] = {}
         super().__init__(*args, **kwargs)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -131,7 +104,14 @@ class WritingHF(RankedHF):
     def _model_generate(
         self, context: Tensor, max_length: int, stop: list[str], **settings: Any
     ) -> Tensor:
+        drafted = self._drafted(context) if self._drafts and len(context) == 1 else None
+        if drafted is not None:
+            settings["custom_generate"] = drafted
         made: Tensor = super()._model_generate(context, max_length, stop, **settings)
+        if drafted is not None:
+            self.saved.drafted += 1
+            self.saved.written += made.shape[1] - context.shape[1]
+            self.saved.passes += drafted.passes
         if self._notes is not None:
             mask = settings.get("attention_mask")
             for place, (row, whole) in enumerate(zip(context, made, strict=True)):
@@ -139,7 +119,7 @@ class WritingHF(RankedHF):
                 ids = whole[len(row) :].tolist()
                 size, end = answer_end(ids, ending=self._ending, stops=stop, decode=self.tok_decode)
                 self._notes.rows.append(
-                    _Row(
+                    NotedRow(
                         prompt=own.cpu().numpy().astype(np.int64),
                         ids=np.array(ids[:size], np.int64),
                         end=end,
@@ -149,10 +129,10 @@ class WritingHF(RankedHF):
         return made
 
     @contextmanager
-    def _noting(self) -> Iterator[_Notes]:
+    def _noting(self) -> Iterator[Notes]:
         """Note what is written meanwhile."""
         hook = self.cache_hook
-        self._notes = self.cache_hook = _Notes(hook)
+        self._notes = self.cache_hook = Notes(hook)
         try:
             yield self._notes
         finally:
@@ -172,6 +152,7 @@ class WritingHF(RankedHF):
         rest = [place for place in range(len(requests)) if place not in texts]
         if rest:
             asked = [requests[place] for place in rest]
+            self._drafts = self._drafts_of(wanted, read)
             new = self._plain(asked, disable_tqdm=disable_tqdm)
             texts.update(zip(rest, new, strict=True))
         for place in sorted(set(texts) - set(rest)):
@@ -213,17 +194,39 @@ class WritingHF(RankedHF):
 
     def _would_write(self, request: Instance, answer: GreedyAnswer, read: ReadAnswer) -> bool:
         """Whether this model's own answer is known to be the baseline's, to the last token."""
-        exact = self.model.dtype == torch.float32 and not getattr(
-            self.model, "is_loaded_in_8bit", False
-        )
         return (
             read.parting is None
-            and exact
+            and self._exact
             and self.think_end_token is None
             and self.most_written(request.args[1]) == answer.limit
             and answer.end is not End.UNKNOWN
             and (answer.end is not End.TOKEN or int(answer.ids[-1]) in self._ending)
         )
+
+    def _drafts_of(
+        self, wanted: Mapping[int, GreedyAnswer], read: Mapping[bytes, ReadAnswer]
+    ) -> dict[tuple[int, ...], Draft]:
+        """The baseline's answers as drafts, by their prompts' tokens, where each is exact."""
+        if not self._exact:
+            return {}
+        found = {}
+        for answer in wanted.values():
+            parting = read[answer.key].parting
+            known = len(answer.ids) if parting is None else parting
+            found[tuple(answer.prompt.tolist())] = Draft(answer.ids.tolist(), known=known)
+        return found
+
+    def _drafted(self, context: Tensor) -> DraftedDecoding | None:
+        """How to write behind a prompt, which is asked for once, with the baseline's answer."""
+        draft = self._drafts.pop(tuple(context[0].tolist()), None)
+        writing = self.writing
+        return None if draft is None or writing is None else writing.drafted(draft.propose)
+
+    @property
+    def _exact(self) -> bool:
+        """Whether many tokens read at once are chosen as they are one by one."""
+        in_8_bit = getattr(self.model, "is_loaded_in_8bit", False)
+        return self.model.dtype == torch.float32 and not in_8_bit
 
     def _greedy_keys(self, requests: Sequence[Instance]) -> set[bytes]:
         return {self._key_of(own) for own in requests if self._unmeasurable(own) is None}

@@ -28,6 +28,7 @@ from lm_eval_flips.report.charts.overlap import plot_overlap  # noqa: E402
 from lm_eval_flips.report.charts.pareto import plot_pareto  # noqa: E402
 from lm_eval_flips.report.charts.probability import plot_probability_change  # noqa: E402
 from lm_eval_flips.report.charts.small_multiples import plot_small_multiples  # noqa: E402
+from lm_eval_flips.report.charts.text_losses import plot_text_losses  # noqa: E402
 from lm_eval_flips.report.charts.theme import vega_config  # noqa: E402
 from lm_eval_flips.report.charts.volume import plot_volume_direction  # noqa: E402
 
@@ -45,6 +46,7 @@ __all__ = [
     "plot_pareto",
     "plot_probability_change",
     "plot_small_multiples",
+    "plot_text_losses",
     "plot_volume_direction",
     "vega_config",
 ]

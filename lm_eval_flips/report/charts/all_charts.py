@@ -18,6 +18,7 @@ from lm_eval_flips.report.charts.overlap import overlap_chart
 from lm_eval_flips.report.charts.pareto import pareto_chart
 from lm_eval_flips.report.charts.probability import probability_chart
 from lm_eval_flips.report.charts.small_multiples import small_multiples_chart
+from lm_eval_flips.report.charts.text_losses import text_losses_chart
 from lm_eval_flips.report.charts.volume import volume_chart
 
 
@@ -47,6 +48,7 @@ def _charts(comparison: Comparison, sizes: Mapping[str, int] | None) -> Iterator
     yield volume_chart(comparison)
     yield kl_flips_chart(comparison, distance="choice_kl")
     yield kl_flips_chart(comparison, distance="token_kl")
+    yield text_losses_chart(comparison)
     yield margin_rate_chart(comparison)
     yield probability_chart(comparison)
     yield margin_histogram_chart(comparison)

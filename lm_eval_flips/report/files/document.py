@@ -55,9 +55,9 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
                     for name, correlation in comparison.across_runs_token_kl.items()
                 },
                 "regimes": [_regime(correlation) for correlation in comparison.regimes],
-                "judge_drop": {
-                    name: _spearman(correlation)
-                    for name, correlation in comparison.judge_drop.items()
+                "text_losses": {
+                    own.loss: {name: _spearman(found) for name, found in own.told_by.items()}
+                    for own in comparison.text_losses
                 },
             },
         }

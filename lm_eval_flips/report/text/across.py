@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import isnan
 
 from lm_eval_flips.comparison.across_runs import FEWEST_TOLD
-from lm_eval_flips.comparison.result import Comparison, Regime
+from lm_eval_flips.comparison.result import Comparison, Regime, TextLoss
 from lm_eval_flips.measures.correlation import Spearman
 from lm_eval_flips.report.text.numbers import number
 
 
 def across_lines(comparison: Comparison) -> Iterator[str]:
-    """How KL relates to flips and losses over the runs, by regime; then a judge's score."""
+    """How KL relates to flips and losses over the runs, by regime; then what tells text's loss."""
     for regime in comparison.regimes:
         yield _regime_line(regime)
-    if comparison.judge_drop:
-        yield _judge_line(comparison.judge_drop)
+    yield from map(_loss_line, comparison.text_losses)
 
 
-def _judge_line(found: Mapping[str, Spearman]) -> str:
-    """What the drop of a judge's score goes with over the runs."""
-    n = next(iter(found.values())).n
-    head = f"drop of the judge's score over all runs (n = {n})"
+LOSSES = {
+    "text_flips": "flips of written answers",
+    "text_net_loss": "net loss of written answers",
+    "different_text": "written answers that differ",
+    "judge_drop": "drop of the judge's score",
+}
+
+
+def _loss_line(own: TextLoss) -> str:
+    """What a loss of written text goes with over the runs."""
+    n = next(iter(own.told_by.values())).n
+    head = f"{LOSSES[own.loss]} over all runs (n = {n})"
     if n < FEWEST_TOLD:
         return f"{head}: too few runs for a rank correlation, which takes {FEWEST_TOLD}"
-    parts = [f"{_in_words(name)} {_with_ends(own)}" for name, own in found.items()]
+    parts = [f"{in_words(name)} {_with_ends(found)}" for name, found in own.told_by.items()]
     return f"{head}, Spearman with {', '.join(parts)}"
 
 
-def _in_words(key: str) -> str:
+def in_words(key: str) -> str:
+    """A distance's key as it stands in a sentence.
+
+    Example:
+        >>> in_words("choice_kl")
+        'choice KL'
+    """
     return key.replace("_", " ").replace("kl", "KL")
 
 
@@ -41,7 +54,7 @@ def _with_ends(found: Spearman) -> str:
 
 def _regime_line(regime: Regime) -> str:
     """How a distance relates to flips and to losses among the runs of a regime."""
-    name = _in_words(regime.distance)
+    name = in_words(regime.distance)
     runs = "all runs" if regime.below is None else f"runs with {name} < {regime.below:g}"
     head = f"{name} over {runs} (n = {regime.net_loss.n})"
     if regime.net_loss.n < FEWEST_TOLD:

@@ -22,6 +22,7 @@ from lm_eval_flips.scoring.lm_head import LMHead, StoredHead, UnreadableHeadErro
 from lm_eval_flips.scoring.prefix_tree import Pack
 from lm_eval_flips.scoring.requests import TokenRequest
 from lm_eval_flips.scoring.scored_rows import ScoredModel
+from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding, Propose
 from lm_eval_flips.scoring.transformers.lengths import chooses_beyond, rescaled_beyond
 from lm_eval_flips.scoring.transformers.lm_head import head_of, stored_head_of
 
@@ -84,6 +85,7 @@ class CausalModel(ScoredModel):
         )
         parameters = inspect.signature(model.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        self._keeps_logits = "logits_to_keep" in parameters
         self._head: LMHead | None = None
         self._logits_device: torch.device | None = None
 
@@ -149,6 +151,13 @@ class CausalModel(ScoredModel):
         for row, request in zip(ids, requests, strict=True):
             row[: len(request.fed)] = torch.from_numpy(request.fed)
         return self._forward(ids.to(self.device), slice(None))
+
+    def drafted(self, propose: Propose) -> DraftedDecoding | None:
+        """Greedy decoding with proposals; None where lengths or windows change what is read."""
+        limits = (self.window, self.rescaled_beyond, self.chooses_beyond)
+        if self.alibi or any(limit is not None for limit in limits) or not self._keeps_logits:
+            return None
+        return DraftedDecoding(propose, cache_name=self._cache_name)
 
     def _forward(
         self, ids: Tensor, places: slice, cache: DynamicCache | None = None, **arguments: Any

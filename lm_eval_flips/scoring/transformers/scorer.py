@@ -18,6 +18,7 @@ from lm_eval_flips.scoring.prefix_tree import Branch, Pack, plain_batches, plan
 from lm_eval_flips.scoring.requests import Ints, TokenRequest
 from lm_eval_flips.scoring.scored_rows import RowScorer, ScoredRows
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel, out_of_memory
+from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding, Propose
 from lm_eval_flips.scoring.transformers.packing_check import PackingCheck
 
 BUDGET = {"cpu": 1024}  # tokens of a pack, by device
@@ -52,6 +53,14 @@ class Scorer(RowScorer):
     def verdict(self) -> dict[str, Any]:
         """What the trial of packs found, as plain values for a log; empty without one."""
         return self._check.verdict
+
+    def drafted(self, propose: Propose) -> DraftedDecoding | None:
+        """Greedy decoding with proposals; None for a model that reads many tokens otherwise.
+
+        Only after requests were read: their trial tells.
+        """
+        takes_packs = self.refusal is None and self._check.prefixes_can_be_kept
+        return self.model.drafted(propose) if takes_packs and self.verdict else None
 
     def rows(self, requests: Sequence[TokenRequest]) -> Iterator[ScoredRows]:
         """Hidden states for all requests, in an order of its own.

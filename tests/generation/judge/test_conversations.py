@@ -244,13 +244,14 @@ def test_a_judges_score_stands_beside_the_flips_of_other_tasks(tmp_path: Path, a
     assert number.value == pytest.approx(-4 * 5 / 6)
     drops = [-own.pooled.numbers["judge_score_change"].value for own in comparison.compressed]
     flips = [own.pooled.numbers["flips"].value for own in comparison.compressed]
-    found = comparison.judge_drop
-    assert set(found) == {"flips", "net_loss", "choice_kl"}
+    (own,) = [own for own in comparison.text_losses if own.loss == "judge_drop"]
+    found = own.told_by
+    assert set(found) == {"choice_flips", "choice_net_loss", "choice_kl", "different_text"}
     assert found["choice_kl"].statistic == pytest.approx(1)
-    assert found["flips"].statistic == pytest.approx(stats.spearmanr(drops, flips).statistic)
+    assert found["choice_flips"].statistic == pytest.approx(stats.spearmanr(drops, flips).statistic)
     (line,) = [own for own in across_lines(comparison) if own.startswith("drop of the judge")]
-    assert "(n = 5), Spearman with flips" in line
-    assert compare(*paths[:3]).judge_drop == {}
+    assert "(n = 5), Spearman with choice flips" in line
+    assert compare(*paths[:3]).text_losses == ()
     # and in the leaderboard, a line a model, beside flips and KL
     (paths[0]).rename(tmp_path / "baseline")
     board = board_of(tmp_path)

@@ -55,7 +55,7 @@ def test_the_document_has_every_field_of_the_schema(document: dict[str, Any]) ->
         "across_runs",
         "across_runs_token_kl",
         "regimes",
-        "judge_drop",
+        "text_losses",
     }
 
 
