@@ -21,6 +21,7 @@ from scipy.stats import binomtest, fisher_exact
 from lm_eval_flips import Comparison, compare
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.compression.record import Record, read_record
+from lm_eval_flips.measures.correlation import Spearman
 
 HOLDS, FAILS, UNSEEN = (
     "holds",
@@ -192,6 +193,31 @@ def overlap(comparison: Comparison) -> tuple[str, str]:
     )
 
 
+def text_losses(comparison: Comparison) -> list[str]:
+    """Which distance tells how much the written answers lose; nothing without such tasks."""
+    if not comparison.text_losses:
+        return []
+    told = list(dict.fromkeys(key for own in comparison.text_losses for key in own.told_by))
+    lines = [
+        f"What tells how much written text loses: Spearman over {len(comparison.compressed)} "
+        "versions, with 95 % intervals.",
+        "",
+        f"| loss | {' | '.join(key.replace('_', ' ') for key in told)} |",
+        f"|---|{'---|' * len(told)}",
+    ]
+    for own in comparison.text_losses:
+        cells = [correlation(own.told_by[key]) if key in own.told_by else "" for key in told]
+        lines.append(f"| {own.loss.replace('_', ' ')} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def correlation(found: Spearman) -> str:
+    """A rank correlation with its interval."""
+    low, high = found.interval
+    ends = "" if isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    return f"{found.statistic:.2f}{ends}"
+
+
 def page(comparison: Comparison, found: Sequence[Version]) -> str:
     """The whole page."""
     claims = (
@@ -220,6 +246,7 @@ def page(comparison: Comparison, found: Sequence[Version]) -> str:
         "",
         *table(found),
         "",
+        *text_losses(comparison),
     ]
     return "\n".join(lines)
 

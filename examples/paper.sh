@@ -24,7 +24,7 @@ wheels=${LM_EVAL_FLIPS_WHEELS:-$folder/wheels}
 models=$folder/models
 limit=${PAPER_LIMIT:-100}
 include=${PAPER_INCLUDE_PATH:-$folder/tasks}
-tasks=${PAPER_TASKS:-quickstart_hellaswag,quickstart_mmlu,quickstart_truthfulqa_mc1}
+tasks=${PAPER_TASKS:-quickstart_hellaswag,quickstart_mmlu,quickstart_truthfulqa_mc1,quickstart_gsm8k}
 schemes=${PAPER_SCHEMES:-int8,int8-dynamic,fp8,int6,int4,int4-row,int3,rtn-w4,noise-0.02,noise-0.05,noise-0.1,drop-1,drop-2,drop-4,magnitude-10,magnitude-30,wanda-30,sparsegpt-50,slicegpt-10}
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false

@@ -313,6 +313,25 @@ def test_bfloat16_says_how_often_its_choice_hangs_on_rounding(
     assert found.compressed_texts == found.texts
 
 
+def test_one_at_a_time_the_baselines_answers_are_drafts(
+    measure: Measure, tiny_model: Path, prompts: list[str]
+) -> None:
+    """As many tokens in fewer passes, to the last character; not in bfloat16, nor in batches."""
+    alone, longer = prompts[:30], {"until": ["O"], "max_gen_toks": 30}
+    found = measure(asked(alone, **longer), batch_size=1)
+    nudged = found.compressed
+    stock = HFLM(pretrained=str(nudged.pretrained), dtype="float32", device="cpu", batch_size=1)
+    texts = stock.generate_until(asked(alone, **longer), disable_tqdm=True)
+    assert found.compressed_texts == texts != found.texts
+    saved = nudged.saved
+    assert saved.drafted == 30 - saved.answers > 5
+    assert saved.drafted <= saved.passes < saved.written
+    assert nudged.get_model_info()["answers_read"]["passes"] == saved.passes
+    rounded = measure(asked(alone[:4], **longer), model=tiny_model, dtype="bfloat16", batch_size=1)
+    assert rounded.compressed.saved.drafted == 0
+    assert measure(asked(alone[:4]), batch_size=4).compressed.saved.drafted == 0
+
+
 def test_the_same_model_parts_nowhere(measure: Measure, tiny_model: Path) -> None:
     """And writes nothing again."""
     same = measure(asked(["amber:", "birch cedar:"]), model=tiny_model)
