@@ -3,7 +3,8 @@
 A draft is only proposed: the model reads it in one pass and keeps what it would have written
 itself (Leviathan, Kalman & Matias 2023, arXiv 2211.17192, section 2.2; greedy, so that the text is
 the same). Proposals come from the other answer: all up to where the two are known to part, then
-what follows there on the last few tokens that both have (prompt lookup, as in transformers).
+what follows there on the last few tokens that both have, else on those tokens in the prompt or in
+what is written already (prompt lookup, as in transformers).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Draft:
     Args:
         ids: the other answer's tokens.
         known: how many of its first ones this answer has for sure.
+        prompt: tokens of what is answered.
 
     Example:
         >>> draft = Draft([5, 6, 7, 8, 9, 4], known=2)
@@ -30,8 +32,8 @@ class Draft:
         ([5, 6], [], [9, 4])
     """
 
-    def __init__(self, ids: Sequence[int], *, known: int) -> None:
-        self._ids = list(ids)
+    def __init__(self, ids: Sequence[int], *, known: int, prompt: Sequence[int] = ()) -> None:
+        self._ids, self._prompt = list(ids), list(prompt)
         self._known = known
         self._asked: tuple[int, list[int]] | None = None
         self._tries = self._kept = 0
@@ -69,14 +71,20 @@ class Draft:
         at = len(written)
         if list(written) == self._ids[:at]:
             return self._ids[at : at + FAR]
+        own = [*self._prompt, *written]
         for size in LOOKS:
             last = list(written[-size:])
             if len(last) < size:
                 continue
-            ends = [
-                end for end in range(size, len(self._ids)) if self._ids[end - size : end] == last
-            ]
-            if ends:
-                nearest = min(ends, key=lambda end: abs(end - at))
+            if there := _ends(last, self._ids):
+                nearest = min(there, key=lambda end: abs(end - at))
                 return self._ids[nearest : nearest + NEAR]
+            if before := _ends(last, own):
+                return own[before[-1] : before[-1] + NEAR]
         return []
+
+
+def _ends(part: list[int], text: list[int]) -> list[int]:
+    """Where these tokens stand in a text, with another one behind them: the place of that one."""
+    size = len(part)
+    return [end for end in range(size, len(text)) if text[end - size : end] == part]

@@ -27,9 +27,18 @@ def test_behind_the_parting_the_last_tokens_are_looked_up() -> None:
     assert draft.propose([1, 9, 2, 3]) == [4, 2, 3, 5, 6, 7]
     assert draft.propose([1, 9, 9, 9, 9, 2, 3]) == [5, 6, 7, 8, 9, 10]
     assert len(draft.propose([1, 9, 2, 3])) == NEAR
-    assert draft.propose([1, 2, 9, 9, 9]) == []
+    assert draft.propose([1, 2, 0, 20, 21]) == []
     assert draft.propose([1, 2, 3, 0, 1, 2, 3]) == [4, 2, 3, 5, 6, 7]  # three, not two
     assert draft.propose([1, 9, 3]) == []  # one token is no place
+
+
+def test_else_the_prompt_and_the_own_text_are_looked_up() -> None:
+    """Where the other answer has no such tokens: their last place before."""
+    draft = Draft([1, 2, 3, 4], known=1, prompt=[7, 8, 50, 51, 52, 7, 8, 60, 61])
+    assert draft.propose([1, 9, 7, 8]) == [60, 61, 1, 9, 7, 8]
+    assert draft.propose([1, 9, 7, 8, 5, 9, 7, 8]) == [5, 9, 7, 8]  # three: 9 7 8
+    assert draft.propose([1, 9, 2, 3]) == [4]  # the other answer goes first
+    assert Draft([1, 2, 3, 4], known=1).propose([1, 9, 7, 8]) == []
 
 
 def test_proposals_that_are_seldom_kept_are_given_up() -> None:

@@ -213,7 +213,8 @@ class WritingHF(RankedHF):
         for answer in wanted.values():
             parting = read[answer.key].parting
             known = len(answer.ids) if parting is None else parting
-            found[tuple(answer.prompt.tolist())] = Draft(answer.ids.tolist(), known=known)
+            prompt = answer.prompt.tolist()
+            found[tuple(prompt)] = Draft(answer.ids.tolist(), known=known, prompt=prompt)
         return found
 
     def _drafted(self, context: Tensor) -> DraftedDecoding | None:
