@@ -126,7 +126,8 @@ def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
     rows = max(2, _rows(logits))
     buffer = torch.empty(rows, logits.shape[-1], dtype=torch.float32, device=logits.device)
     norms = []
-    for step, most in zip(logits.split(rows), largest[:, None].split(rows), strict=True):
+    steps = zip(torch.split(logits, rows), torch.split(largest[:, None], rows), strict=True)
+    for step, most in steps:
         _below(step, most, buffer[: len(step)]).exp_()
         norms.append(buffer.sum(-1)[: len(step)])
     return TokenScores(lognorm=largest + torch.cat(norms).log(), top=top)
@@ -148,7 +149,7 @@ def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     if not whole:
         largest, top = logits.max(-1)
         return largest.float(), top
-    maxima = logits[:, :whole].unflatten(-1, (-1, BLOCK)).amax(-1)
+    maxima = logits[:, :whole].reshape(-1, whole // BLOCK, BLOCK).amax(-1)
     if whole < tokens:
         maxima = torch.cat([maxima, logits[:, whole:].amax(-1, keepdim=True)], -1)
     largest, block = maxima.max(-1)
@@ -173,11 +174,11 @@ def _summed(
     as long as filling them.
     """
     rows, tokens = _rows(baseline), baseline.shape[-1]
-    logs, probabilities, spare = torch.empty(
-        5, rows, tokens, dtype=torch.float32, device=baseline.device
-    ).split([2, 2, 1])
+    made = torch.empty(5, rows, tokens, dtype=torch.float32, device=baseline.device)
+    logs, probabilities, spare = made[:2], made[2:4], made[4:]
     given = (baseline, compressed, p_largest[:, None], q_largest[:, None])
-    for p_logits, q_logits, p_most, q_most in zip(*(own.split(rows) for own in given), strict=True):
+    steps = zip(*(torch.split(own, rows) for own in given), strict=True)
+    for p_logits, q_logits, p_most, q_most in steps:
         if len(p_logits) < rows:
             rows = len(p_logits)
             logs, probabilities, spare = (
@@ -208,7 +209,7 @@ def _with_zeros(
 ) -> VocabularyDistances:
     """The same where a token is ruled out, or too unlikely for both models, or a logit is nan."""
     (places,) = undone.nonzero(as_tuple=True)
-    for chosen in places.split(_rows(baseline)):
+    for chosen in torch.split(places, _rows(baseline)):
         log_p = baseline[chosen].double().log_softmax(-1)
         log_q = compressed[chosen].double().log_softmax(-1)
         log_m = torch.where(log_p == log_q, log_p, torch.logaddexp(log_p, log_q) - log(2))
