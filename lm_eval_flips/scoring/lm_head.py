@@ -57,11 +57,27 @@ def agrees(rebuilt: Tensor, own: Tensor) -> bool:
     return torch.allclose(rebuilt.float(), own.float(), rtol=0.0, atol=off, equal_nan=True)
 
 
-def linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """lm_head from its stored weight ``[tokens, width]``."""
+def linear(
+    weight: Tensor, bias: Tensor | None, *, in_place: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """lm_head from its stored weight ``[tokens, width]``.
+
+    ``in_place`` puts the output of each call where that of the call before lay: a fresh tensor of
+    so many logits costs a sixth of the time, for pages that the system has to clear first.
+    """
+    kept = weight.new_empty(0, len(weight))
 
     def project(hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden.to(weight.dtype), weight, bias)
+        nonlocal kept
+        hidden = hidden.to(weight.dtype)
+        if not in_place:
+            return nn.functional.linear(hidden, weight, bias)
+        if len(kept) < len(hidden):
+            kept = weight.new_empty(len(hidden), len(weight))
+        out = kept[: len(hidden)]
+        if bias is None:
+            return torch.mm(hidden, weight.t(), out=out)
+        return torch.addmm(bias, hidden, weight.t(), out=out)
 
     return project
 
@@ -82,10 +98,10 @@ class StoredHead:
 
     @property
     def head(self) -> LMHead:
-        """What it computes."""
+        """What it computes; its logits are good until it is asked for the next ones."""
         weight = self.weight.float() if self.widened else self.weight
         return LMHead(
-            project=linear(weight, self.bias),
+            project=linear(weight, self.bias, in_place=True),
             tokens=len(self.weight),
             scale=self.scale,
             cap=self.cap,

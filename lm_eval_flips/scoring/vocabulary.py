@@ -12,7 +12,7 @@ distributions are 0, and elsewhere a KL is off by about 3e-8 nats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lm_eval_flips.shapes import Bool, Float, Int
 
-STEP = 1 << 19  # numbers of a distribution worked on at once, so that they stay in the cache
+STEP = 1 << 16  # numbers that a thread works on at once: seven such tensors fit its cache
 GPU_STEP = 1 << 26
-UNDERFLOW = -85.0  # nats below the most likely token: p and q are still full float32 numbers
+BLOCK = 256  # tokens of which the largest logit is known before its place is looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,26 @@ def vocabulary_distances(
         >>> vocabulary_distances(baseline=p, compressed=q).kl
         tensor([0.0253])
     """
-    steps = list(zip(_steps(baseline), _steps(compressed), strict=True))
-    # five tensors of a step's size, made once: making them anew takes as long as filling them
-    buffers = tuple(torch.empty_like(steps[0][0], dtype=torch.float32) for _ in range(5))
-    return joined([_distances(p, q, buffers) for p, q in steps])
+    ours, theirs = _likeliest(baseline), _likeliest(compressed)
+    parts = _summed(baseline, compressed, ours[0], theirs[0])
+    norms, both, excess, apart, shannon, coarse = (
+        torch.cat(part, -1) for part in zip(*parts, strict=True)
+    )
+    # the logs of the very factors that the probabilities were made by; coarse is off by 1e-7
+    scales = norms.reciprocal().double().log()
+    fine = (scales[1] - scales[0] - coarse).float()
+    forward, backward = both - fine
+    found = VocabularyDistances(
+        kl=(forward - excess).clamp_min_(0.0),
+        reverse_kl=(excess - backward).clamp_min_(0.0),
+        jensen_shannon=(shannon / 2).clamp_min_(0.0),
+        total_variation=apart / 2,
+        baseline=TokenScores(lognorm=ours[0] + norms[0].log(), top=ours[1]),
+        compressed=TokenScores(lognorm=theirs[0] + norms[1].log(), top=theirs[1]),
+    )
+    # of a probability that underflows everything is right to rounding, unless both models' do
+    undone = ~(both[0] + both[1] + shannon).isfinite()
+    return _with_zeros(found, baseline, compressed, undone) if bool(undone.any()) else found
 
 
 def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
@@ -105,85 +121,105 @@ def token_scores(logits: Float[Tensor, "positions tokens"]) -> TokenScores:
         >>> found.lognorm, found.top
         (tensor([1.3133]), tensor([1]))
     """
-    return _joined_scores([_scores(step, _logprobs(step)) for step in _steps(logits)])
+    largest, top = _likeliest(logits)
+    # one row by itself is added up in other parts where there are several threads
+    rows = max(2, _rows(logits))
+    buffer = torch.empty(rows, logits.shape[-1], dtype=torch.float32, device=logits.device)
+    norms = []
+    steps = zip(torch.split(logits, rows), torch.split(largest[:, None], rows), strict=True)
+    for step, most in steps:
+        _below(step, most, buffer[: len(step)]).exp_()
+        norms.append(buffer.sum(-1)[: len(step)])
+    return TokenScores(lognorm=largest + torch.cat(norms).log(), top=top)
 
 
-def _logprobs(logits: Tensor) -> Tensor:
-    found = logits.log_softmax(-1, dtype=torch.float32)
-    return _normed(found, torch.empty_like(found))
+def _rows(logits: Tensor) -> int:
+    """Positions of a step."""
+    step = GPU_STEP if logits.is_cuda else STEP * torch.get_num_threads()
+    return max(1, min(len(logits), step // max(1, logits.shape[-1])))
 
 
-def _normed(logprobs: Tensor, probabilities: Tensor) -> Tensor:
-    """Log-probabilities whose norm is summed in many parts, within 3e-7 of 1; fills the other.
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest logit of each row, as float32, and its place, the first of equals.
 
-    The fused log_softmax adds a vocabulary up in as few parts as a processor's vectors have places:
-    with eight of them the norm is off by 7e-6, and each distance by as large a share.
+    Looking for a place takes ten times as long as for a maximum: it is looked for in one block.
     """
-    norm = torch.exp(logprobs, out=probabilities).sum(-1, keepdim=True)
-    # of what is rounded here the exponentials are taken anew: rounding then enters squared
-    torch.exp(logprobs.sub_(norm.log()), out=probabilities)
-    return logprobs
+    tokens = logits.shape[-1]
+    whole = tokens - tokens % BLOCK
+    if not whole:
+        largest, top = logits.max(-1)
+        return largest.float(), top
+    maxima = logits[:, :whole].reshape(-1, whole // BLOCK, BLOCK).amax(-1)
+    if whole < tokens:
+        maxima = torch.cat([maxima, logits[:, whole:].amax(-1, keepdim=True)], -1)
+    largest, block = maxima.max(-1)
+    places = block[:, None] * BLOCK + torch.arange(BLOCK, device=logits.device)
+    within = logits.gather(-1, places.clamp_(max=tokens - 1)).argmax(-1)
+    return largest.float(), block * BLOCK + within
 
 
-def _scores(logits: Tensor, logprobs: Tensor) -> TokenScores:
-    # a fused log_softmax takes less time than logsumexp; at the top it is below 0 by the norm
-    largest, top = logits.max(-1)
-    below = logprobs.gather(-1, top[:, None])[:, 0]
-    return TokenScores(lognorm=largest.float() - below, top=top)
+def _below(logits: Tensor, largest: Tensor, out: Tensor) -> Tensor:
+    """Logits less the largest, in float32."""
+    if logits.dtype == torch.float32:
+        return torch.sub(logits, largest, out=out)
+    return out.copy_(logits).sub_(largest)
 
 
-def _steps(logits: Tensor) -> Sequence[Tensor]:
-    step = GPU_STEP if logits.is_cuda else STEP
-    return torch.split(logits, max(1, step // max(1, logits.shape[-1])))
+def _summed(
+    baseline: Tensor, compressed: Tensor, p_largest: Tensor, q_largest: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """What the distances are made of, summed over the tokens, step by step.
 
-
-def _distances(
-    baseline: Tensor, compressed: Tensor, buffers: Sequence[Tensor]
-) -> VocabularyDistances:
-    log_p, log_q, p, q, more = (buffer[: len(baseline)] for buffer in buffers)
-    torch.log_softmax(baseline, -1, dtype=torch.float32, out=log_p)
-    torch.log_softmax(compressed, -1, dtype=torch.float32, out=log_q)
-    _normed(log_p, p)
-    _normed(log_q, q)
-    ours, theirs = _scores(baseline, log_p), _scores(compressed, log_q)
-    if not bool((torch.minimum(log_p.amin(-1), log_q.amin(-1)) > UNDERFLOW).all()):
-        return _with_zeros(baseline.double(), compressed.double(), ours, theirs)
-    ratio = log_p.sub_(log_q)
-    forward, backward = torch.linalg.vecdot(p, ratio), torch.linalg.vecdot(q, ratio)
-    smaller = torch.minimum(p, q, out=log_q)
-    torch.sub(p, q, out=more)
-    total = p.add_(q)
-    excess = more.sum(-1)
-    variation = more.abs_().sum(-1) / 2
-    # log(larger / m) of the mean m; log(smaller / m) is less by the ratio
-    above_mean = more.div_(total).log1p_()
-    below = torch.linalg.vecdot(smaller, ratio.abs_())
-    shannon = (torch.linalg.vecdot(total, above_mean) - below) / 2
-    return VocabularyDistances(
-        kl=(forward - excess).clamp_min_(0.0),
-        reverse_kl=(excess - backward).clamp_min_(0.0),
-        jensen_shannon=shannon.clamp_min_(0.0),
-        total_variation=variation,
-        baseline=ours,
-        compressed=theirs,
-    )
+    Everything is written into the same few tensors, which stay in the cache: making them anew takes
+    as long as filling them.
+    """
+    rows, tokens = _rows(baseline), baseline.shape[-1]
+    made = torch.empty(5, rows, tokens, dtype=torch.float32, device=baseline.device)
+    logs, probabilities, spare = made[:2], made[2:4], made[4:]
+    given = (baseline, compressed, p_largest[:, None], q_largest[:, None])
+    steps = zip(*(torch.split(own, rows) for own in given), strict=True)
+    for p_logits, q_logits, p_most, q_most in steps:
+        if len(p_logits) < rows:
+            rows = len(p_logits)
+            logs, probabilities, spare = (
+                buffer[:, :rows] for buffer in (logs, probabilities, spare)
+            )
+        (log_p, log_q), (p, q), ratio = logs, probabilities, spare[0]
+        _below(p_logits, p_most, log_p)
+        _below(q_logits, q_most, log_q)
+        torch.exp(logs, out=probabilities)
+        norms = probabilities.sum(-1)
+        probabilities.mul_(norms.reciprocal()[..., None])
+        p_log, q_log = norms.log()
+        coarse = p_log - q_log
+        torch.sub(log_p, log_q, out=ratio).sub_(coarse[:, None])
+        both = torch.mul(probabilities, ratio, out=logs).sum(-1)
+        apart = torch.sub(p, q, out=log_p)
+        excess = apart.sum(-1)
+        variation = apart.abs_().sum(-1)
+        smaller = torch.minimum(p, q, out=log_q)
+        total = p.add_(q)
+        # log(larger / m) of the mean m; log(smaller / m) is less by the ratio
+        shannon = apart.div_(total).log1p_().mul_(total).addcmul_(smaller, ratio.abs_(), value=-1)
+        yield norms, both, excess, variation, shannon.sum(-1), coarse
 
 
 def _with_zeros(
-    baseline: Tensor, compressed: Tensor, ours: TokenScores, theirs: TokenScores
+    found: VocabularyDistances, baseline: Tensor, compressed: Tensor, undone: Tensor
 ) -> VocabularyDistances:
-    """The same where a token is ruled out, or too unlikely for a float32, or a logit is nan."""
-    log_p, log_q = baseline.log_softmax(-1), compressed.log_softmax(-1)
-    log_m = torch.where(log_p == log_q, log_p, torch.logaddexp(log_p, log_q) - log(2))
-    shannon = (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
-    return VocabularyDistances(
-        kl=_kl(log_p, log_q).float(),
-        reverse_kl=_kl(log_q, log_p).float(),
-        jensen_shannon=shannon.float(),
-        total_variation=((log_p.exp() - log_q.exp()).abs().sum(-1) / 2).float(),
-        baseline=ours,
-        compressed=theirs,
-    )
+    """The same where a token is ruled out, or too unlikely for both models, or a logit is nan."""
+    (places,) = undone.nonzero(as_tuple=True)
+    for chosen in torch.split(places, _rows(baseline)):
+        log_p = baseline[chosen].double().log_softmax(-1)
+        log_q = compressed[chosen].double().log_softmax(-1)
+        log_m = torch.where(log_p == log_q, log_p, torch.logaddexp(log_p, log_q) - log(2))
+        shannon = (_kl(log_p, log_m) + _kl(log_q, log_m)) / 2
+        variation = (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
+        found.kl[chosen] = _kl(log_p, log_q).float()
+        found.reverse_kl[chosen] = _kl(log_q, log_p).float()
+        found.jensen_shannon[chosen] = shannon.float()
+        found.total_variation[chosen] = variation.float()
+    return found
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -434,6 +434,60 @@ def test_first_of_equal_tokens_is_the_most_likely(device: str) -> None:
     assert token_scores(logits).top.tolist() == found.baseline.top.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_first_of_equal_tokens_of_several_blocks(
+    device: str, generator: torch.Generator, dtype: torch.dtype
+) -> None:
+    """Equals in one block, in others and in the rest behind the last whole block; nan is most."""
+    places = [[300, 301], [255, 256], [511, 600], [600, 699], [0, 699], [699], [5, 260]]
+    logits = torch.randn(len(places), 700, generator=generator)
+    for row, equal in enumerate(places):
+        logits[row, equal] = 9.0
+    logits[-1, 620] = nan
+    logits = logits.to(device, dtype)
+    found = vocabulary_distances(baseline=logits, compressed=logits.flip(0))
+    first = [*(equal[0] for equal in places[:-1]), 620]
+    assert token_scores(logits).top.tolist() == found.baseline.top.tolist() == first
+    assert found.compressed.top.tolist() == first[::-1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_positions_scores_hang_on_no_other(
+    generator: torch.Generator, dtype: torch.dtype, threads: int
+) -> None:
+    """To the last bit: alone, beside others, and measured; a sum in other parts would differ."""
+    logits = (3 * torch.randn(7, LARGE, generator=generator)).to(dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        whole = token_scores(logits)
+        measured = vocabulary_distances(baseline=logits.roll(1, 0), compressed=logits)
+        alone = [token_scores(row[None]) for row in logits]
+        pairs = [vocabulary_distances(baseline=row[None], compressed=row[None]) for row in logits]
+    finally:
+        torch.set_num_threads(before)
+    for found in (alone, [pair.compressed for pair in pairs], [pair.baseline for pair in pairs]):
+        assert torch.equal(torch.cat([one.lognorm for one in found]), whole.lognorm)
+        assert torch.equal(torch.cat([one.top for one in found]), whole.top)
+    assert torch.equal(measured.compressed.lognorm, whole.lognorm)
+    assert torch.equal(measured.baseline.lognorm, whole.lognorm.roll(1))
+
+
+def test_few_of_many_positions_are_computed_again(generator: torch.Generator) -> None:
+    """A position that rules a token out is worked out apart, and its neighbours stay as they are."""
+    baseline, compressed = pair(generator, 40, 700)
+    plain = vocabulary_distances(baseline=baseline, compressed=compressed)
+    apart = [0, 13, 39]
+    baseline[apart, 600:], compressed[apart, 600:] = -inf, -inf
+    found = vocabulary_distances(baseline=baseline, compressed=compressed)
+    assert_matches(found, scipys(baseline, compressed))
+    others = [row for row in range(40) if row not in apart]
+    for name in NAMES:
+        assert torch.equal(getattr(found, name)[others], getattr(plain, name)[others])
+        assert not torch.equal(getattr(found, name)[apart], getattr(plain, name)[apart])
+
+
 def test_logprob_is_a_logit_less_the_norm(generator: torch.Generator) -> None:
     """Probabilities made so sum to 1, also where a token is ruled out."""
     logits = 3 * torch.randn(20, 257, generator=generator)

@@ -26,7 +26,7 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from lm_eval_flips.scoring.lm_head import LMHead, agrees, linear
+from lm_eval_flips.scoring.lm_head import LMHead, StoredHead, agrees, linear
 from lm_eval_flips.scoring.transformers.lm_head import head_of
 
 TOKENS, WIDTH = 61, 16
@@ -129,6 +129,23 @@ def test_logits_keep_the_models_dtype() -> None:
     weight = torch.randn(TOKENS, WIDTH, dtype=torch.bfloat16)
     head = LMHead(project=linear(weight, None), tokens=TOKENS, scale=0.3, cap=2.0)
     assert head.logits(torch.randn(3, WIDTH, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_in_place_are_the_same_to_the_last_bit(bias: bool, dtype: torch.dtype) -> None:
+    """Few positions, more, and few again; a tensor is made anew only where more are asked for."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(TOKENS, WIDTH, generator=generator).to(dtype)
+    offset = torch.randn(TOKENS, generator=generator).to(dtype) if bias else None
+    plain, stored = linear(weight, offset), StoredHead(weight=weight, bias=offset).head
+    kept = []
+    for count in (3, 9, 4):
+        hidden = torch.randn(count, WIDTH, generator=generator).to(dtype)
+        found = stored.logits(hidden)
+        assert torch.equal(found, plain(hidden))
+        kept.append(found.data_ptr())
+    assert kept[1] == kept[2] != plain(hidden).data_ptr()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
