@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ HASHES = ("document", "target", "prompt", "arguments")
 # Settings of generation by which an answer is drawn at random, or is not.
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "seed")
 
+Rows = NDArray[np.int64]
 ValuesKind = Literal["pair", "list", "label and list", "text", "other"]
 
 
@@ -66,7 +67,8 @@ class Samples:
     are nan where the value has none. ``values`` are the metrics that log something else.
     ``unusable`` says by doc_id why a sample's log-likelihoods cannot be used. ``opaque`` are
     metrics that were written over the sample's own fields. ``faults`` are what the samples
-    contradict in the run's own results.
+    contradict in the run's own results. ``known`` is what was found of these very samples, by name,
+    so that a baseline is looked at once for however many runs it is held against.
     """
 
     task: TaskLog
@@ -95,9 +97,20 @@ class Samples:
     unusable: Mapping[int, str]
     opaque: frozenset[str]
     faults: tuple[RunFault, ...] = ()
+    known: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.doc_id)
+
+    def shared_rows(self, other: Samples) -> tuple[Rows, Rows]:
+        """The rows of the documents that both hold, in each of them, in order of doc_id."""
+        if np.array_equal(self.doc_id, other.doc_id):
+            rows = np.arange(len(self))
+            return rows, rows
+        _, ours, theirs = np.intersect1d(
+            self.doc_id, other.doc_id, assume_unique=True, return_indices=True
+        )
+        return ours, theirs
 
     def nan_metrics(self) -> dict[int, str]:
         """Samples for which a metric was logged as nan, by doc_id: which one."""

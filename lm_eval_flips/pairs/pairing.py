@@ -23,8 +23,8 @@ from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import same_texts
 from lm_eval_flips.pairs.judged import JudgedValues
 from lm_eval_flips.pairs.measured_answers import AnswerValues
-from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
-from lm_eval_flips.pairs.readings import read_values
+from lm_eval_flips.pairs.mismatch import mismatch, proven
+from lm_eval_flips.pairs.readings import known_reading, read_values
 from lm_eval_flips.pairs.sides import Side, as_tensor, only, side_of, widened
 from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.pairs.unused import not_compared, without_values
@@ -103,10 +103,9 @@ def pair(
     """
     where = f"task '{baseline.task.name}', filter '{baseline.filter}'"
     _refuse_kinds(baseline, compressed, where)
-    compressed, narrower = proven(baseline, compressed, pair_by)
-    readings = read_values(baseline), read_values(compressed)
+    compressed, narrower, differing = proven(baseline, compressed, pair_by)
+    readings = known_reading(baseline), read_values(compressed)
     baseline, compressed = (reading.samples for reading in readings)
-    differing = differences(baseline, compressed)
     if differing and on_mismatch == "error":
         raise FlipsError(mismatch(baseline, compressed, differing))
     reasons = {reason: tuple(docs.tolist()) for reason, docs in differing.items()}
@@ -162,10 +161,10 @@ def _rows(
     baseline: Samples, compressed: Samples, *, without: set[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows of the documents that both runs hold, in each of them."""
-    common, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
-    kept = ~np.isin(common, list(without))
+    left, right = baseline.shared_rows(compressed)
+    if not without:
+        return left, right
+    kept = ~np.isin(baseline.doc_id[left], list(without))
     return left[kept], right[kept]
 
 

@@ -160,34 +160,50 @@ class ErrorsOf(Generic[M]):
         (error,), freedom = self.of_columns([[column] for column in values])
         return error, freedom
 
+    def of_each(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
+        """``of`` of several values at once, and their degrees of freedom.
+
+        Args:
+            values: of each value the tasks' columns ``[samples]``.
+        """
+        tasks = zip(*values, strict=True)
+        # each value's numbers lie together, so that they are summed up as by itself
+        whole = [torch.stack([column.double() for column in task]).T for task in tasks]
+        return self._errors(whole)
+
     def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
         """The standard errors of several means at once, and their degrees of freedom.
 
         Args:
             values: of each task several columns ``[samples]``, the same for all tasks.
         """
-        whole = [torch.stack([column.double() for column in task], 1) for task in values]
+        return self._errors(
+            [torch.stack([column.double() for column in task], 1) for task in values]
+        )
+
+    def _errors(self, whole: Sequence[Tensor]) -> tuple[list[float], float]:
         variances, freedom = self._by_documents(whole)
         if self._tasks is not None:
             clusters, groups = self._tasks
-            variances = variances.fmax(mean_variances(torch.cat(whole), clusters, groups=groups))
+            values = _together(whole)
+            variances = variances.fmax(mean_variances(values, clusters, groups=groups))
             freedom = _freedom(self._tasks)
         return variances.sqrt().tolist(), freedom
 
     def _by_documents(self, whole: Sequence[Tensor]) -> tuple[Tensor, float]:
         """By the documents, or by the clusters that were asked for; tasks are strata."""
         if self._shared:
-            centred = torch.cat([column - column.mean(0) for column in whole])
+            centred = _together([column - column.mean(0) for column in whole])
             clusters, groups = self._documents[0]
             return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
         if len(self._documents) == 1:
             clusters, groups = self._documents[0]
-            values = whole[0] if len(whole) == 1 else torch.cat(list(whole))
+            values = whole[0] if len(whole) == 1 else _together(whole)
             return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
         freedom = float(sum(max(0, labels.groups - 1) for labels in self._documents))
         counts = [len(column) for column in whole]
         if counts == [labels.groups for labels in self._documents]:  # every sample by itself
-            return stratified_variances(torch.cat(list(whole)), counts), freedom
+            return stratified_variances(_together(whole), counts), freedom
         parts = [
             (count / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
             for count, column, (clusters, groups) in zip(
@@ -207,6 +223,13 @@ class ErrorsOf(Generic[M]):
 
 
 Errors = ErrorsOf[PairedMetric]
+
+
+def _together(tasks: Sequence[Tensor]) -> Tensor:
+    """Tables ``[samples, columns]`` below each other, laid out in memory as they are."""
+    if tasks[0].is_contiguous():
+        return torch.cat(list(tasks))
+    return torch.cat([table.T for table in tasks], dim=1).T
 
 
 def _numbered(clusters: Tensor) -> _Labels:
