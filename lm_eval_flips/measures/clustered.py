@@ -117,9 +117,9 @@ def stratified_variances(
     owner = torch.repeat_interleave(torch.arange(len(sizes), device=values.device), of_stratum)
     empty = _zeros(whole, len(sizes))
     means = empty.index_add(0, owner, whole) / of_stratum[:, None]
-    centred = whole - means[owner]
-    scale = centred.abs() + SHIFT * whole.abs()
-    squares = torch.where(centred.abs() <= ROUNDING * scale, 0.0, centred) ** 2
+    centred = whole - means.T.repeat_interleave(of_stratum, dim=1).T
+    small = centred.abs() <= _scale(centred.clone(), whole).mul_(ROUNDING)
+    squares = centred.masked_fill_(small, 0.0).square_()
     of_each = empty.index_add(0, owner, squares) / (1 - 1 / of_stratum.double())[:, None]
     return of_each.sum(0) / samples**2
 

@@ -175,7 +175,7 @@ def paired_metric(
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=changed,
-        divergence=_divergence(pairs, pick),
+        divergence=_divergence(pairs, None if everything else rows),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=units,
@@ -194,16 +194,23 @@ def _tokens(tokens: TokenValues | None, rows: Tensor | None) -> TokenValues | No
     return tokens if tokens is None or rows is None else tokens.of_samples(rows)
 
 
-def _divergence(pairs: Pairs, pick: Pick) -> Divergence | None:
+def _divergence(pairs: Pairs, rows: Tensor | None) -> Divergence | None:
     """Of the models' own distributions over the choices, whatever numbers the metric compares.
 
-    Log-likelihoods divided by lengths make a flatter distribution that is neither model's.
+    Log-likelihoods divided by lengths make a flatter distribution that is neither model's. Of all
+    rows it is every metric's, and computed once.
     """
     if pairs.kind != "choices":
         return None
-    sides = (pairs.baseline, pairs.compressed)
-    baseline, compressed = (pick(side.loglikelihoods) for side in sides)
-    return choice_divergence(baseline=baseline, compressed=compressed)
+    both = [side.loglikelihoods for side in (pairs.baseline, pairs.compressed)]
+    if rows is not None:
+        both = [side[rows] for side in both]
+    elif (known := pairs.known.get("divergence")) is not None:
+        return known
+    found = choice_divergence(baseline=both[0], compressed=both[1])
+    if rows is None:
+        pairs.known["divergence"] = found
+    return found
 
 
 def _margin_change(
@@ -223,8 +230,10 @@ def _noise(scores: Tensor | None, gold: Tensor, changed: Tensor | None) -> Noise
 def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:
     """Words, bytes or samples that a perplexity counts; None where the metric is no perplexity."""
     if metric in PERPLEXITIES:
-        units = pick(pairs.baseline.units[metric])
-        return None if units.isnan().any() else units
+        units = pairs.baseline.units.get(metric)
+        if units is None or (units := pick(units)).isnan().any():
+            return None
+        return units
     cloze = pairs.kind == "cloze" and metric == "perplexity"
     return torch.ones_like(pick(pairs.baseline.metrics[metric])) if cloze else None
 

@@ -8,8 +8,8 @@ for, is left out and recorded. Never a silent inner join.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ class Pairs:
     ``findings`` say what is doubtful or impossible in either run, or between the two.
     ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did,
     ``answers`` those along what the baseline wrote; ``judged`` is what a judge said of the answers.
+    ``known`` is what was computed of all of these samples, by name, for more than one metric.
     """
 
     task: str
@@ -76,6 +77,7 @@ class Pairs:
     answers: AnswerValues | None = None
     judged: JudgedValues | None = None
     cluster_field: str | None = None
+    known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
 
 def pair(

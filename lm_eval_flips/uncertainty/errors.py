@@ -166,10 +166,12 @@ class ErrorsOf(Generic[M]):
         Args:
             values: of each value the tasks' columns ``[samples]``.
         """
-        tasks = zip(*values, strict=True)
         # each value's numbers lie together, so that they are summed up as by itself
-        whole = [torch.stack([column.double() for column in task]).T for task in tasks]
-        return self._errors(whole)
+        return self.of_rows(torch.stack([torch.cat(list(tasks)).double() for tasks in values]))
+
+    def of_rows(self, table: Tensor) -> tuple[list[float], float]:
+        """The same of values ``[values, samples]``, the tasks' samples one after the other."""
+        return self._errors(table.T)
 
     def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
         """The standard errors of several means at once, and their degrees of freedom.
@@ -177,48 +179,50 @@ class ErrorsOf(Generic[M]):
         Args:
             values: of each task several columns ``[samples]``, the same for all tasks.
         """
-        return self._errors(
-            [torch.stack([column.double() for column in task], 1) for task in values]
-        )
+        whole = [torch.stack([column.double() for column in task], 1) for task in values]
+        return self._errors(whole[0] if len(whole) == 1 else torch.cat(whole))
 
-    def _errors(self, whole: Sequence[Tensor]) -> tuple[list[float], float]:
+    def _errors(self, whole: Tensor) -> tuple[list[float], float]:
+        """Of a table ``[samples, columns]``, however it is laid out in memory."""
         variances, freedom = self._by_documents(whole)
         if self._tasks is not None:
             clusters, groups = self._tasks
-            values = _together(whole)
-            variances = variances.fmax(mean_variances(values, clusters, groups=groups))
+            variances = variances.fmax(mean_variances(whole, clusters, groups=groups))
             freedom = _freedom(self._tasks)
         return variances.sqrt().tolist(), freedom
 
-    def _by_documents(self, whole: Sequence[Tensor]) -> tuple[Tensor, float]:
+    def _by_documents(self, whole: Tensor) -> tuple[Tensor, float]:
         """By the documents, or by the clusters that were asked for; tasks are strata."""
         if self._shared:
-            centred = _together([column - column.mean(0) for column in whole])
+            tasks = torch.split(whole, self.sizes)
+            centred = _together([task - task.mean(0) for task in tasks])
             clusters, groups = self._documents[0]
-            return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
+            return mean_variances(centred, clusters, groups=groups), float(groups - len(tasks))
         if len(self._documents) == 1:
             clusters, groups = self._documents[0]
-            values = whole[0] if len(whole) == 1 else _together(whole)
-            return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
+            return mean_variances(whole, clusters, groups=groups), _freedom(self._documents[0])
         freedom = float(sum(max(0, labels.groups - 1) for labels in self._documents))
-        counts = [len(column) for column in whole]
-        if counts == [labels.groups for labels in self._documents]:  # every sample by itself
-            return stratified_variances(_together(whole), counts), freedom
+        if self.sizes == [labels.groups for labels in self._documents]:  # every sample by itself
+            return stratified_variances(whole, self.sizes), freedom
         parts = [
-            (count / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
-            for count, column, (clusters, groups) in zip(
-                counts, whole, self._documents, strict=True
+            (len(task) / self.n) ** 2 * mean_variances(task, clusters, groups=groups)
+            for task, (clusters, groups) in zip(
+                torch.split(whole, self.sizes), self._documents, strict=True
             )
         ]
         return torch.stack(parts).sum(0), freedom
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The sum of each document, or cluster that was asked for, by stratum."""
-        whole = list(values) if len(self._documents) == len(values) else [torch.cat(list(values))]
+        return [sums[0] for sums in self.sums_of_rows([column[None] for column in values])]
+
+    def sums_of_rows(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The same of tables ``[values, samples]``, one a task."""
+        alone = len(self._documents) == len(values)
+        whole = list(values) if alone else [torch.cat(list(values), dim=1)]
         sums = []
-        for column, (clusters, groups) in zip(whole, self._documents, strict=True):
-            empty = torch.zeros(groups, dtype=column.dtype, device=column.device)
-            sums.append(empty.index_add_(0, clusters, column))
+        for table, (clusters, groups) in zip(whole, self._documents, strict=True):
+            sums.append(table.new_zeros((len(table), groups)).index_add_(1, clusters, table))
         return sums
 
 
