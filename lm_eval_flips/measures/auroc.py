@@ -105,10 +105,10 @@ class Placements:
         """The area, over the pairs within tasks; nan without any."""
         if not self.sizes:
             return nan
-        parts = self.above.split([p for p, _ in self.sizes])
+        parts = torch.split(self.above, [p for p, _ in self.sizes])
         means = torch.stack([part.mean() for part in parts]).tolist()
         weighted = (p * n * mean for (p, n), mean in zip(self.sizes, means, strict=True))
-        return sum(weighted) / self._pairs
+        return float(sum(weighted)) / self._pairs
 
     def auroc(self) -> Auroc:
         """The area with its error and interval."""

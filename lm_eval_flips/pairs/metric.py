@@ -205,7 +205,8 @@ def _divergence(pairs: Pairs, rows: Tensor | None) -> Divergence | None:
     both = [side.loglikelihoods for side in (pairs.baseline, pairs.compressed)]
     if rows is not None:
         both = [side[rows] for side in both]
-    elif (known := pairs.known.get("divergence")) is not None:
+    elif "divergence" in pairs.known:
+        known: Divergence = pairs.known["divergence"]
         return known
     found = choice_divergence(baseline=both[0], compressed=both[1])
     if rows is None:

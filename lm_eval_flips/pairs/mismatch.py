@@ -49,13 +49,14 @@ def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.
         open_[differs] = False
 
     def differ(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
-        return only(ours, left) != only(theirs, right)
+        unlike: NDArray[np.bool_] = only(ours, left) != only(theirs, right)
+        return unlike if unlike.ndim == 1 else np.asarray(unlike.any(-1))
 
     reasons = ("document differs", "target differs", "prompt differs", "arguments differ")
     for name, reason in zip(HASHES, reasons, strict=True):
         if name == "arguments":
             settle("number of choices differs", differ(baseline.choices, compressed.choices))
-        settle(reason, differ(baseline.hashes[name], compressed.hashes[name]).any(-1))
+        settle(reason, differ(baseline.hashes[name], compressed.hashes[name]))
     return {reason: docs for reason, docs in found.items() if len(docs)}
 
 
