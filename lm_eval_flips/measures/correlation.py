@@ -85,6 +85,7 @@ def of_ranks(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spea
     """``spearman`` of two measurements whose ranks are known.
 
     Example:
+        >>> import torch
         >>> of_ranks(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.5, 2.5])).statistic
         0.866...
     """
@@ -111,6 +112,7 @@ def spearman_influence(
         y: another one of the same samples; neither may be constant.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0])
         >>> spearman_influence(x, x).abs().max() < 1e-12  # a perfect correlation stays one
         tensor(True)
