@@ -72,8 +72,7 @@ def measure(
     errors = RowErrors(metrics)
     flips = _flips(metrics)
     perplexity = _perplexity(metrics, errors.whole)
-    divergences = [m.divergence for m in metrics if m.divergence is not None]
-    whole = together(divergences) if divergences else {}
+    whole = together([m.divergence for m in metrics if m.divergence is not None])
     margins, margin_intervals = row_margins(metrics, errors)
     correlation = _correlation(metrics, errors)
     tokens = _tokens(metrics, errors)
@@ -81,7 +80,6 @@ def measure(
     score = score_values(metrics)
     change = score.change
     before, after = _scores(metrics, score, perplexity)
-    margin = None if perplexity else margin  # whose change is a ratio
     test = change_test(errors.whole, flips, perplexity)
     of_score = score_intervals(errors.whole, change, flips, perplexity, test.two_sided)
     kept, kept_intervals = recovery(errors.whole, of_score["score_change"])
@@ -101,7 +99,9 @@ def measure(
         margins=margins,
         correlation=correlation,
         perplexity=perplexity,
-        equivalence=_equivalence(errors.whole, change, flips, after - before, margin, test),
+        equivalence=None
+        if margin is None or perplexity  # whose change is a ratio
+        else _equivalence(errors.whole, change, flips, after - before, margin, test),
         means={**means, **kept},
         excess=excesses(metrics, floors, HELD) if floors else {},
         intervals={
@@ -120,8 +120,6 @@ def measure(
         p_loss=test.loss,
         p_holm=nan,
         tested=test,
-        p_no_preference=nan,
-        p_random=nan,
     )
     return _with_direction(row, flips, metrics, errors.whole, test)
 
@@ -178,11 +176,9 @@ def _equivalence(
     changes: Sequence[torch.Tensor],
     flips: Flips | None,
     change: float,
-    margin: float | None,
+    margin: float,
     test: ChangeTest,
-) -> Equivalence | None:
-    if margin is None:
-        return None
+) -> Equivalence:
     return Equivalence(
         margin=margin,
         change=change,

@@ -146,7 +146,9 @@ def summarise_distances(whole: Mapping[str, tuple[Tensor, Ordered]]) -> Distance
 
 
 def together(divergences: Sequence[Divergence]) -> dict[str, tuple[Tensor, Ordered]]:
-    """Each distance of several tasks' samples, as they stand and in order."""
+    """Each distance of several tasks' samples, as they stand and in order; nothing of no task."""
+    if not divergences:
+        return {}
     whole = {
         key: torch.cat([getattr(divergence, name) for divergence in divergences])
         for key, name in DISTANCES.items()

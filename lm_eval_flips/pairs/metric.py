@@ -16,11 +16,12 @@ from torch import Tensor
 
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.measures.direction import signed_margin
-from lm_eval_flips.measures.divergence import Divergence, choice_divergence
+from lm_eval_flips.measures.divergence import Divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.noise_direction import NoiseFlips, noise_flips
 from lm_eval_flips.measures.tokens import request_means, sample_means
 from lm_eval_flips.pairs.answers import answer, as_compared
+from lm_eval_flips.pairs.choice_distances import divergence_of
 from lm_eval_flips.pairs.correctness import (
     check_correctness,
     only_zeros_and_ones,
@@ -175,7 +176,7 @@ def paired_metric(
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=changed,
-        divergence=_divergence(pairs, None if everything else rows),
+        divergence=divergence_of(pairs, None if everything else rows),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=units,
@@ -192,26 +193,6 @@ def _compared(pairs: Pairs, side: Side, metric: str, pick: Pick) -> Tensor | Non
 
 def _tokens(tokens: TokenValues | None, rows: Tensor | None) -> TokenValues | None:
     return tokens if tokens is None or rows is None else tokens.of_samples(rows)
-
-
-def _divergence(pairs: Pairs, rows: Tensor | None) -> Divergence | None:
-    """Of the models' own distributions over the choices, whatever numbers the metric compares.
-
-    Log-likelihoods divided by lengths make a flatter distribution that is neither model's. Of all
-    rows it is every metric's, and computed once.
-    """
-    if pairs.kind != "choices":
-        return None
-    both = [side.loglikelihoods for side in (pairs.baseline, pairs.compressed)]
-    if rows is not None:
-        both = [side[rows] for side in both]
-    elif "divergence" in pairs.known:
-        known: Divergence = pairs.known["divergence"]
-        return known
-    found = choice_divergence(baseline=both[0], compressed=both[1])
-    if rows is None:
-        pairs.known["divergence"] = found
-    return found
 
 
 def _margin_change(
