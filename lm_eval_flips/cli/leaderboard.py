@@ -103,6 +103,7 @@ def _board(
     outputs.refuse_inputs([base, *runs, *([] if floor is None else [floor])])
     options = Options(**asked.options(floor))
     kept = Cache(cache, base, options)
+    key = kept.key_of_all(runs)
     computed: list[Run] = []
     with _progress(len(runs)) as advance:
 
@@ -115,10 +116,12 @@ def _board(
     # only now: these import torch, and processes are forked before
     from lm_eval_flips.comparison.model_sizes import sizes_of
     from lm_eval_flips.leaderboard.board import assemble
+    from lm_eval_flips.leaderboard.ranked import Ranked
     from lm_eval_flips.report.board.words import board_lines
 
     known = sizes_of(base, runs, given=sizes)
-    board = assemble(base, compressed, entries, left_out, sizes=known)
+    rank = Ranked(kept, key, len(runs))
+    board = assemble(base, compressed, entries, left_out, sizes=known, rank=rank)
     count = len(board.runs)
     groups = f" in {board.groups} group{'s' * (board.groups > 1)}" if board.groups else ""
     say(

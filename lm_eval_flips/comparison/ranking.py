@@ -20,6 +20,7 @@ from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import ErrorsOf
 
 LEVEL = 0.05
+AT_ONCE = 32  # runs held against one: more would not stay in the processor's cache
 
 Key = tuple[str, str, str]
 
@@ -104,11 +105,11 @@ def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
     better = 1 if all(task.first.higher_is_better for task in tasks) else -1
     order = sorted(range(len(runs)), key=lambda i: -better * scores[i])
     pairs = [(i, j) for place, i in enumerate(order) for j in order[place + 1 :]]
-    errors = ErrorsOf(tasks)
-    adjusted = holm([_p_value(errors, whole[j] - whole[i]) for i, j in pairs])
-    p_values = dict(zip(pairs, adjusted, strict=True))
+    found = _p_values(ErrorsOf(tasks), whole[order])
+    p_values = dict(zip(pairs, holm(found), strict=True))
     different = [pair for pair, p in p_values.items() if p < LEVEL]
-    marks = letters(order, different)
+    groups = alike(order, different)
+    marks = letters(groups)
     perplexities = _as_shown(tasks, whole)
     return Ranking(
         n=whole.shape[1],
@@ -116,7 +117,7 @@ def rank_runs(runs: Sequence[Sequence[TaskScores]]) -> Ranking | None:
         metric=_metric(tasks),
         lower_is_better=bool(perplexities) or better < 0,
         order=tuple(order),
-        groups=tuple(alike(order, different)),
+        groups=tuple(groups),
         letters=tuple(marks[run] for run in range(len(runs))),
         p_values={(min(pair), max(pair)): p for pair, p in p_values.items()},
     )
@@ -193,15 +194,24 @@ def _rows(doc_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(order[np.searchsorted(doc_ids[order], wanted)])
 
 
-def _p_value(errors: ErrorsOf[_Task], difference: Tensor) -> float:
-    """Exact McNemar of the documents where samples are right or wrong, else t.
+def _p_values(errors: ErrorsOf[_Task], scores: Tensor) -> list[float]:
+    """Of every two runs, whose scores are rows: the first against all others, the second, ...
 
-    Two runs that agree everywhere cannot be told apart: 1.
+    Exact McNemar of the documents where samples are right or wrong, else t. Two runs that agree
+    everywhere cannot be told apart: 1.
     """
-    parts = torch.split(difference, [task.scores.shape[1] for task in errors.metrics])
-    if errors.by_document and all(task.binary for task in errors.metrics):
-        nets = torch.cat(errors.sums(parts))
-        p = mcnemar(lost=int((nets < 0).sum()), won=int((nets > 0).sum()))
-    else:
-        p = t_test(float(difference.mean()), *errors.of(parts))
-    return 1.0 if isnan(p) else p
+    exact = errors.by_document and all(task.binary for task in errors.metrics)
+    sizes = [task.scores.shape[1] for task in errors.metrics]
+    p_values: list[float] = []
+    for place, of_first in enumerate(scores[:-1], 1):
+        for others in torch.split(scores[place:], AT_ONCE):
+            differences = others - of_first
+            if exact:
+                nets = torch.cat(errors.sums_of_rows(torch.split(differences, sizes, dim=1)), dim=1)
+                lost, won = ((side).sum(1).tolist() for side in (nets < 0, nets > 0))
+                p_values += [mcnemar(lost=a, won=b) for a, b in zip(lost, won, strict=True)]
+            else:
+                found, freedom = errors.of_rows(differences)
+                means = differences.mean(1).tolist()
+                p_values += [t_test(m, e, freedom) for m, e in zip(means, found, strict=True)]
+    return [1.0 if isnan(p) else p for p in p_values]

@@ -78,8 +78,8 @@ class Row:
     p_loss: float
     p_holm: float
     tested: ChangeTest
-    p_no_preference: float
-    p_random: float
+    p_no_preference: float = nan
+    p_random: float = nan
     means: Mapping[str, float]
     warnings: tuple[Warning, ...] = ()
 

@@ -16,7 +16,7 @@ from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.measures.bootstrap import Bootstrap
 from lm_eval_flips.measures.correlation import SampleCorrelation
 from lm_eval_flips.measures.direction import Direction, direction
-from lm_eval_flips.measures.divergence import Distances, summarise_distances
+from lm_eval_flips.measures.divergence import summarise_distances, together
 from lm_eval_flips.measures.equivalence import Equivalence
 from lm_eval_flips.measures.flips import Flips, count_flips
 from lm_eval_flips.measures.noise_direction import NoiseFlips
@@ -72,16 +72,16 @@ def measure(
     errors = RowErrors(metrics)
     flips = _flips(metrics)
     perplexity = _perplexity(metrics, errors.whole)
-    distances = _distances(metrics)
+    whole = together([m.divergence for m in metrics if m.divergence is not None])
     margins, margin_intervals = row_margins(metrics, errors)
     correlation = _correlation(metrics, errors)
     tokens = _tokens(metrics, errors)
     means, mean_intervals = row_means(metrics, errors, MEANS, MEDIANS)
     score = score_values(metrics)
+    change = score.change
     before, after = _scores(metrics, score, perplexity)
-    margin = None if perplexity else margin  # whose change is a ratio
     test = change_test(errors.whole, flips, perplexity)
-    of_score = score_intervals(errors.whole, flips, perplexity, test.two_sided)
+    of_score = score_intervals(errors.whole, change, flips, perplexity, test.two_sided)
     kept, kept_intervals = recovery(errors.whole, of_score["score_change"])
     row = Row(
         name=name,
@@ -94,18 +94,20 @@ def measure(
         higher_is_better=score.higher_is_better,
         flips=flips,
         direction=None,
-        distances=distances,
+        distances=summarise_distances(whole) if whole else None,
         tokens=tokens,
         margins=margins,
         correlation=correlation,
         perplexity=perplexity,
-        equivalence=_equivalence(errors.whole, flips, after - before, margin, test),
+        equivalence=None
+        if margin is None or perplexity  # whose change is a ratio
+        else _equivalence(errors.whole, change, flips, after - before, margin, test),
         means={**means, **kept},
         excess=excesses(metrics, floors, HELD) if floors else {},
         intervals={
             **of_score,
             **margin_change_interval(metrics, errors),
-            **distance_intervals(metrics, errors, distances, bootstrap),
+            **distance_intervals(metrics, errors, whole, bootstrap),
             **token_intervals(metrics, errors, bootstrap),
             **margin_intervals,
             **correlation_intervals(correlation, "choice_kl"),
@@ -118,8 +120,6 @@ def measure(
         p_loss=test.loss,
         p_holm=nan,
         tested=test,
-        p_no_preference=nan,
-        p_random=nan,
     )
     return _with_direction(row, flips, metrics, errors.whole, test)
 
@@ -172,15 +172,18 @@ def _flips(metrics: Sequence[PairedMetric]) -> Flips | None:
 
 
 def _equivalence(
-    errors: Errors, flips: Flips | None, change: float, margin: float | None, test: ChangeTest
-) -> Equivalence | None:
-    if margin is None:
-        return None
+    errors: Errors,
+    changes: Sequence[torch.Tensor],
+    flips: Flips | None,
+    change: float,
+    margin: float,
+    test: ChangeTest,
+) -> Equivalence:
     return Equivalence(
         margin=margin,
         change=change,
-        inner=score_interval(errors, flips, test.two_sided, level=0.9),
-        outer=score_interval(errors, flips, test.two_sided),
+        inner=score_interval(errors, changes, flips, test.two_sided, level=0.9),
+        outer=score_interval(errors, changes, flips, test.two_sided),
         p_value=test.two_sided,
     )
 
@@ -200,11 +203,6 @@ def _direction(metrics: Sequence[PairedMetric]) -> Direction:
         else nan,
         margin_change=torch.cat(changes) if changes else None,
     )
-
-
-def _distances(metrics: Sequence[PairedMetric]) -> Distances | None:
-    divergences = [m.divergence for m in metrics if m.divergence is not None]
-    return summarise_distances(divergences) if divergences else None
 
 
 def _correlation(metrics: Sequence[PairedMetric], errors: RowErrors) -> SampleCorrelation | None:

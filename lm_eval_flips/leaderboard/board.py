@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 
 from lm_eval_flips.comparison.model_sizes import ModelSize, sizes_of
-from lm_eval_flips.comparison.ranking import rank_runs, shared_tasks
+from lm_eval_flips.comparison.ranking import TaskScores, rank_runs, shared_tasks
 from lm_eval_flips.comparison.result import Ranking, RunSummary
 from lm_eval_flips.comparison.standing import Candidate, Standing, standings
 from lm_eval_flips.compression.families import in_order
@@ -18,6 +19,8 @@ from lm_eval_flips.leaderboard.entry import Entry
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.measures.significance import holm
+
+Rank = Callable[[Sequence[Sequence[TaskScores]]], "Ranking | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ def assemble(
     left_out: Sequence[LeftOut],
     *,
     sizes: Mapping[str, ModelSize] | None = None,
+    rank: Rank = rank_runs,
 ) -> Board:
     """The board of the runs that could be compared; the others are left out, with the reason.
 
@@ -111,6 +115,7 @@ def assemble(
         entries: each one's entry.
         left_out: what was not even compared.
         sizes: of the models, by the path of the run; by default those that are known here.
+        rank: ranks the runs by their scores.
     """
     if sizes is None:
         sizes = sizes_of(baseline, [own.run for own in runs])
@@ -121,7 +126,7 @@ def assemble(
         if entry.reason
     ]
     scores = [entry.scores for _, entry in judged]
-    ranking = rank_runs(scores)
+    ranking = rank(scores)
     size = sizes.get(baseline.address)
     found = standings([_candidate(*own, sizes) for own in judged], baseline=size)
     placed = _placed(judged, ranking, found.each)
@@ -155,6 +160,7 @@ def _placed(
     """Every run with its place, in the order in which they are given."""
     adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
     names = _names([run for run, _ in judged])
+    groups = {} if ranking is None else _groups_of(ranking)
     return [
         Placed(
             name=name,
@@ -164,7 +170,7 @@ def _placed(
             date=run.run.date,
             entry=entry,
             standing=each[number],
-            groups=None if ranking is None else _groups_of(ranking, number),
+            groups=groups.get(number),
             ranked_score=nan if ranking is None else ranking.scores[number],
             p_holm_runs=p_value,
         )
@@ -174,16 +180,20 @@ def _placed(
     ]
 
 
-def _groups_of(ranking: Ranking, run: int) -> tuple[int, int]:
-    """The first and the last group that a run is in; they are stretches of the order."""
-    inside = [place for place, group in enumerate(ranking.groups, 1) if run in group]
-    return inside[0], inside[-1]
+def _groups_of(ranking: Ranking) -> dict[int, tuple[int, int]]:
+    """The first and the last group that each run is in; they are stretches of the order."""
+    ends: dict[int, tuple[int, int]] = {}
+    for place, group in enumerate(ranking.groups, 1):
+        for run in group:
+            ends[run] = (ends.get(run, (place, place))[0], place)
+    return ends
 
 
 def _names(runs: Sequence[CompressedRun]) -> list[str]:
     """Each run's model by its last name, with its folder where models are alike."""
     models = [last_name(run.run.model) for run in runs]
+    counts = Counter(models)
     return [
-        model if models.count(model) == 1 else f"{model} ({run.folder})"
+        model if counts[model] == 1 else f"{model} ({run.folder})"
         for model, run in zip(models, runs, strict=True)
     ]

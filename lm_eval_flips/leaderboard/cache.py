@@ -9,6 +9,7 @@ replaced; nothing that is read is executed or unpickled.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,27 +45,49 @@ class Cache:
 
     def load(self, run: Run) -> bytes | None:
         """A run's entry, if it is there, whole, and of what the files are now."""
-        if self._folder is None:
-            return None
-        try:
-            content = self._file(run).read_bytes()
-        except OSError:
-            return None
-        digest, rest = content[:DIGEST], content[DIGEST:]
-        if hashlib.sha256(rest).digest() != digest or rest[:DIGEST] != self.key(run):
-            return None
-        return rest[DIGEST:]
+        return self._load(self._file(run), self.key(run))
 
     def store(self, run: Run, entry: bytes, *, key: bytes) -> None:
         """Keep a run's entry under the key that held before it was computed.
 
         A folder that cannot be written costs time, not the board: ``problem`` says why.
         """
+        self._store(self._file(run), entry, key)
+
+    def load_ranking(self, key: bytes) -> bytes | None:
+        """How runs were ranked against each other, likewise."""
+        return self._load(self._ranked, key)
+
+    def store_ranking(self, ranking: bytes, *, key: bytes) -> None:
+        """Keep how runs are ranked, likewise."""
+        self._store(self._ranked, ranking, key)
+
+    def key_of_all(self, runs: Sequence[Run]) -> bytes:
+        """A hash of everything that a ranking of these runs depends on, in their order."""
+        return _hash([self.key(run).hex() for run in runs])
+
+    @property
+    def _ranked(self) -> Path:
+        return self._named([*self._board, "ranking"])
+
+    def _load(self, file: Path, key: bytes) -> bytes | None:
+        if self._folder is None:
+            return None
+        try:
+            content = file.read_bytes()
+        except OSError:
+            return None
+        digest, rest = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(rest).digest() != digest or rest[:DIGEST] != key:
+            return None
+        return rest[DIGEST:]
+
+    def _store(self, file: Path, value: bytes, key: bytes) -> None:
         if self._folder is None:
             return
-        content = key + entry
+        content = key + value
         try:
-            write_whole(self._file(run), hashlib.sha256(content).digest() + content)
+            write_whole(file, hashlib.sha256(content).digest() + content)
         except FlipsError as error:
             self.problem = str(error)
 
@@ -73,7 +96,10 @@ class Cache:
         return _hash([*self._made_by, *self._board, self._baseline, _files(run)])
 
     def _file(self, run: Run) -> Path:
-        name = _hash([*self._board, str(run.path.resolve())]).hex()[:32]
+        return self._named([*self._board, str(run.path.resolve())])
+
+    def _named(self, what: Sequence[object]) -> Path:
+        name = _hash(what).hex()[:32]
         return (self._folder or Path()) / f"{name}.bin"
 
 

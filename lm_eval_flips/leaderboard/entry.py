@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from lm_eval_flips.comparison.compare import compare
+from lm_eval_flips.comparison.numbers import SPECS
 from lm_eval_flips.comparison.options import Options
 from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.ranking import TaskScores, task_scores
 from lm_eval_flips.comparison.result import SettingDifference
 from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.errors import FlipsError
-from lm_eval_flips.leaderboard.line import Line, lines_of
+from lm_eval_flips.leaderboard.line import Line, Numbers, lines_of
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
@@ -96,6 +97,8 @@ def from_bytes(content: bytes) -> Entry:
 
 def _plain(values: object) -> tuple[str, bytes]:
     """An array as the name of its numbers and their bytes, little-endian."""
+    if isinstance(values, Numbers):
+        values = values.table
     array = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
     if not isinstance(array, np.ndarray):
         raise NotImplementedError(f"an entry holds no {type(values).__name__}")
@@ -104,9 +107,11 @@ def _plain(values: object) -> tuple[str, bytes]:
 
 
 def _array(kind: Any, content: object) -> object:
-    """The tensor or array that ``_plain`` made plain."""
+    """The tensor, array or numbers that ``_plain`` made plain."""
     name, numbers = msgspec.convert(content, type=tuple[Literal["<i8", "<f8"], bytes])
-    if len(numbers) % 8:
+    if len(numbers) % (32 * len(SPECS) if kind is Numbers else 8):
         raise msgspec.ValidationError("an array is cut")
     array = np.frombuffer(numbers, name)
+    if kind is Numbers:
+        return Numbers(array.reshape(-1, 4))
     return torch.from_numpy(array.copy()) if kind is torch.Tensor else array

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lm_eval_flips.comparison.numbers import one_each
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_flips.comparison.numbers import SPECS, one_each
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.comparison.spec import Number
 from lm_eval_flips.measures.equivalence import Verdict
@@ -15,6 +18,41 @@ from lm_eval_flips.measures.significance import Interval
 Level = Literal["task", "group", "pooled"]
 
 POOLED = "pooled"
+PLACE: Mapping[str, int] = {spec.key: place for place, spec in enumerate(SPECS)}
+
+
+class Numbers(Mapping[str, Number]):
+    """A row's numbers by key, kept as a table: boards hold a hundred thousand rows.
+
+    Args:
+        table: value, low and high end of the interval of each of ``SPECS``, and whether the value
+            is a whole number, ``[specs, 4]``.
+    """
+
+    def __init__(self, table: NDArray[np.float64]) -> None:
+        self.table = table
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Number]) -> Numbers:
+        """A row's numbers as a table."""
+        known = [numbers[spec.key] for spec in SPECS]
+        rows = [(own.value, *own.interval, isinstance(own.value, int)) for own in known]
+        return cls(np.array(rows, np.float64))
+
+    def __getitem__(self, key: str) -> Number:
+        value, low, high, whole = self.table[PLACE[key]].tolist()
+        return Number(
+            key=key,
+            unit=SPECS[PLACE[key]].unit,
+            value=int(value) if whole else value,
+            interval=Interval(low, high),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PLACE)
+
+    def __len__(self) -> int:
+        return len(PLACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +68,7 @@ class Line:
     filter: str
     metric: str
     higher_is_better: bool
-    numbers: Mapping[str, Number]
+    numbers: Numbers
     token_kl_first_position_only: bool | None
     token_lower_bound_top: int | None
     equivalence_verdict: Verdict | None
@@ -72,7 +110,7 @@ def line_of(row: Row, level: Level) -> Line:
         filter=row.filter,
         metric=row.metric,
         higher_is_better=row.higher_is_better,
-        numbers=row.numbers,
+        numbers=Numbers.of(row.numbers),
         token_kl_first_position_only=None if row.tokens is None else row.first_positions_only,
         token_lower_bound_top=None if row.tokens is None else row.tokens.top,
         equivalence_verdict=None if row.equivalence is None else row.equivalence.verdict,

@@ -106,6 +106,8 @@ def recomputed(samples: Samples, metric: str) -> float | None:
             return float(np.sort(values)[len(values) // 2])
         if aggregation == "perplexity":
             return float(np.exp(-values.mean()))
+        if metric not in samples.units:
+            return _of_units(aggregation, values, np.full(len(values), math.nan))
         return _of_units(aggregation, values, samples.units[metric][samples.logged[metric]])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,7 @@ class Columns:
             unconditional = unconditional[order]
         count = len(doc_id)
         numbers = {name: column for name, column in self.metrics.items() if column.is_number}
+        written = itemgetter(order if self.kind == "text" else slice(None))
         return Samples(
             task=self.task,
             filter=self.filter,
@@ -119,15 +120,15 @@ class Columns:
             bytes=self.choices.bytes(mask)[order],
             gold=self.choices.gold(mask)[order],
             greedy=self.choices.greedy(mask)[order],
-            answer=self.written.answer[order],
-            response=self.written.response[order],
-            response_length=self.written.length[order],
+            answer=written(self.written.answer),
+            response=written(self.written.response),
+            response_length=written(self.written.length),
             signs={name: values[order] for name, values in self.written.signs.items()},
             sampling=self.written.sampling,
             faults=self._faults(doc_id),
             request_keys=self._request_keys(mask, order),
             metrics={name: m.number_column(count)[order] for name, m in numbers.items()},
-            units={name: m.unit_column(count)[order] for name, m in numbers.items()},
+            units={name: m.unit_column(count)[order] for name, m in numbers.items() if m.has_units},
             logged={name: m.logged_column(count)[order] for name, m in self.metrics.items()},
             values={
                 name: metric.values(order)
@@ -139,6 +140,8 @@ class Columns:
         )
 
     def _faults(self, doc_id: NDArray[np.int64]) -> tuple[RunFault, ...]:
+        if self.kind != "text":
+            return ()
         foreign = doc_id[self.written.foreign].tolist()
         return foreign_answers(self.task, self.filter, foreign, len(doc_id))
 
@@ -196,7 +199,6 @@ class Columns:
             if self.task.keep_requests:
                 self.request_keys += b"".join(map(_only_key, requests))
             return
-        self.written.add_none(len(records))
         responses = read_responses([r.filtered_resps for r in records], requests, self.kind)
         if responses is None:
             raise not_responses(self.task, records, requests, self.kind)

@@ -144,6 +144,11 @@ class MetricColumn:
         self._fill(length)
         return np.frombuffer(self.units, np.float64)
 
+    @property
+    def has_units(self) -> bool:
+        """Whether any value has one."""
+        return bool((~np.isnan(np.frombuffer(self.units, np.float64))).any())
+
     def logged_column(self, length: int) -> NDArray[np.bool_]:
         """Which samples log the metric."""
         self._fill(length)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ HASHES = ("document", "target", "prompt", "arguments")
 # Settings of generation by which an answer is drawn at random, or is not.
 SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "seed")
 
+Lengths = NDArray[np.float32] | NDArray[np.float64]
+Rows = NDArray[np.int64]
 ValuesKind = Literal["pair", "list", "label and list", "text", "other"]
 
 
@@ -56,17 +59,20 @@ class Samples:
     ``greedy`` says of each log-likelihood whether every token was the likeliest, ``[n, choices]``:
     1, 0, or -1 where the log does not tell.
     ``answer`` is the digest of a generated sample's filtered answer, ``response`` that of all that
-    the model wrote, ``response_length`` its longest text in characters, 0 where nothing is written.
+    the model wrote, ``response_length`` its longest text in characters; no rows where nothing is
+    written.
     ``signs`` are what each generated answer shows of itself (``text_signs``), nan where the log
     does not tell; none where no text is generated.
     ``sampling`` are the logged settings of generation by which answers are drawn.
     ``request_keys`` are the requests' keys, ``[n, choices, 2]``, None unless the task wants them.
     ``metrics`` are those whose values are numbers: nan where a sample lacks the metric or logs
     nan, which ``logged`` tells apart; infinite and out-of-range ones are kept as they are. Units
-    are nan where the value has none. ``values`` are the metrics that log something else.
+    are nan where the value has none, and there is no entry where none has. ``values`` are the
+    metrics that log something else.
     ``unusable`` says by doc_id why a sample's log-likelihoods cannot be used. ``opaque`` are
     metrics that were written over the sample's own fields. ``faults`` are what the samples
-    contradict in the run's own results.
+    contradict in the run's own results. ``known`` is what was found of these very samples, by name,
+    so that a baseline is looked at once for however many runs it is held against.
     """
 
     task: TaskLog
@@ -78,8 +84,8 @@ class Samples:
     choices: NDArray[np.int64]
     loglikelihoods: NDArray[np.float64]
     unconditional: NDArray[np.float64] | None
-    chars: NDArray[np.float64]
-    bytes: NDArray[np.float64]
+    chars: Lengths
+    bytes: Lengths
     gold: NDArray[np.bool_]
     greedy: NDArray[np.int8]
     answer: NDArray[np.uint64]
@@ -95,9 +101,20 @@ class Samples:
     unusable: Mapping[int, str]
     opaque: frozenset[str]
     faults: tuple[RunFault, ...] = ()
+    known: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.doc_id)
+
+    def shared_rows(self, other: Samples) -> tuple[Rows, Rows]:
+        """The rows of the documents that both hold, in each of them, in order of doc_id."""
+        if np.array_equal(self.doc_id, other.doc_id):
+            rows = np.arange(len(self))
+            return rows, rows
+        _, ours, theirs = np.intersect1d(
+            self.doc_id, other.doc_id, assume_unique=True, return_indices=True
+        )
+        return ours, theirs
 
     def nan_metrics(self) -> dict[int, str]:
         """Samples for which a metric was logged as nan, by doc_id: which one."""
@@ -116,6 +133,7 @@ class Samples:
         def pick(found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             return {name: values[rows] for name, values in found.items()}
 
+        written = itemgetter(rows if self.kind == "text" else slice(None))
         return replace(
             self,
             doc_id=self.doc_id[rows],
@@ -128,9 +146,9 @@ class Samples:
             bytes=self.bytes[rows],
             gold=self.gold[rows],
             greedy=self.greedy[rows],
-            answer=self.answer[rows],
-            response=self.response[rows],
-            response_length=self.response_length[rows],
+            answer=written(self.answer),
+            response=written(self.response),
+            response_length=written(self.response_length),
             signs=pick(self.signs),
             request_keys=None if self.request_keys is None else self.request_keys[rows],
             metrics=pick(self.metrics),

@@ -46,22 +46,14 @@ class Written:
             for name, value in signs_of(record, self._fallbacks).items():
                 self._signs[name].append(value)
 
-    def add_none(self, samples: int) -> None:
-        """Append samples in which nothing is written."""
-        nothing = bytes(DIGEST * samples)
-        self._answer += nothing
-        self._response += nothing
-        self._length.extend([0] * samples)
-        self._foreign.extend([0] * samples)
-
     @property
     def answer(self) -> NDArray[np.uint64]:
-        """Digest of each sample's filtered answer, ``[n, 2]``."""
+        """Digest of each sample's filtered answer, ``[n, 2]``; no row where nothing is written."""
         return digests(self._answer)
 
     @property
     def response(self) -> NDArray[np.uint64]:
-        """Digest of all that the model wrote, ``[n, 2]``."""
+        """Digest of all that the model wrote, likewise."""
         return digests(self._response)
 
     @property
@@ -76,7 +68,7 @@ class Written:
 
     @property
     def length(self) -> NDArray[np.int64]:
-        """Characters of each sample's longest text."""
+        """Characters of each sample's longest text, likewise."""
         return np.frombuffer(self._length, np.int64)
 
 

@@ -6,8 +6,10 @@ alike. A backend that leaves an answer out, mixes them up or counts in bits brea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from lm_eval_flips.measures.plausibility import own_choices
 from lm_eval_flips.shapes import Bool, Float, Int
 
 FEW = 30  # requests, below which two runs are not told to be out of step
+LONG = 1 << 16  # requests, from which on parts are counted one by one, for less memory
 PARTS = 8  # an answer may go missing anywhere: the run's last parts are looked at one by one
 
 
@@ -63,8 +66,11 @@ def repeated(
         >>> repeated(before, after).tolist()
         [True, False, False]
     """
+    same = (baseline == compressed).all(-1)
+    if not same.any():
+        return same
     coarse = (baseline == baseline.bfloat16()) | (baseline == baseline.half())
-    return (baseline == compressed).all(-1) & (~coarse).any(-1)
+    return same & (~coarse).any(-1)
 
 
 def out_of_step(baseline: Float[Tensor, " n"], compressed: Float[Tensor, " n"]) -> Step | None:
@@ -84,31 +90,79 @@ def out_of_step(baseline: Float[Tensor, " n"], compressed: Float[Tensor, " n"]) 
         >>> out_of_step(asked, asked + 0.1) is None
         True
     """
+    bounds = [len(baseline) * part // PARTS for part in range(PARTS)] + [len(baseline)]
+    counted = _counted(baseline, compressed, bounds)
     found = [
         step
-        for part in range(PARTS)
-        for lag in (1, -1)
-        if (step := _step(baseline, compressed, start=len(baseline) * part // PARTS, lag=lag))
+        for place, start in enumerate(bounds[:-1])
+        for lag, parts in zip((1, -1), counted, strict=True)
+        if (
+            step := _step(
+                Shifted(baseline[start:], compressed[start:], lag),
+                start=start,
+                # of all parts from here on
+                counts=[sum(column) for column in zip(*parts[place:], strict=True)],
+            )
+        )
     ]
     return max(found, key=lambda step: step.n * (step.share - 0.5), default=None)
 
 
-def _step(baseline: Tensor, compressed: Tensor, *, start: int, lag: int) -> Step | None:
-    ours, theirs = baseline[start:], compressed[start:]
-    if len(ours) <= FEW:
+class Shifted(NamedTuple):
+    """Two runs' requests, and by how many the second one's are taken to be late."""
+
+    baseline: Tensor
+    compressed: Tensor
+    lag: int
+
+    def distances(self) -> tuple[Tensor, Tensor]:
+        """How far each answer is from its own request's, and from the one beside it.
+
+        Of all but the first and the last, which have nothing beside them.
+        """
+        ours, theirs = self.baseline[1:-1], self.compressed
+        beside = theirs[2:] if self.lag > 0 else theirs[:-2]
+        return (theirs[1:-1] - ours).abs(), (beside - ours).abs()
+
+
+def _counted(
+    baseline: Tensor, compressed: Tensor, bounds: Sequence[int]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Of both lags, part by part: requests that differ by it, and that are nearer so.
+
+    A request counts in the part in which it has one before it, so that a part and all that follow
+    count what they would by themselves.
+    """
+    # of short runs all parts at once
+    steps = 1 if len(baseline) > LONG else PARTS
+    sums = []
+    for first in range(0, PARTS, steps):
+        start, end = bounds[first], bounds[first + steps]
+        rows = slice(start, min(end + 2, len(baseline)))
+        marks = []
+        for lag in (1, -1):
+            logged, moved = Shifted(baseline[rows], compressed[rows], lag).distances()
+            marks += [logged != moved, moved < logged]
+        whole = torch.stack(marks)
+        for part in range(first, first + steps):
+            sums.append(whole[:, bounds[part] - start : bounds[part + 1] - start].sum(1))
+    counts = torch.stack(sums).tolist()
+    return [of_part[:2] for of_part in counts], [of_part[2:] for of_part in counts]
+
+
+def _step(runs: Shifted, *, start: int, counts: Sequence[int]) -> Step | None:
+    if len(runs.baseline) <= FEW:
         return None
-    inner = slice(1, len(ours) - 1)
-    logged = (theirs - ours)[inner].abs()
-    moved = (theirs.roll(-lag) - ours)[inner].abs()
-    differ = logged != moved
-    n = int(differ.sum())
+    n, nearer = counts
     if n < FEW:
         return None
-    share = float((moved < logged)[differ].double().mean())
-    sure = (share - 0.5) * 2 * n**0.5 > 6
-    if not sure or float(moved.median()) >= float(logged.median()) / 2:
+    share = nearer / n
+    if not (share - 0.5) * 2 * n**0.5 > 6:
         return None
-    return Step(lag=lag, start=start, share=share, n=n)
+    logged, moved = runs.distances()
+    if float(moved.median()) >= float(logged.median()) / 2:
+        return None
+    return Step(lag=runs.lag, start=start, share=share, n=n)
 
 
 def reordered(
@@ -121,8 +175,13 @@ def reordered(
         >>> reordered(ours, theirs).tolist()
         [True]
     """
+    moved = (baseline != compressed).any(-1)
+    # the same values have the same largest one, which is found sooner than their order
+    moved &= baseline.amax(-1) == compressed.amax(-1)
+    if not moved.any():
+        return moved
     same = torch.eq(baseline.sort(-1).values, compressed.sort(-1).values).all(-1)
-    return same & (baseline != compressed).any(-1)
+    return same & moved
 
 
 def relation(

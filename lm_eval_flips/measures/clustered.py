@@ -70,7 +70,7 @@ def mean_variances(
         small = centred.abs() <= _scale(centred.clone(), whole).mul_(ROUNDING)
         squares = centred.masked_fill_(small, 0.0).square_()
         return squares.sum(0) / (1 - 1 / samples) / samples**2
-    sums, scales = torch.zeros((2, groups, columns), dtype=torch.float64, device=values.device)
+    sums, scales = _zeros(whole, groups), _zeros(whole, groups)
     sums.index_add_(0, clusters, centred)
     scales.index_add_(0, clusters, _scale(centred, whole))
     sums.masked_fill_(sums.abs() <= scales.mul_(ROUNDING), 0.0)
@@ -79,6 +79,13 @@ def mean_variances(
     squares = sums.square_().div_(1 - sizes / samples)
     variances: Tensor = squares.sum(0) / samples**2
     return variances
+
+
+def _zeros(like: Tensor, rows: int) -> Tensor:
+    """Zeros with as many columns, laid out in memory alike, so that a column is summed up alike."""
+    if like.is_contiguous():
+        return like.new_zeros((rows, like.shape[1]))
+    return like.new_zeros((like.shape[1], rows)).T
 
 
 def _scale(centred: Tensor, whole: Tensor) -> Tensor:
@@ -108,11 +115,11 @@ def stratified_variances(
         return torch.full((values.shape[1],), nan, dtype=torch.float64, device=values.device)
     of_stratum = torch.tensor(sizes, device=values.device)
     owner = torch.repeat_interleave(torch.arange(len(sizes), device=values.device), of_stratum)
-    empty = torch.zeros((len(sizes), values.shape[1]), dtype=torch.float64, device=values.device)
+    empty = _zeros(whole, len(sizes))
     means = empty.index_add(0, owner, whole) / of_stratum[:, None]
-    centred = whole - means[owner]
-    scale = centred.abs() + SHIFT * whole.abs()
-    squares = torch.where(centred.abs() <= ROUNDING * scale, 0.0, centred) ** 2
+    centred = whole - means.T.repeat_interleave(of_stratum, dim=1).T
+    small = centred.abs() <= _scale(centred.clone(), whole).mul_(ROUNDING)
+    squares = centred.masked_fill_(small, 0.0).square_()
     of_each = empty.index_add(0, owner, squares) / (1 - 1 / of_stratum.double())[:, None]
     return of_each.sum(0) / samples**2
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import atanh, isnan, nan, sqrt, tanh
 
-import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.auroc import Auroc
-from lm_eval_flips.measures.ranks import ranks
+from lm_eval_flips.measures.ranks import Ranked, ranks
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, normal_quantile
 from lm_eval_flips.shapes import Float
 
@@ -77,11 +76,23 @@ def spearman(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spea
         >>> spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 3.0, 5.0])).statistic
         1.0
     """
+    if x.numel() < 2 or x.isnan().any() or y.isnan().any():
+        return Spearman(n=x.numel(), statistic=nan)
+    return of_ranks(ranks(x), ranks(y))
+
+
+def of_ranks(x: Float[Tensor, " samples"], y: Float[Tensor, " samples"]) -> Spearman:
+    """``spearman`` of two measurements whose ranks are known.
+
+    Example:
+        >>> import torch
+        >>> of_ranks(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.5, 2.5])).statistic
+        0.866...
+    """
     n = x.numel()
-    if n < 2 or x.isnan().any() or y.isnan().any():
+    if n < 2:
         return Spearman(n=n, statistic=nan)
-    a, b = ranks(x), ranks(y)
-    a, b = a - a.mean(), b - b.mean()
+    a, b = x - x.mean(), y - y.mean()
     scale = sqrt(float(a @ a) * float(b @ b))
     statistic = float(a @ b) / scale if scale else nan
     return Spearman(n=n, statistic=statistic, interval=spearman_interval(statistic, n))
@@ -101,32 +112,27 @@ def spearman_influence(
         y: another one of the same samples; neither may be constant.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0])
         >>> spearman_influence(x, x).abs().max() < 1e-12  # a perfect correlation stays one
         tensor(True)
     """
-    f, g = _middle(x), _middle(y)
-    covariance, own, other = f * g, f * f, g * g
-    moved = covariance + _shifted(x, g) + _shifted(y, f) - 3 * covariance.mean()
-    own_moved = own + 2 * _shifted(x, f) - 3 * own.mean()
-    other_moved = other + 2 * _shifted(y, g) - 3 * other.mean()
-    scale = (own.mean() * other.mean()).sqrt()
+    one, other = Ranked(x), Ranked(y)
+    f, g = _middle(one), _middle(other)
+    covariance, own, of_other = f * g, f * f, g * g
+    moved = covariance + _shifted(one, g) + _shifted(other, f) - 3 * covariance.mean()
+    own_moved = own + 2 * _shifted(one, f) - 3 * own.mean()
+    other_moved = of_other + 2 * _shifted(other, g) - 3 * of_other.mean()
+    scale = (own.mean() * of_other.mean()).sqrt()
     statistic = covariance.mean() / scale
-    return moved / scale - statistic / 2 * (own_moved / own.mean() + other_moved / other.mean())
+    return moved / scale - statistic / 2 * (own_moved / own.mean() + other_moved / of_other.mean())
 
 
-def _middle(values: Tensor) -> Tensor:
+def _middle(ranked: Ranked) -> Tensor:
     """The mid-distribution function at each value, minus a half."""
-    return (ranks(values) - 0.5) / len(values) - 0.5
+    return (ranked.ranks() - 0.5) / ranked.n - 0.5
 
 
-def _shifted(values: Tensor, weights: Tensor) -> Tensor:
+def _shifted(ranked: Ranked, weights: Tensor) -> Tensor:
     """For each sample the mean weight of the samples above it, ties counting half."""
-    ordered, origin = values.sort()
-    _, place, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(counts), dtype=torch.float64, device=values.device)
-    sums.index_add_(0, place, weights[origin].double())
-    above = sums.sum() - sums.cumsum(0) + sums / 2
-    return torch.empty_like(weights, dtype=torch.float64).scatter_(0, origin, above[place]) / len(
-        values
-    )
+    return ranked.weight_above(weights) / ranked.n

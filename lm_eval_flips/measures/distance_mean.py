@@ -10,6 +10,7 @@ the mean and widens the error. Both vanish as samples are added.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, isfinite, isnan, log, sqrt
 
 import torch
@@ -61,14 +62,29 @@ def one_more(values: Float[Tensor, " units"], *, samples: int) -> float:
         >>> round(one_more(torch.arange(1.0, 101.0), samples=100), 2)
         0.63
     """
-    units = values.numel()
+    return one_more_of_each(values[None], samples=samples)[0]
+
+
+def one_more_of_each(values: Float[Tensor, "columns units"], *, samples: int) -> list[float]:
+    """``one_more`` of each of several distances of the same units.
+
+    Example:
+        >>> one_more_of_each(torch.ones(2, 50), samples=50)
+        [0.0, 0.0]
+    """
+    columns, units = values.shape
     if not units:
-        return 0.0
+        return [0.0] * columns
     exact = values.double()
     known = torch.where(exact.isfinite() & (exact > 0), exact, 0.0)
-    largest = known.topk(min(LARGEST + 1, units)).values
-    mean, *found = torch.cat([exact.mean()[None], largest]).tolist()  # one read from a GPU
-    tail = [value for value in found if value > 0]
+    largest = known.topk(min(LARGEST + 1, units), dim=-1).values
+    # one read from a GPU
+    read = torch.cat([exact.mean(-1, keepdim=True), largest], dim=-1).tolist()
+    return [_one_more(mean, found, units=units, samples=samples) for mean, *found in read]
+
+
+def _one_more(mean: float, largest: Sequence[float], *, units: int, samples: int) -> float:
+    tail = [value for value in largest if value > 0]
     if not tail:
         return 0.0
     fall = STEEPEST / 2

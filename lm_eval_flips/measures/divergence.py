@@ -9,13 +9,14 @@ good 8-bit model (1e-5 nats) float32 would spend 1 % of the value on rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log, nan
+from math import isfinite, log, nan
 
 import torch
 from torch import Tensor
 
+from lm_eval_flips.measures.ordered import Ordered
 from lm_eval_flips.shapes import Float
 
 
@@ -106,8 +107,12 @@ def choice_divergence(
     )
 
 
-def summarise(values: Float[Tensor, " samples"]) -> Summary:
+def summarise(values: Float[Tensor, " samples"], ordered: Ordered | None = None) -> Summary:
     """Mean, median, p99 and max; quantiles interpolate linearly as numpy's do.
+
+    Args:
+        values: one a sample.
+        ordered: the same in order, where that is known; None to sort them here.
 
     Example:
         >>> import torch
@@ -116,39 +121,39 @@ def summarise(values: Float[Tensor, " samples"]) -> Summary:
     """
     if values.numel() == 0:
         return Summary(mean=nan, median=nan, p99=nan, max=nan)
-    parts = [
-        values.mean(),
-        *_around(values, 0.5),
-        *_around(values, 0.99),
-        values.max(),
-        values.isposinf().sum(),
-    ]
-    # read at once: a GPU is waited for at each reading
-    mean, *ends, largest, infinite = torch.stack([part.double() for part in parts]).tolist()
+    ordered = ordered or Ordered(values)
+    median, p99, largest = ordered.quantiles([0.5, 0.99, 1.0])
     return Summary(
-        mean=mean,
-        median=_between(*ends[:2], share=0.5, n=values.numel()),
-        p99=_between(*ends[2:], share=0.99, n=values.numel()),
+        mean=float(values.mean()),
+        median=median,
+        p99=p99,
         max=largest,
-        infinite=int(infinite),
+        infinite=0 if isfinite(largest) else int(values.isposinf().sum()),
     )
 
 
-def summarise_distances(divergences: Sequence[Divergence]) -> Distances:
+def summarise_distances(whole: Mapping[str, tuple[Tensor, Ordered]]) -> Distances:
     """Sum up the distances of several tasks' samples together.
 
     Example:
         >>> same = choice_divergence(baseline=torch.zeros(2, 3), compressed=torch.zeros(2, 3))
-        >>> summarise_distances([same, same]).n
+        >>> summarise_distances(together([same, same])).n
         4
     """
     return Distances(
-        n=sum(divergence.kl.numel() for divergence in divergences),
-        **{
-            key: summarise(torch.cat([getattr(divergence, name) for divergence in divergences]))
-            for key, name in DISTANCES.items()
-        },
+        n=len(whole["choice_kl"][0]), **{key: summarise(*values) for key, values in whole.items()}
     )
+
+
+def together(divergences: Sequence[Divergence]) -> dict[str, tuple[Tensor, Ordered]]:
+    """Each distance of several tasks' samples, as they stand and in order; nothing of no task."""
+    if not divergences:
+        return {}
+    whole = {
+        key: torch.cat([getattr(divergence, name) for divergence in divergences])
+        for key, name in DISTANCES.items()
+    }
+    return {key: (values, Ordered(values)) for key, values in whole.items()}
 
 
 def quantile(values: Float[Tensor, " samples"], share: float) -> float:
@@ -158,19 +163,4 @@ def quantile(values: Float[Tensor, " samples"], share: float) -> float:
         >>> quantile(torch.tensor([1.0, 2.0, 4.0]), 0.75)
         3.0
     """
-    below, above = torch.stack(_around(values, share)).tolist()
-    return _between(below, above, share=share, n=values.numel())
-
-
-def _around(values: Tensor, share: float) -> list[Tensor]:
-    """The two values that a quantile lies between, which may be one."""
-    # torch.quantile refuses more than 2**24 values; selecting two of them is also faster
-    place = share * (values.numel() - 1)
-    low = int(place)
-    below = values.kthvalue(low + 1).values
-    return [below, below if place == low else values.kthvalue(low + 2).values]
-
-
-def _between(below: float, above: float, *, share: float, n: int) -> float:
-    place = share * (n - 1)
-    return below if below == above else below + (above - below) * (place - int(place))
+    return Ordered(values).quantiles([share])[0]

@@ -17,9 +17,11 @@ from lm_eval_flips.shapes import Bool, Float, Int
 
 POSITIVE = 1e-3  # nats; a sum of float32 logarithms may exceed 0 by less
 OVERFULL = 1.05  # bfloat16 rounds a probability by up to 2 %
+ROUNDING = 1e-6  # of a sum
 ROWS = 1 << 14  # of which every two choices are held against each other at once
 SURE = log(0.51)
 # Steps to which logs are rounded, coarsest first; a bfloat16 of 16 to 32 has steps of 1/8.
+FEW = 64  # values by which a step is tried first
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.1, 0.0625, 0.05, 0.03125, 0.01)
 
 
@@ -89,6 +91,9 @@ def overfull(
 def _overfull(loglikelihoods: Tensor, lengths: Tensor, choices: Tensor) -> Tensor:
     own = own_choices(choices, loglikelihoods.shape[1])
     held = loglikelihoods.exp().masked_fill(~own, 0.0)
+    some = held.sum(-1) > OVERFULL - ROUNDING  # no part of a sample's choices holds more than all
+    if not some.any():
+        return some
     alike = lengths[:, :, None] == lengths[:, None, :]
     return ((alike * held[:, None, :]).sum(-1).masked_fill(~own, 0.0) > OVERFULL).any(-1)
 
@@ -132,10 +137,14 @@ def grid(values: Float[Tensor, " n"]) -> float:
         nan
     """
     finite = values[values.isfinite()].double()
-    if not (finite != 0).any():
-        return nan
-    for step in STEPS:
-        places = finite / step
-        if bool(((places - places.round()).abs() < 1e-6).all()):
-            return step
+    # a few values rule out most steps, so that the rest is hardly ever looked at
+    few = finite[:FEW, None] / torch.tensor(STEPS, dtype=torch.float64, device=values.device)
+    for step, fits in zip(STEPS, _whole(few).all(0).tolist(), strict=True):
+        if fits and bool(_whole(finite / step).all()):
+            return step if bool((finite != 0).any()) else nan
     return nan
+
+
+def _whole(places: Tensor) -> Tensor:
+    """Which are whole numbers, up to rounding."""
+    return (places - places.round()).abs() < 1e-6

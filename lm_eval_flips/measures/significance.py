@@ -10,14 +10,11 @@ Errors of means over samples that are not independent are in ``clustered``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import isnan, nan
 from typing import NamedTuple, TypeAlias
 
-import torch
 from scipy import special
-from torch import Tensor
-
-from lm_eval_flips.shapes import Float
 
 Freedom: TypeAlias = int | float  # Satterthwaite's degrees of freedom are no whole numbers
 
@@ -32,6 +29,7 @@ class Interval(NamedTuple):
 NO_INTERVAL = Interval(nan, nan)
 
 
+@lru_cache
 def normal_quantile(level: float) -> float:
     """Half the width, in standard errors, of the middle ``level`` of the normal distribution.
 
@@ -52,6 +50,8 @@ def normal_share(quantile: float) -> float:
     return float(special.ndtr(quantile))
 
 
+# the rows of many tasks ask the same again and again
+@lru_cache(maxsize=1 << 14)
 def t_quantile(level: float, freedom: Freedom) -> float:
     """Half the width of the middle ``level`` of Student's t distribution.
 
@@ -163,35 +163,3 @@ def mean_interval(mean: float, error: float, freedom: Freedom, *, level: float =
         return NO_INTERVAL
     half = t_quantile(level, freedom) * error
     return Interval(mean - half, mean + half)
-
-
-def quantile_interval(
-    values: Float[Tensor, " samples"], share: float, *, level: float = 0.95
-) -> Interval:
-    """Distribution-free interval of a quantile: two order statistics, whose ranks are binomial.
-
-    nan at an end that the samples are too few to bound, as for p99 of 50 samples.
-    Source: Conover, Practical Nonparametric Statistics (1999), section 3.2.
-
-    Example:
-        >>> import torch
-        >>> quantile_interval(torch.arange(100.0), 0.5)
-        Interval(low=39.0, high=60.0)
-    """
-    n, tail = values.numel(), (1 - level) / 2
-    if n == 0:
-        return NO_INTERVAL
-    low, high = _binomial_quantile(tail, n, share) - 1, _binomial_quantile(1 - tail, n, share)
-    ordered = values.sort().values
-    ends = torch.stack((ordered[max(low, 0)], ordered[min(high, n - 1)])).tolist()
-    return Interval(ends[0] if low >= 0 else nan, ends[1] if high < n else nan)
-
-
-def _binomial_quantile(below: float, n: int, share: float) -> int:
-    """The smallest count whose probability of not being exceeded is at least ``below``."""
-    count = max(0, int(special.bdtrik(below, n, share)))
-    while count > 0 and special.bdtr(count - 1, n, share) >= below:
-        count -= 1
-    while special.bdtr(count, n, share) < below:
-        count += 1
-    return count

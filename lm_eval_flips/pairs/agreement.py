@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isnan, log
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.agreement import (
@@ -18,12 +18,12 @@ from lm_eval_flips.measures.agreement import (
     relation,
     reordered,
 )
-from lm_eval_flips.measures.plausibility import grid, own_choices, tied, tied_at_the_top
 from lm_eval_flips.pairs.checked_run import ENOUGH, MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import repeated_samples, repeated_texts
-from lm_eval_flips.pairs.plausibility import LOGGED, PRECISION, run_findings
+from lm_eval_flips.pairs.plausibility import LOGGED, PRECISION, known_findings, run_findings
 
+BASELINE, OTHER = "the baseline", "the compressed run"  # what findings call them
 STEP = (
     "The backend lost or mixed up answers: rerun with --batch_size 1, or with another --model, and "
     "look for warnings of failed requests"
@@ -32,61 +32,62 @@ STEP = (
 
 def findings(baseline: Samples, compressed: Samples) -> tuple[Finding, ...]:
     """What is doubtful or impossible in two runs' samples of a task, alone and together."""
-    common = np.intersect1d(baseline.doc_id, compressed.doc_id, assume_unique=True)
-    together: tuple[Finding, ...] = ()
-    if len(common) and baseline.kind == compressed.kind:
-        ours, theirs = baseline.only(common), compressed.only(common)
-        whose = Checked(samples=theirs, run="the compressed run")
-        together = tuple(_texts(whose, ours) if ours.kind == "text" else _scores(whose, ours))
-    return (
-        *run_findings(baseline, "the baseline"),
-        *run_findings(compressed, "the compressed run"),
-        *together,
-    )
+    ours, theirs = Checked(samples=baseline, run=BASELINE), Checked(samples=compressed, run=OTHER)
+    alone = (*known_findings(ours), *run_findings(theirs))
+    if baseline.kind != compressed.kind:
+        return alone
+    if not np.array_equal(baseline.doc_id, compressed.doc_id):
+        common = np.intersect1d(baseline.doc_id, compressed.doc_id, assume_unique=True)
+        ours = replace(ours, samples=baseline.only(common))
+        theirs = replace(theirs, samples=compressed.only(common))
+    if not len(ours.samples):
+        return alone
+    together = _texts(theirs, ours.samples) if baseline.kind == "text" else _scores(theirs, ours)
+    return (*alone, *together)
 
 
-def _scores(whose: Checked, ours: Samples) -> Iterator[Finding]:
-    theirs = whose.samples
-    same = ours.choices == theirs.choices
-    if not same.all() or ours.loglikelihoods.shape != theirs.loglikelihoods.shape:
+def _scores(whose: Checked, ours: Checked) -> Iterator[Finding]:
+    samples, others = ours.samples, whose.samples
+    same_table = samples.loglikelihoods.shape == others.loglikelihoods.shape
+    if not same_table or not np.array_equal(samples.choices, others.choices):
         return
-    before, after = (torch.from_numpy(side.loglikelihoods) for side in (ours, theirs))
-    choices = torch.from_numpy(ours.choices)
-    if ours.kind == "choices":
-        yield from _ties(whose, ours, before, after, choices)
-        yield from _infinite(whose, before, after)
-    yield from _targets(whose, ours)
-    yield from repeated_samples(whose, before, after, choices)
+    if samples.kind == "choices":
+        yield from _ties(whose, ours)
+        yield from _infinite(whose, ours)
+    yield from _targets(whose, samples)
+    yield from repeated_samples(whose, ours)
     # what is broken by itself was told of it already
-    broken = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
-    if any(broken) or torch.equal(before, after):
+    broken = max(ours.scores.tied_share, whose.scores.tied_share) > ENOUGH
+    if broken or torch.equal(ours.scores.table, whose.scores.table):
         return
-    moved = list(_order(whose, before, after, choices))
+    moved = list(_order(whose, ours))
     yield from moved
     if not moved:
-        yield from _scale(whose, relation(before, after, choices))
+        yield from _scale(
+            whose, relation(ours.scores.table, whose.scores.table, ours.scores.choices)
+        )
 
 
 def _targets(whose: Checked, ours: Samples) -> Iterator[Finding]:
     """Targets that name other right choices than the baseline's, under the same hashes."""
+    if np.array_equal(ours.gold, whose.samples.gold):
+        return
     differ = torch.from_numpy((ours.gold != whose.samples.gold).any(-1))
-    if differ.any():
-        yield whose.finding(
-            "targets",
-            f"the targets of {int(differ.sum())} of {len(differ)} samples ({whose.docs(differ)}) "
-            f"name other choices in {whose.run} than in the baseline, though their hashes agree",
-            "One of the logs was edited or damaged: rerun this task",
-            impossible=False,
-            blocks=True,
-        )
+    yield whose.finding(
+        "targets",
+        f"the targets of {int(differ.sum())} of {len(differ)} samples ({whose.docs(differ)}) "
+        f"name other choices in {whose.run} than in the baseline, though their hashes agree",
+        "One of the logs was edited or damaged: rerun this task",
+        impossible=False,
+        blocks=True,
+    )
 
 
-def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> Iterator[Finding]:
-    own = own_choices(choices, before.shape[1])
-    fine = all(bool(isnan(grid(scores[own]))) for scores in (before, after))
-    step = out_of_step(before[own], after[own]) if fine else None
+def _order(whose: Checked, ours: Checked) -> Iterator[Finding]:
     # numbers of few digits agree by chance
-    mixed = reordered(before, after) & fine
+    if not (isnan(ours.scores.grid) and isnan(whose.scores.grid)):
+        return
+    step = out_of_step(ours.scores.own, whose.scores.own)
     if step is not None:
         yield whose.finding(
             "out_of_step",
@@ -96,7 +97,9 @@ def _order(whose: Checked, before: Tensor, after: Tensor, choices: Tensor) -> It
             STEP,
             impossible=True,
         )
-    elif int(mixed.sum()) >= SOME and float(mixed.double().mean()) > 0.5:
+        return
+    mixed = reordered(ours.scores.table, whose.scores.table)
+    if int(mixed.sum()) >= SOME and float(mixed.double().mean()) > 0.5:
         yield whose.finding(
             "reordered",
             f"{int(mixed.sum())} of {len(mixed)} samples of {whose.run} hold the baseline's own "
@@ -134,8 +137,8 @@ def _scale(whose: Checked, found: Relation) -> Iterator[Finding]:
         )
 
 
-def _infinite(whose: Checked, before: Tensor, after: Tensor) -> Iterator[Finding]:
-    ruled_out = (after.isneginf() & before.isfinite()).any(-1)
+def _infinite(whose: Checked, ours: Checked) -> Iterator[Finding]:
+    ruled_out = (whose.scores.table.isneginf() & ours.scores.table.isfinite()).any(-1)
     if ruled_out.any():
         yield whose.finding(
             "infinite",
@@ -148,15 +151,14 @@ def _infinite(whose: Checked, before: Tensor, after: Tensor) -> Iterator[Finding
         )
 
 
-def _ties(
-    whose: Checked, ours: Samples, before: Tensor, after: Tensor, choices: Tensor
-) -> Iterator[Finding]:
-    tops = [tied_at_the_top(scores, choices) for scores in (before, after)]
+def _ties(whose: Checked, ours: Checked) -> Iterator[Finding]:
+    tops = [ours.scores.tied_at_the_top, whose.scores.tied_at_the_top]
     either = tops[0] | tops[1]
-    name, flips = _flips(ours, whose.samples)
+    if not either.any() or max(ours.scores.tied_share, whose.scores.tied_share) > ENOUGH:
+        return
+    name, flips = _flips(ours.samples, whose.samples)
     hanging = int((torch.from_numpy(flips) & either).sum())
-    alike = [tied(scores, choices).double().mean() > ENOUGH for scores in (before, after)]
-    if any(alike) or not (hanging or float(either.double().mean()) > 0.01):
+    if not (hanging or float(either.double().mean()) > 0.01):
         return
     n = len(either)
     yield whose.finding(

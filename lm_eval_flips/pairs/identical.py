@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from math import isnan
 
 import numpy as np
-from torch import Tensor
 
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.agreement import repeated
-from lm_eval_flips.measures.plausibility import grid, own_choices
 from lm_eval_flips.pairs.checked_run import MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
 
@@ -37,14 +35,11 @@ def same_texts(baseline: Samples, compressed: Samples) -> bool | None:
     return True if written >= WRITTEN and written >= WORDS * len(baseline) else None
 
 
-def repeated_samples(
-    whose: Checked, before: Tensor, after: Tensor, choices: Tensor
-) -> Iterator[Finding]:
+def repeated_samples(whose: Checked, ours: Checked) -> Iterator[Finding]:
     """Samples that a shared cache may have answered for both models."""
-    own = own_choices(choices, before.shape[1])
-    same, n = repeated(before, after), len(before)
+    same, n = repeated(ours.scores.table, whose.scores.table), len(ours.samples)
     count = int(same.sum())
-    if count < SOME or count < n / 10 or not isnan(grid(before[own])):
+    if count < SOME or count < n / 10 or not isnan(ours.scores.grid):
         return
     if count == n or count >= MANY:
         yield whose.finding(

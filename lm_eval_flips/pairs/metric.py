@@ -16,11 +16,12 @@ from torch import Tensor
 
 from lm_eval_flips.logs.metric_columns import PERPLEXITIES
 from lm_eval_flips.measures.direction import signed_margin
-from lm_eval_flips.measures.divergence import Divergence, choice_divergence
+from lm_eval_flips.measures.divergence import Divergence
 from lm_eval_flips.measures.margin import top_margin
 from lm_eval_flips.measures.noise_direction import NoiseFlips, noise_flips
 from lm_eval_flips.measures.tokens import request_means, sample_means
 from lm_eval_flips.pairs.answers import answer, as_compared
+from lm_eval_flips.pairs.choice_distances import divergence_of
 from lm_eval_flips.pairs.correctness import (
     check_correctness,
     only_zeros_and_ones,
@@ -175,7 +176,7 @@ def paired_metric(
         baseline_answer=answers[0],
         compressed_answer=answers[1],
         changed=changed,
-        divergence=_divergence(pairs, pick),
+        divergence=divergence_of(pairs, None if everything else rows),
         margin=None if ours is None else top_margin(ours),
         margin_change=_margin_change(ours, theirs, answers[0]),
         units=units,
@@ -192,18 +193,6 @@ def _compared(pairs: Pairs, side: Side, metric: str, pick: Pick) -> Tensor | Non
 
 def _tokens(tokens: TokenValues | None, rows: Tensor | None) -> TokenValues | None:
     return tokens if tokens is None or rows is None else tokens.of_samples(rows)
-
-
-def _divergence(pairs: Pairs, pick: Pick) -> Divergence | None:
-    """Of the models' own distributions over the choices, whatever numbers the metric compares.
-
-    Log-likelihoods divided by lengths make a flatter distribution that is neither model's.
-    """
-    if pairs.kind != "choices":
-        return None
-    sides = (pairs.baseline, pairs.compressed)
-    baseline, compressed = (pick(side.loglikelihoods) for side in sides)
-    return choice_divergence(baseline=baseline, compressed=compressed)
 
 
 def _margin_change(
@@ -223,8 +212,10 @@ def _noise(scores: Tensor | None, gold: Tensor, changed: Tensor | None) -> Noise
 def _units(pairs: Pairs, metric: str, pick: Pick) -> Tensor | None:
     """Words, bytes or samples that a perplexity counts; None where the metric is no perplexity."""
     if metric in PERPLEXITIES:
-        units = pick(pairs.baseline.units[metric])
-        return None if units.isnan().any() else units
+        units = pairs.baseline.units.get(metric)
+        if units is None or (units := pick(units)).isnan().any():
+            return None
+        return units
     cloze = pairs.kind == "cloze" and metric == "perplexity"
     return torch.ones_like(pick(pairs.baseline.metrics[metric])) if cloze else None
 

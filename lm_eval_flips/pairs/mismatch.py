@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from lm_eval_flips.logs.reading import each_line
 from lm_eval_flips.logs.samples import HASHES, Samples
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.proofs import PROOFS, by_logged_document
+from lm_eval_flips.pairs.sides import only
 
 RERUN = {
     "only in the baseline": "--limit and --samples",
@@ -32,35 +33,46 @@ MISSING = frozenset({"only in the baseline", "only in the compressed run"})
 
 def differences(baseline: Samples, compressed: Samples) -> dict[str, NDArray[np.int64]]:
     """The doc_ids that cannot be paired, by the first reason that applies to each."""
-    found = {
-        "only in the baseline": np.setdiff1d(
-            baseline.doc_id, compressed.doc_id, assume_unique=True
-        ),
-        "only in the compressed run": np.setdiff1d(
-            compressed.doc_id, baseline.doc_id, assume_unique=True
-        ),
-    }
-    common, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
-    open_ = np.ones(len(common), bool)
+    left, right = baseline.shared_rows(compressed)
+    found = {}
+    for reason, side, rows in (
+        ("only in the baseline", baseline, left),
+        ("only in the compressed run", compressed, right),
+    ):
+        alone = np.ones(len(side), bool)
+        alone[rows] = False
+        found[reason] = side.doc_id[alone]
+    open_ = np.ones(len(left), bool)
 
     def settle(reason: str, differs: NDArray[np.bool_]) -> None:
-        found[reason] = common[differs & open_]
+        found[reason] = only(baseline.doc_id, left)[differs & open_]
         open_[differs] = False
+
+    def differ(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
+        unlike: NDArray[np.bool_] = only(ours, left) != only(theirs, right)
+        return unlike if unlike.ndim == 1 else np.asarray(unlike.any(-1))
 
     reasons = ("document differs", "target differs", "prompt differs", "arguments differ")
     for name, reason in zip(HASHES, reasons, strict=True):
         if name == "arguments":
-            settle("number of choices differs", baseline.choices[left] != compressed.choices[right])
-        settle(reason, (baseline.hashes[name][left] != compressed.hashes[name][right]).any(-1))
+            settle("number of choices differs", differ(baseline.choices, compressed.choices))
+        settle(reason, differ(baseline.hashes[name], compressed.hashes[name]))
     return {reason: docs for reason, docs in found.items() if len(docs)}
 
 
-def proven(
-    baseline: Samples, compressed: Samples, name: str | None
-) -> tuple[Samples, tuple[Finding, ...]]:
-    """The compressed run's samples as far as a narrower proof holds, and what it leaves open.
+class Proven(NamedTuple):
+    """The compressed run's samples as far as they are proven, and what their proof leaves open.
+
+    ``differing`` are those that differ all the same, as ``differences`` tells.
+    """
+
+    samples: Samples
+    findings: tuple[Finding, ...]
+    differing: Mapping[str, NDArray[np.int64]]
+
+
+def proven(baseline: Samples, compressed: Samples, name: str | None) -> Proven:
+    """The compressed run's samples as far as a narrower proof holds.
 
     Documents whose hash differs and whose logged text agrees are proven in any case.
 
@@ -71,33 +83,32 @@ def proven(
     """
     before = differences(baseline, compressed)
     if before.keys() <= MISSING:
-        return compressed, ()
+        return Proven(compressed, (), before)
     compressed = by_logged_document(baseline, compressed)
     open_ = differences(baseline, compressed)
     by_text = _by_text(baseline, _count(before) - _count(open_))
     if name is None:
-        return compressed, by_text
+        return Proven(compressed, by_text, open_)
     proof = PROOFS[name]
     narrowed = proof.apply(baseline, compressed)
-    count = _count(open_) - _count(differences(baseline, narrowed))
+    left = differences(baseline, narrowed)
+    count = _count(open_) - _count(left)
     if not count:
-        return compressed, by_text
+        return Proven(compressed, by_text, open_)
     reasons = ", ".join(
         f"{len(docs)} {reason}" for reason, docs in open_.items() if reason not in MISSING
     )
-    return narrowed, (
-        *by_text,
-        Finding(
-            code="pair_by",
-            task=baseline.task.name,
-            filter=baseline.filter,
-            text=f"{count} samples were paired by {proof.by} only ({reasons})",
-            way_out=f"Not proven is {proof.leaves_open}: rerun both in the same way for a strict "
-            "comparison",
-            impossible=False,
-            keeps_from_passing=False,
-        ),
+    paired_by = Finding(
+        code="pair_by",
+        task=baseline.task.name,
+        filter=baseline.filter,
+        text=f"{count} samples were paired by {proof.by} only ({reasons})",
+        way_out=f"Not proven is {proof.leaves_open}: rerun both in the same way for a strict "
+        "comparison",
+        impossible=False,
+        keeps_from_passing=False,
     )
+    return Proven(narrowed, (*by_text, paired_by), left)
 
 
 def _by_text(baseline: Samples, count: int) -> tuple[Finding, ...]:

@@ -8,8 +8,8 @@ for, is left out and recorded. Never a silent inner join.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.identical import same_texts
 from lm_eval_flips.pairs.judged import JudgedValues
 from lm_eval_flips.pairs.measured_answers import AnswerValues
-from lm_eval_flips.pairs.mismatch import differences, mismatch, proven
-from lm_eval_flips.pairs.readings import read_values
+from lm_eval_flips.pairs.mismatch import mismatch, proven
+from lm_eval_flips.pairs.readings import known_reading, read_values
 from lm_eval_flips.pairs.sides import Side, as_tensor, only, side_of, widened
 from lm_eval_flips.pairs.tokens import TokenValues
 from lm_eval_flips.pairs.unused import not_compared, without_values
@@ -56,6 +56,7 @@ class Pairs:
     ``findings`` say what is doubtful or impossible in either run, or between the two.
     ``tokens`` are the distances over the vocabulary that the compressed run measured, if it did,
     ``answers`` those along what the baseline wrote; ``judged`` is what a judge said of the answers.
+    ``known`` is what was computed of all of these samples, by name, for more than one metric.
     """
 
     task: str
@@ -76,6 +77,7 @@ class Pairs:
     answers: AnswerValues | None = None
     judged: JudgedValues | None = None
     cluster_field: str | None = None
+    known: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
 
 def pair(
@@ -103,10 +105,9 @@ def pair(
     """
     where = f"task '{baseline.task.name}', filter '{baseline.filter}'"
     _refuse_kinds(baseline, compressed, where)
-    compressed, narrower = proven(baseline, compressed, pair_by)
-    readings = read_values(baseline), read_values(compressed)
+    compressed, narrower, differing = proven(baseline, compressed, pair_by)
+    readings = known_reading(baseline), read_values(compressed)
     baseline, compressed = (reading.samples for reading in readings)
-    differing = differences(baseline, compressed)
     if differing and on_mismatch == "error":
         raise FlipsError(mismatch(baseline, compressed, differing))
     reasons = {reason: tuple(docs.tolist()) for reason, docs in differing.items()}
@@ -162,10 +163,10 @@ def _rows(
     baseline: Samples, compressed: Samples, *, without: set[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows of the documents that both runs hold, in each of them."""
-    common, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
-    kept = ~np.isin(common, list(without))
+    left, right = baseline.shared_rows(compressed)
+    if not without:
+        return left, right
+    kept = ~np.isin(baseline.doc_id[left], list(without))
     return left[kept], right[kept]
 
 

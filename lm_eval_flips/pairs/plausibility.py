@@ -13,14 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.measures.plausibility import (
     POSITIVE,
     contradicts_greedy,
     grid,
     overfull,
-    own_choices,
-    tied,
 )
 from lm_eval_flips.pairs.checked_run import ENOUGH, MANY, SOME, Checked
 from lm_eval_flips.pairs.findings import Finding
@@ -34,27 +31,29 @@ LOGGED = "Log with all digits and in nats, as the harness does: rerun with its o
 PRECISION = "Rerun with softmax_dtype=float32 in --model_args"
 
 
-def run_findings(samples: Samples, run: str) -> tuple[Finding, ...]:
-    """What is doubtful or impossible in one run's samples of a task.
+def known_findings(checked: Checked) -> tuple[Finding, ...]:
+    """``run_findings``, looked for once in the same samples: of a baseline, for all runs."""
+    known = checked.samples.known
+    if "findings" not in known:
+        known["findings"] = run_findings(checked)
+    findings: tuple[Finding, ...] = known["findings"]
+    return findings
 
-    Args:
-        samples: the samples of one task and filter.
-        run: what findings call the run, such as "the baseline".
-    """
+
+def run_findings(checked: Checked) -> tuple[Finding, ...]:
+    """What is doubtful or impossible in one run's samples of a task."""
+    samples = checked.samples
     if not len(samples):
         return ()
-    checked = Checked(samples=samples, run=run)
     of_log = _of_log(checked)
     if samples.kind == "text":
         return (*of_log, *text_findings(checked), *sampling_findings(checked))
-    scores = torch.from_numpy(samples.loglikelihoods)
-    choices = torch.from_numpy(samples.choices)
-    own = scores[own_choices(choices, scores.shape[1])]
+    scores = checked.scores.table
     found = [*of_log, *_constant(checked, scores), *_positive(checked, scores)]
     if samples.kind == "choices":
-        found += [*_all_tied(checked, scores, choices), *_overfull(checked, scores, choices)]
+        found += [*_all_tied(checked), *_overfull(checked)]
         found += _same_answer(checked, scores)
-    return (*found, *_greedy(checked, scores), *_grid(checked, own))
+    return (*found, *_greedy(checked, scores), *_grid(checked))
 
 
 def _of_log(checked: Checked) -> Iterator[Finding]:
@@ -69,11 +68,13 @@ def _of_log(checked: Checked) -> Iterator[Finding]:
         )
 
 
-def _all_tied(checked: Checked, scores: Tensor, choices: Tensor) -> Iterator[Finding]:
-    several, alike = choices > 1, tied(scores, choices)
+def _all_tied(checked: Checked) -> Iterator[Finding]:
+    scores, alike = checked.scores.table, checked.scores.tied
+    several = checked.scores.choices > 1
     n, count = int(several.sum()), int(alike.sum())
-    nothing = bool((scores[several][:, 0] == 0).all()) and count == n
-    if not n or count < ENOUGH * n or (count < SOME and not nothing):
+    if not n or count < ENOUGH * n:
+        return
+    if count < SOME and (count < n or bool((scores[several][:, 0] != 0).any())):
         return
     values = set(scores[alike][:, 0].tolist())
     value = f", {values.pop()} each" if len(values) == 1 else ""
@@ -103,7 +104,10 @@ def _constant(checked: Checked, scores: Tensor) -> Iterator[Finding]:
 
 
 def _positive(checked: Checked, scores: Tensor) -> Iterator[Finding]:
-    above = ((scores > POSITIVE) & scores.isfinite()).any(-1)
+    positive = scores > POSITIVE
+    if not positive.any():
+        return
+    above = (positive & scores.isfinite()).any(-1)
     if above.any():
         yield checked.finding(
             "positive",
@@ -116,10 +120,12 @@ def _positive(checked: Checked, scores: Tensor) -> Iterator[Finding]:
         )
 
 
-def _overfull(checked: Checked, scores: Tensor, choices: Tensor) -> Iterator[Finding]:
-    lengths = torch.from_numpy(checked.samples.chars)
-    too_much = overfull(scores, lengths, choices) & ~tied(scores, choices)
-    too_much &= (scores <= POSITIVE).all(-1)
+def _overfull(checked: Checked) -> Iterator[Finding]:
+    scores = checked.scores.table
+    too_much = overfull(scores, torch.from_numpy(checked.samples.chars), checked.scores.choices)
+    if int(too_much.sum()) < SOME:
+        return
+    too_much &= ~checked.scores.tied & (scores <= POSITIVE).all(-1)
     count = int(too_much.sum())
     if count >= SOME and count > ENOUGH * len(too_much):
         yield checked.finding(
@@ -135,13 +141,15 @@ def _overfull(checked: Checked, scores: Tensor, choices: Tensor) -> Iterator[Fin
 
 def _same_answer(checked: Checked, scores: Tensor) -> Iterator[Finding]:
     several = checked.samples.choices > 1
-    places = np.unique(scores.argmax(-1).numpy()[several])
+    places = scores.argmax(-1).numpy()[several]
+    if len(places) < MANY or (places != places[0]).any():
+        return
     right = checked.samples.gold[several]
     always = right.any(0).sum() == 1  # one place is right everywhere: a good model names it
-    if several.sum() >= MANY and len(places) == 1 and not always:
+    if not always:
         yield checked.finding(
             "same_answer",
-            f"{checked.run} chooses choice {int(places[0]) + 1} in all {int(several.sum())} "
+            f"{checked.run} chooses choice {int(places[0]) + 1} in all {len(places)} "
             "samples: a model that knows nothing of the task, or a prompt that it cannot read",
             "Look at a few prompts with --log_samples, and at the score against chance",
             impossible=False,
@@ -175,8 +183,10 @@ def more_than_two(values: Tensor) -> bool:
     return between or (bool(low < high) and bool(np.isnan(numbers).any()))
 
 
-def _grid(checked: Checked, own: Tensor) -> Iterator[Finding]:
-    step = grid(own) if len(own) >= MANY and more_than_two(own) else torch.nan
+def _grid(checked: Checked) -> Iterator[Finding]:
+    own = checked.scores.own
+    told = len(own) >= MANY and not isnan(checked.scores.grid) and more_than_two(own)
+    step = checked.scores.grid if told else torch.nan
     if not isnan(step):
         yield checked.finding(
             "grid",

@@ -44,6 +44,14 @@ class Reading:
     shown_as: Mapping[str, str]
 
 
+def known_reading(samples: Samples) -> Reading:
+    """``read_values``, once for the same samples: of a baseline, for all runs."""
+    if "reading" not in samples.known:
+        samples.known["reading"] = read_values(samples)
+    reading: Reading = samples.known["reading"]
+    return reading
+
+
 def read_values(samples: Samples) -> Reading:
     """Give a task's logged values the meaning that its aggregation gives them."""
     metrics, logged = dict(samples.metrics), dict(samples.logged)
@@ -54,12 +62,12 @@ def read_values(samples: Samples) -> Reading:
         elif name in NO_SCORE:
             unused[name] = NO_SCORE[name]
             del metrics[name]
-        else:
-            other = _of_another_length(samples, name)
+        elif (other := _of_another_length(samples, name)) is not None:
             metrics[name] = np.where(other, np.nan, metrics[name])
             logged[name] = logged[name] & ~other
     answered = not metrics and samples.kind == "choices" and bool(samples.gold.any(-1).all())
-    told = any(_right_or_wrong(name, values) for name, values in metrics.items())
+    # by the numbers that were logged, not by those that are made here
+    told = bool(samples.values) and any(map(_right_or_wrong, metrics, metrics.values()))
     scores: dict[str, float] = {}
     shown_as: dict[str, str] = {}
     for name, values in samples.values.items():
@@ -107,21 +115,23 @@ def _right_or_wrong(name: str, values: NDArray[np.float64]) -> bool:
     return bool(len(known)) and not is_graded(name) and set(np.unique(known)) <= {0.0, 1.0}
 
 
-def _of_another_length(samples: Samples, name: str) -> NDArray[np.bool_]:
-    """Samples whose -1 says that their document is not of this metric.
+def _of_another_length(samples: Samples, name: str) -> NDArray[np.bool_] | None:
+    """Samples whose -1 says that their document is not of this metric; None where none does.
 
     RULER logs each document under all lengths, -1 under those of others, and its aggregation
     leaves those out (lm_eval 0.4.13, tasks/ruler/common_utils.py:69).
     """
     values = samples.metrics[name]
     other = (values == -1) & samples.logged[name]
+    if not other.any():
+        return None
     rest = values[~other & ~np.isnan(values)]
-    if not other.any() or not len(rest) or rest.min() < 0 or rest.max() > 1:
-        return np.zeros_like(other)
+    if not len(rest) or rest.min() < 0 or rest.max() > 1:
+        return None
     aggregated = samples.task.score(name, samples.filter)
     fits = aggregated is not None and abs(rest.mean() - aggregated) < 1e-6
     by_length = name.isdecimal() and samples.task.aggregation(name) != "mean"
-    return other if fits or by_length else np.zeros_like(other)
+    return other if fits or by_length else None
 
 
 def _labels(name: str, values: Values, samples: Samples) -> bool:

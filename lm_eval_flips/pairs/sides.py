@@ -73,8 +73,8 @@ def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.devic
         unconditional=None
         if samples.unconditional is None
         else as_tensor(only(samples.unconditional, rows), device),
-        answer=as_tensor(only(samples.answer, rows).view(np.int64), device),
-        response=as_tensor(only(samples.response, rows).view(np.int64), device),
+        answer=as_tensor(_written(samples, samples.answer, rows), device),
+        response=as_tensor(_written(samples, samples.response, rows), device),
         request_keys=None if samples.request_keys is None else only(samples.request_keys, rows),
         metrics={
             name: as_tensor(only(values, rows), device) for name, values in samples.metrics.items()
@@ -88,6 +88,13 @@ def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.devic
             name: as_tensor(only(values, rows), device) for name, values in samples.signs.items()
         },
     )
+
+
+def _written(
+    samples: Samples, values: NDArray[np.uint64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Some rows of digests, as torch has them; none where nothing is written."""
+    return (only(values, rows) if samples.kind == "text" else values).view(np.int64)
 
 
 def only(values: NDArray[Scalar], rows: NDArray[np.int64]) -> NDArray[Scalar]:

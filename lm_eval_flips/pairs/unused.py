@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isnan, nan
 
@@ -43,8 +43,11 @@ def without_values(
     """
     allowed: dict[str, dict[str, set[int]]] = {}
     refused: dict[str, list[int]] = {}
+    infinite: set[str] = set()
     for run, samples in (("the baseline", baseline), ("the compressed run", compressed)):
         for metric, what, docs in not_finite(samples):
+            if what == "infinite":
+                infinite.add(metric)
             left = [doc for doc in docs if doc not in gone]
             if not left:
                 continue
@@ -62,7 +65,7 @@ def without_values(
         left_out={reason: tuple(docs) for reason, docs in refused.items()},
         findings=tuple(_as_nanmean(baseline, metric, runs) for metric, runs in allowed.items()),
     )
-    return _finite(baseline), _finite(compressed), found
+    return _finite(baseline, infinite), _finite(compressed, infinite), found
 
 
 def _as_nanmean(samples: Samples, metric: str, runs: Mapping[str, set[int]]) -> Finding:
@@ -80,13 +83,12 @@ def _as_nanmean(samples: Samples, metric: str, runs: Mapping[str, set[int]]) -> 
     )
 
 
-def _finite(samples: Samples) -> Samples:
-    """The samples with nan for every value that has no mean."""
-    bad = {metric for metric, what, _ in not_finite(samples) if what == "infinite"}
+def _finite(samples: Samples, bad: Collection[str]) -> Samples:
+    """The samples with nan for every value of these metrics that has no mean."""
     if not bad:
         return samples
     metrics = dict(samples.metrics)
-    for metric in bad:
+    for metric in metrics.keys() & set(bad):
         metrics[metric] = np.where(np.isinf(metrics[metric]), nan, metrics[metric])
     return replace(samples, metrics=metrics)
 
@@ -135,9 +137,7 @@ def _parts(name: str, baseline: Samples, compressed: Samples) -> str:
     ours, theirs = both
     if ours is None or theirs is None or {ours.kind, theirs.kind} - {"list", "pair"}:
         return ""
-    _, left, right = np.intersect1d(
-        baseline.doc_id, compressed.doc_id, assume_unique=True, return_indices=True
-    )
+    left, right = baseline.shared_rows(compressed)
     before, after = ours.only(left), theirs.only(right)
     if not np.array_equal(before.counts, after.counts):
         return ""

@@ -77,20 +77,14 @@ def _tested(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | 
     if perplexity is not None:
         change, error = perplexity.loss_change, perplexity.standard_error
         return _by_t(-change, error, perplexity.freedom)
+    if flips is not None and errors.by_document and errors.documents == errors.n:
+        return _by_counts(flips.correct_to_incorrect, flips.incorrect_to_correct)
     gains = _gains(errors, flips)
     if errors.clustered_by_task:
         return _by_t(float(torch.cat(gains).mean()), *errors.of(gains))
     nets = torch.cat(errors.sums(gains))
     if flips is not None and errors.by_document:
-        lost, won = int((nets < 0).sum()), int((nets > 0).sum())
-        return ChangeTest(
-            method=MCNEMAR,
-            two_sided=mcnemar(lost=lost, won=won),
-            loss=mcnemar_loss(lost=lost, won=won),
-            n=0,
-            lost=lost,
-            won=won,
-        )
+        return _by_counts(int((nets < 0).sum()), int((nets > 0).sum()))
     error, freedom = errors.of(gains)
     # the signs of a single cluster say nothing of others
     signs = sign_flips(nets if errors.by_document or len(nets) > 1 else nets[:0])
@@ -101,6 +95,17 @@ def _tested(errors: Errors, flips: Flips | None, perplexity: PerplexityChange | 
         n=0,
         error=error,
         freedom=freedom,
+    )
+
+
+def _by_counts(lost: int, won: int) -> ChangeTest:
+    return ChangeTest(
+        method=MCNEMAR,
+        two_sided=mcnemar(lost=lost, won=won),
+        loss=mcnemar_loss(lost=lost, won=won),
+        n=0,
+        lost=lost,
+        won=won,
     )
 
 

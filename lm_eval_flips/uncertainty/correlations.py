@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import nan, sqrt
 
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.auroc import Auroc, auroc, auroc_influence, auroc_interval
+from lm_eval_flips.measures.auroc import Auroc, auroc_interval, placements
 from lm_eval_flips.measures.correlation import (
     SampleCorrelation,
     Spearman,
-    spearman,
+    of_ranks,
     spearman_influence,
     spearman_interval,
 )
+from lm_eval_flips.measures.ranks import Ranked, mark_ranks
 from lm_eval_flips.measures.significance import Interval, normal_quantile, t_quantile
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.errors import Errors
@@ -51,10 +52,11 @@ def sample_correlation(
     changed = torch.cat([task.changed for task in known])
     flipped = torch.cat([task.flipped for task in known])
     of_row = errors.of([task.metric for task in known])
+    ordered = Ranked(distance)
     return SampleCorrelation(
-        changed=_spearman(distance, changed, of_row),
-        flipped=_spearman(distance, flipped, of_row),
-        detects_flips=_auroc(distance, flipped, of_row),
+        changed=_spearman(distance, ordered, changed, of_row),
+        flipped=_spearman(distance, ordered, flipped, of_row),
+        detects_flips=_auroc(distance, ordered, flipped, of_row),
     )
 
 
@@ -71,8 +73,10 @@ def correlation_intervals(
     }
 
 
-def _spearman(distance: Tensor, marks: Tensor, errors: Errors) -> Spearman:
-    plain = spearman(distance, marks.double())
+def _spearman(distance: Tensor, ordered: Ranked, marks: Tensor, errors: Errors) -> Spearman:
+    if distance.isnan().any():
+        return Spearman(n=len(distance), statistic=nan)
+    plain = of_ranks(ordered.ranks(), mark_ranks(marks))
     if not abs(plain.statistic) < 1 or not _dependent(errors):
         return plain
     wider = _wider(spearman_influence(distance, marks.double()), errors)
@@ -80,17 +84,18 @@ def _spearman(distance: Tensor, marks: Tensor, errors: Errors) -> Spearman:
     return replace(plain, interval=interval)
 
 
-def _auroc(distance: Tensor, marks: Tensor, errors: Errors) -> Auroc:
-    tasks = None
-    if len(errors.metrics) > 1:
+def _auroc(distance: Tensor, ordered: Ranked, marks: Tensor, errors: Errors) -> Auroc:
+    if len(errors.metrics) == 1:
+        placed = placements(score=distance, positive=marks, ranked=ordered)
+    else:
         sizes = torch.tensor(errors.sizes, device=marks.device)
         numbers = torch.arange(len(sizes), device=marks.device)
         tasks = torch.repeat_interleave(numbers, sizes)
-    plain = auroc(score=distance, positive=marks, tasks=tasks)
+        placed = placements(score=distance, positive=marks, tasks=tasks)
+    plain = placed.auroc()
     if not plain.standard_error > 0 or not _dependent(errors):
         return plain
-    wider = _wider(auroc_influence(distance, marks, tasks), errors)
-    return replace(plain, interval=auroc_interval(plain, wider=wider))
+    return replace(plain, interval=auroc_interval(plain, wider=_wider(placed.influence(), errors)))
 
 
 def _dependent(errors: Errors) -> bool:

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from lm_eval_flips.measures.clustered import (
     effective_clusters,
-    freedom_of,
     mean_variances,
     stratified_variances,
 )
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.uncertainty.labels import Labels, joined, labels_freedom, numbered, together
 
 ENOUGH_CLUSTERS = 10
-SAME_TASK = 0.5  # of the smaller task's documents, from which two tasks are one cluster
 INDEPENDENT = "independent samples"
 
 
@@ -46,13 +45,6 @@ class Clustered(Protocol):
 M = TypeVar("M", bound=Clustered)
 
 
-class _Labels(NamedTuple):
-    """The cluster of each sample of a stratum, numbered from 0, and how many there are."""
-
-    clusters: Tensor
-    groups: int
-
-
 class ErrorsOf(Generic[M]):
     """Standard errors of means over the samples of some tasks.
 
@@ -65,8 +57,8 @@ class ErrorsOf(Generic[M]):
         self.sizes = [len(m.clusters) for m in metrics]
         self.n = sum(self.sizes)
         self.field = metrics[0].cluster_field
-        together = _numbered(torch.cat([m.clusters for m in metrics]))
-        within = [together] if self.field is not None else [_numbered(m.clusters) for m in metrics]
+        together = numbered(torch.cat([m.clusters for m in metrics]))
+        within = [together] if self.field is not None else [numbered(m.clusters) for m in metrics]
         # a document of several tasks joins them
         self._shared = len(within) > 1 and sum(labels.groups for labels in within) > together.groups
         self._documents = [together] if self._shared else within
@@ -74,13 +66,13 @@ class ErrorsOf(Generic[M]):
         self._tasks = self._as_clusters(together) if self.field is None else None
         self.method = self._method()
 
-    def _as_clusters(self, together: _Labels) -> _Labels | None:
+    def _as_clusters(self, together: Labels) -> Labels | None:
         """The tasks, where they are worth enough alike ones; None where not."""
         if len(self.metrics) < ENOUGH_CLUSTERS:
             return None
         label = list(range(len(self.metrics)))
         if self._shared:
-            label = _joined(
+            label = joined(
                 [set(labels.tolist()) for labels in torch.split(together.clusters, self.sizes)]
             )
         sizes = [0] * (max(label) + 1)
@@ -92,7 +84,7 @@ class ErrorsOf(Generic[M]):
         device = together.clusters.device
         of_task = torch.tensor(label, device=device)
         repeats = torch.tensor(self.sizes, device=device)
-        return _Labels(torch.repeat_interleave(of_task, repeats), len(sizes))
+        return Labels(torch.repeat_interleave(of_task, repeats), len(sizes))
 
     def _method(self) -> str:
         tasks = len(self.metrics)
@@ -160,6 +152,19 @@ class ErrorsOf(Generic[M]):
         (error,), freedom = self.of_columns([[column] for column in values])
         return error, freedom
 
+    def of_each(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
+        """``of`` of several values at once, and their degrees of freedom.
+
+        Args:
+            values: of each value the tasks' columns ``[samples]``.
+        """
+        # each value's numbers lie together, so that they are summed up as by itself
+        return self.of_rows(torch.stack([torch.cat(list(tasks)).double() for tasks in values]))
+
+    def of_rows(self, table: Tensor) -> tuple[list[float], float]:
+        """The same of values ``[values, samples]``, the tasks' samples one after the other."""
+        return self._errors(table.T)
+
     def of_columns(self, values: Sequence[Sequence[Tensor]]) -> tuple[list[float], float]:
         """The standard errors of several means at once, and their degrees of freedom.
 
@@ -167,72 +172,52 @@ class ErrorsOf(Generic[M]):
             values: of each task several columns ``[samples]``, the same for all tasks.
         """
         whole = [torch.stack([column.double() for column in task], 1) for task in values]
+        return self._errors(whole[0] if len(whole) == 1 else torch.cat(whole))
+
+    def _errors(self, whole: Tensor) -> tuple[list[float], float]:
+        """Of a table ``[samples, columns]``, however it is laid out in memory."""
         variances, freedom = self._by_documents(whole)
         if self._tasks is not None:
             clusters, groups = self._tasks
-            variances = variances.fmax(mean_variances(torch.cat(whole), clusters, groups=groups))
-            freedom = _freedom(self._tasks)
+            variances = variances.fmax(mean_variances(whole, clusters, groups=groups))
+            freedom = labels_freedom(self._tasks)
         return variances.sqrt().tolist(), freedom
 
-    def _by_documents(self, whole: Sequence[Tensor]) -> tuple[Tensor, float]:
+    def _by_documents(self, whole: Tensor) -> tuple[Tensor, float]:
         """By the documents, or by the clusters that were asked for; tasks are strata."""
         if self._shared:
-            centred = torch.cat([column - column.mean(0) for column in whole])
+            tasks = torch.split(whole, self.sizes)
+            centred = together([task - task.mean(0) for task in tasks])
             clusters, groups = self._documents[0]
-            return mean_variances(centred, clusters, groups=groups), float(groups - len(whole))
+            return mean_variances(centred, clusters, groups=groups), float(groups - len(tasks))
         if len(self._documents) == 1:
             clusters, groups = self._documents[0]
-            values = whole[0] if len(whole) == 1 else torch.cat(list(whole))
-            return mean_variances(values, clusters, groups=groups), _freedom(self._documents[0])
+            return mean_variances(whole, clusters, groups=groups), labels_freedom(
+                self._documents[0]
+            )
         freedom = float(sum(max(0, labels.groups - 1) for labels in self._documents))
-        counts = [len(column) for column in whole]
-        if counts == [labels.groups for labels in self._documents]:  # every sample by itself
-            return stratified_variances(torch.cat(list(whole)), counts), freedom
+        if self.sizes == [labels.groups for labels in self._documents]:  # every sample by itself
+            return stratified_variances(whole, self.sizes), freedom
         parts = [
-            (count / self.n) ** 2 * mean_variances(column, clusters, groups=groups)
-            for count, column, (clusters, groups) in zip(
-                counts, whole, self._documents, strict=True
+            (len(task) / self.n) ** 2 * mean_variances(task, clusters, groups=groups)
+            for task, (clusters, groups) in zip(
+                torch.split(whole, self.sizes), self._documents, strict=True
             )
         ]
         return torch.stack(parts).sum(0), freedom
 
     def sums(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The sum of each document, or cluster that was asked for, by stratum."""
-        whole = list(values) if len(self._documents) == len(values) else [torch.cat(list(values))]
+        return [sums[0] for sums in self.sums_of_rows([column[None] for column in values])]
+
+    def sums_of_rows(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The same of tables ``[values, samples]``, one a task."""
+        alone = len(self._documents) == len(values)
+        whole = list(values) if alone else [torch.cat(list(values), dim=1)]
         sums = []
-        for column, (clusters, groups) in zip(whole, self._documents, strict=True):
-            empty = torch.zeros(groups, dtype=column.dtype, device=column.device)
-            sums.append(empty.index_add_(0, clusters, column))
+        for table, (clusters, groups) in zip(whole, self._documents, strict=True):
+            sums.append(table.new_zeros((len(table), groups)).index_add_(1, clusters, table))
         return sums
 
 
 Errors = ErrorsOf[PairedMetric]
-
-
-def _numbered(clusters: Tensor) -> _Labels:
-    """The clusters numbered from 0, and their number."""
-    labels, numbered = torch.unique(clusters, return_inverse=True)
-    return _Labels(numbered, len(labels))
-
-
-def _freedom(labels: _Labels) -> float:
-    """Satterthwaite's degrees of freedom, by the clusters' sizes; 0 for a single one."""
-    if labels.groups < 2:
-        return 0.0
-    if labels.groups == len(labels.clusters):
-        return float(labels.groups - 1)
-    sizes = torch.bincount(labels.clusters, minlength=labels.groups).double()
-    return freedom_of(sizes / sizes.sum())
-
-
-def _joined(documents: Sequence[set[int]]) -> list[int]:
-    """The number of each task's cluster: tasks that share half of their documents are in one."""
-    label = list(range(len(documents)))
-    for second, of_second in enumerate(documents):
-        for first, of_first in enumerate(documents[:second]):
-            least = SAME_TASK * min(len(of_second), len(of_first))
-            if label[first] != label[second] and len(of_second & of_first) >= least:
-                old, new = label[second], label[first]
-                label = [new if each == old else each for each in label]
-    numbers = {each: number for number, each in enumerate(dict.fromkeys(label))}
-    return [numbers[each] for each in label]

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lm_eval_flips.measures.margin import MarginBin, Margins, margin_place, margins
+from lm_eval_flips.measures.margin import MarginBin, Margins, Rate, margin_place, margins
+from lm_eval_flips.measures.shares import wilson
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.uncertainty.parts import Part, mean_intervals, share_intervals
@@ -36,18 +37,31 @@ def row_margins(
     )
     incorrect = list(map(torch.logical_not, correct))
     of_row = errors.of(with_margins)
-    among = {
-        "changed_of_correct": correct,
-        "changed_of_incorrect": incorrect,
-        **_among_bins(margin, len(measured.bins)),
-    }
-    shares = share_intervals(of_row, {name: _part(changed, part) for name, part in among.items()})
+    if of_row.independent:  # the counts tell everything
+        shares = {name: wilson(rate.changed, rate.n) for name, rate in _rates(measured).items()}
+    else:
+        among = {
+            "changed_of_correct": correct,
+            "changed_of_incorrect": incorrect,
+            **_among_bins(margin, len(measured.bins)),
+        }
+        parts = {name: _part(changed, part) for name, part in among.items()}
+        shares = share_intervals(of_row, parts)
     means = mean_intervals(
         of_row, margin, {"margin_of_correct": correct, "margin_of_incorrect": incorrect}
     )
     return _with_intervals(measured, shares), {
         **means,
         **{name: interval for name, interval in shares.items() if name.startswith("changed_of")},
+    }
+
+
+def _rates(measured: Margins) -> dict[str, Rate]:
+    """Its rates, by the names of their parts."""
+    return {
+        "changed_of_correct": measured.correct,
+        "changed_of_incorrect": measured.incorrect,
+        **{f"bin {number}": own.rate for number, own in enumerate(measured.bins)},
     }
 
 

@@ -27,6 +27,7 @@ from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.uncertainty.change_test import ChangeTest, change_test
 from lm_eval_flips.uncertainty.errors import Errors
 from lm_eval_flips.uncertainty.intervals import score_interval
+from lm_eval_flips.uncertainty.score import score_values
 
 # MMLU's 57 subjects, and eight more of the shipped suite: triviaqa, hellaswag, lambada_openai,
 # arc_easy, piqa, gsm8k, winogrande, arc_challenge.
@@ -197,8 +198,9 @@ def passes(draw: Draw, margin: float, draws: int, seed: int = 0) -> tuple[float,
     rng, counts = np.random.default_rng(seed), [Count() for _ in range(3)]
     for _ in range(draws):
         errors, flips, test = tested(draw(rng))
-        inner = score_interval(errors, flips, test.two_sided, level=0.9)
-        outer = score_interval(errors, flips, test.two_sided)
+        change = score_values(errors.metrics).change
+        inner = score_interval(errors, change, flips, test.two_sided, level=0.9)
+        outer = score_interval(errors, change, flips, test.two_sided)
         counts[0].add(-margin < inner.low and inner.high < margin)
         counts[1].add(-outer.low <= margin)
         counts[2].add(outer.low <= -margin <= outer.high)

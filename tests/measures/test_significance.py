@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isnan, nan, sqrt
-from typing import Any
+from math import isnan, nan, sqrt
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from lm_eval_flips.measures.significance import (
     mcnemar,
     mcnemar_loss,
     mean_interval,
-    quantile_interval,
     t_loss,
     t_test,
 )
@@ -310,75 +308,6 @@ def test_share_interval_with_clusters_covers(generator: torch.Generator) -> None
         naive += low <= 0.15 <= high
     assert 0.91 <= covered / trials <= 0.985
     assert naive / trials < 0.85
-
-
-@pytest.mark.parametrize("share", [0.5, 0.9])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_quantile_interval_matches_order_statistics(
-    device: str, generator: torch.Generator, share: float, level: float
-) -> None:
-    """The ends are the innermost order statistics that leave at most half the error outside."""
-    n = 200
-    values = torch.randn(n, generator=generator, dtype=torch.float64)
-    tail = (1 - level) / 2
-    below = stats.binom.cdf(np.arange(-1, n), n, share)  # below[r] = P(fewer than r of n below)
-    lowest = max(r for r in range(1, n + 1) if below[r] <= tail)
-    highest = min(r for r in range(1, n + 1) if 1 - below[r] <= tail)
-    ordered = values.sort().values
-    found = quantile_interval(values.to(device), share, level=level)
-    assert found == (float(ordered[lowest - 1]), float(ordered[highest - 1]))
-    assert found.low < np.quantile(values.numpy(), share) < found.high
-
-
-def test_quantile_interval_covers_exactly_enough() -> None:
-    """By enumeration the median interval of 100 samples covers between 95 and 97 %."""
-    low, high = quantile_interval(torch.arange(1.0, 101.0), 0.5)
-    covered = stats.binom.cdf(high - 1, 100, 0.5) - stats.binom.cdf(low - 1, 100, 0.5)
-    assert 0.95 <= covered <= 0.97
-
-
-def test_quantile_interval_is_scipys(generator: torch.Generator) -> None:
-    """The interval equals scipy's quantile_test, and one level does not equal another."""
-    values = torch.randn(700, generator=generator)
-    for share in (0.5, 0.99):
-        ci: Any = stats.quantile_test(values.numpy(), p=share).confidence_interval(0.95)
-        assert quantile_interval(values, share) == (ci.low, ci.high)
-        assert quantile_interval(values, share, level=0.8) != (ci.low, ci.high)
-
-
-def test_quantile_interval_of_p99_of_50_samples_is_open(device: str) -> None:
-    """Fifty samples bound their 99th percentile from below only: the high end is nan."""
-    found = quantile_interval(torch.arange(50.0, device=device), 0.99)
-    # P(X_(47) > q99) = P(fewer than 47 of 50 below) = 0.0016; for the 48th 0.0138, the 49th 0.089
-    assert found.low == 47.0
-    assert isnan(found.high)
-
-
-def test_quantile_interval_of_no_samples_is_nan(device: str) -> None:
-    """No samples bound no quantile."""
-    for share in (0.5, 0.99):
-        assert quantile_interval(torch.zeros(0, device=device), share) == UNDEFINED
-
-
-def test_quantile_interval_of_one_sample_leaves_the_median_open(device: str) -> None:
-    """One sample bounds no median; as it exceeds p99 by a chance of 1 % only, it is its low end."""
-    one = torch.ones(1, device=device)
-    assert quantile_interval(one, 0.5) == UNDEFINED
-    low, high = quantile_interval(one, 0.99)
-    assert low == 1.0
-    assert isnan(high)
-
-
-def test_quantile_interval_can_be_infinite(device: str) -> None:
-    """Where most values are infinite so are the ends."""
-    values = torch.full((30,), inf, device=device)
-    values[:3] = 1.0
-    assert quantile_interval(values, 0.5) == (inf, inf)
-
-
-def test_quantile_interval_of_equal_values_is_that_value(device: str) -> None:
-    """Ties are no trouble: all values equal give that value at both ends."""
-    assert quantile_interval(torch.zeros(40, device=device), 0.5) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(5))

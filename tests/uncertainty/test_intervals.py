@@ -16,7 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from lm_eval_flips import Row, compare
 from lm_eval_flips.comparison.row import measure
-from lm_eval_flips.measures.divergence import Distances, summarise
+from lm_eval_flips.measures.divergence import together
 from lm_eval_flips.measures.flips import Flips
 from lm_eval_flips.measures.paired_difference import mover
 from lm_eval_flips.measures.significance import Interval
@@ -565,15 +565,7 @@ def _of_kl(
     assert template.divergence is not None
     divergence = replace(template.divergence, kl=kl)
     metric = replace(template, divergence=divergence, clusters=documents)
-    found = summarise(kl)
-    distances = Distances(
-        n=len(kl),
-        choice_kl=found,
-        choice_kl_reverse=found,
-        jensen_shannon=found,
-        total_variation=found,
-    )
-    return distance_intervals([metric], RowErrors([metric]), distances)
+    return distance_intervals([metric], RowErrors([metric]), together([divergence]))
 
 
 def _half_shared(
