@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -66,7 +66,8 @@ class Samples:
     are nan where the value has none. ``values`` are the metrics that log something else.
     ``unusable`` says by doc_id why a sample's log-likelihoods cannot be used. ``opaque`` are
     metrics that were written over the sample's own fields. ``faults`` are what the samples
-    contradict in the run's own results.
+    contradict in the run's own results. ``draws`` are the values of each of several runs, of which
+    ``metrics`` are then the means, ``[n, runs]``, and ``seeds`` what drew them; none of one run.
     """
 
     task: TaskLog
@@ -95,6 +96,8 @@ class Samples:
     unusable: Mapping[int, str]
     opaque: frozenset[str]
     faults: tuple[RunFault, ...] = ()
+    draws: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.doc_id)
@@ -136,6 +139,7 @@ class Samples:
             metrics=pick(self.metrics),
             units=pick(self.units),
             logged=pick(self.logged),
+            draws=pick(self.draws),
             values={name: values.only(rows) for name, values in self.values.items()},
             unusable={
                 doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())

@@ -20,6 +20,7 @@ from lm_eval_flips.report.column import EVERYWHERE, Column, Place
 from lm_eval_flips.report.column_families import (
     aside,
     distance_columns,
+    drawn_columns,
     related_columns,
     token_columns,
     written_columns,
@@ -137,6 +138,7 @@ COLUMNS: tuple[Column, ...] = (
     aside("loss_share", "loss share", "losses as a share of the flips"),
     aside("random_loss_share", "loss share of noise", "loss_share if noise alone turned answers"),
     aside("margin_change", "margin change", "of the answers' top margin, mean", change=True),
+    *drawn_columns(),
     # what both wrote
     Column(
         key="same_text",
