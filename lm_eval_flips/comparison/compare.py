@@ -63,8 +63,7 @@ def compare(
     """
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
-    asked = Options(**options)
-    refuse_device(asked.device)
+    refuse_device((asked := Options(**options)).device)
     sides = [runs_of(given) for given in (baseline, *compressed)]
     several = SeveralRuns(sides, read) if any(len(side) > 1 for side in sides) else None
     if several is not None:

@@ -20,11 +20,11 @@ from lm_eval_flips.report.column import EVERYWHERE, Column, Place
 from lm_eval_flips.report.column_families import (
     aside,
     distance_columns,
-    drawn_columns,
     related_columns,
     token_columns,
     written_columns,
 )
+from lm_eval_flips.report.drawn_columns import drawn_columns
 from lm_eval_flips.report.text.fitted_table import STAYS
 
 NOT_BOARD: frozenset[Place] = EVERYWHERE - {"board"}
