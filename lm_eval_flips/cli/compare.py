@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import Verb, app
+from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.comparing import compared, load_runs, plan_inputs
 from lm_eval_flips.cli.flipped import print_flip
 from lm_eval_flips.cli.model_card import renew
@@ -26,6 +26,7 @@ from lm_eval_flips.cli.options import (
 from lm_eval_flips.cli.output import Outputs, console
 from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.report import PageAhead, page_files
+from lm_eval_flips.cli.sides import BaselineRuns, CompressedRuns, SidesVerb
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.output_files import replacing, write_whole
 from lm_eval_flips.report.given_sizes import parse_sizes
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
 
 
-@app.command(cls=Verb, epilog="Example: lm-eval-flips compare runs/base runs/int4 --show-flips 3")
+@app.command(
+    cls=SidesVerb, epilog="Example: lm-eval-flips compare runs/base runs/int4 --show-flips 3"
+)
 @takes_options()
 def compare(
     baseline: Annotated[
@@ -63,6 +66,8 @@ def compare(
     show_flips: Annotated[
         int, typer.Option(min=0, help="Print this many flipped samples of each run.")
     ] = 0,
+    drawn: BaselineRuns = None,
+    others: CompressedRuns = None,
     overwrite: OverwriteOption = False,
     no_color: NoColorOption = False,
 ) -> None:
@@ -79,7 +84,7 @@ def compare(
     sizes = parse_sizes(size or ())
     pictures = None if plots is None else PlotsAhead(plots, overwrite=overwrite)
     page = None if report is None else PageAhead(report)
-    runs = load_runs(baseline, compressed, asked.noise_floor)
+    runs = load_runs(baseline, compressed, asked.noise_floor, drawn=drawn, others=others)
     outputs.refuse_inputs(runs.all, plan_inputs(plan))
     result = compared(runs, asked, plan=plan)
     from lm_eval_flips.report.text.terminal import printed

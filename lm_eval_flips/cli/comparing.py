@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_eval_flips.cli.options import Asked
 from lm_eval_flips.cli.reader import found, reader
+from lm_eval_flips.cli.sides import sides_of
+from lm_eval_flips.errors import FlipsError
 
 if TYPE_CHECKING:
     from lm_eval_flips.comparison.result import Comparison
@@ -17,29 +19,58 @@ if TYPE_CHECKING:
 
 
 class Runs(NamedTuple):
-    """The runs of a comparison; only their results are read yet."""
+    """The runs of a comparison; only their results are read yet.
+
+    ``others`` are those of other seeds, of each side, the baseline's first; none of single runs.
+    """
 
     baseline: Run
     compressed: tuple[Run, ...]
     noise_floor: Run | None
+    others: tuple[tuple[Run, ...], ...] = ()
 
     @property
     def all(self) -> list[Run]:
         """Every run, the baseline first."""
         floor = () if self.noise_floor is None else (self.noise_floor,)
-        return [self.baseline, *self.compressed, *floor]
+        others = (run for side in self.others for run in side)
+        return [self.baseline, *self.compressed, *floor, *others]
+
+    @property
+    def sides(self) -> list[Sequence[Run]]:
+        """Every run of each side, the baseline's first."""
+        firsts = (self.baseline, *self.compressed)
+        others = self.others or ((),) * len(firsts)
+        return [(first, *own) for first, own in zip(firsts, others, strict=True)]
 
 
-def load_runs(baseline: Path, compressed: Sequence[Path], noise_floor: Path | None) -> Runs:
+def load_runs(
+    baseline: Path,
+    compressed: Sequence[Path],
+    noise_floor: Path | None,
+    *,
+    drawn: str | None = None,
+    others: Sequence[str] | None = None,
+) -> Runs:
     """Find the runs.
 
+    Args:
+        baseline: the baseline's.
+        compressed: the compressed models'.
+        noise_floor: the baseline's second one.
+        drawn: what --baseline was given, where a side has several runs.
+        others: what each --compressed was given.
+
     Raises:
-        FlipsError: as ``load_run``.
+        FlipsError: as ``load_run`` and ``sides_of``.
     """
+    sides = sides_of(baseline, compressed, drawn, others)
+    found_runs = [tuple(map(found, paths)) for paths in sides]
     return Runs(
-        baseline=found(baseline),
-        compressed=tuple(map(found, compressed)),
+        baseline=found_runs[0][0],
+        compressed=tuple(runs[0] for runs in found_runs[1:]),
         noise_floor=None if noise_floor is None else found(noise_floor),
+        others=tuple(runs[1:] for runs in found_runs),
     )
 
 
@@ -61,13 +92,17 @@ def compared(
         # only now, while the files are being read: this import takes as long as reading them
         options = asked.options(runs.noise_floor)
         if plan is not None:
+            if any(runs.others):
+                raise FlipsError(
+                    "--plan does not go together with several runs a side: its weights hold for one"
+                )
             from lm_eval_flips.planning.comparison import compare_planned
 
             return compare_planned(plan, runs.baseline, *runs.compressed, read=read, **options)
         from lm_eval_flips.comparison.compare import compare
 
         select = _ordered(runs) if in_order else None
-        return compare(runs.baseline, *runs.compressed, read=read, select=select, **options)
+        return compare(*runs.sides, read=read, select=select, **options)
 
 
 def judged(runs: Runs, asked: Asked, until: str) -> list[Gate]:

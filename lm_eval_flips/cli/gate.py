@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import Verb, app
+from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.comparing import compared, load_runs, plan_inputs
 from lm_eval_flips.cli.options import (
     Asked,
@@ -19,6 +19,7 @@ from lm_eval_flips.cli.options import (
     takes_options,
 )
 from lm_eval_flips.cli.output import Outputs, say
+from lm_eval_flips.cli.sides import BaselineRuns, CompressedRuns, SidesVerb
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.output_files import write_whole
 
@@ -37,7 +38,9 @@ class JudgeBy(str, Enum):
     point = "point"
 
 
-@app.command(cls=Verb, epilog="Example: lm-eval-flips gate runs/base runs/int8 --max-flips 0.03")
+@app.command(
+    cls=SidesVerb, epilog="Example: lm-eval-flips gate runs/base runs/int8 --max-flips 0.03"
+)
 @takes_options()
 def gate(
     baseline: Annotated[Path, typer.Argument(help="The baseline's run.")],
@@ -55,6 +58,14 @@ def gate(
     ] = None,
     max_token_kl: Annotated[
         float | None, typer.Option(help="Largest mean KL over the vocabulary, in nats.")
+    ] = None,
+    max_expected_flips: Annotated[
+        float | None,
+        typer.Option(help="Of several runs a side: largest chance that a draw of each differ."),
+    ] = None,
+    max_flips_beyond_seeds: Annotated[
+        float | None,
+        typer.Option(help="Of several runs a side: the same less what draws of one model change."),
     ] = None,
     max_loss: Annotated[float | None, typer.Option(help="Largest drop of the score.")] = None,
     config: Annotated[
@@ -85,6 +96,8 @@ def gate(
             help="Write Markdown: the models by size, and the smallest that passes. Printed too."
         ),
     ] = None,
+    drawn: BaselineRuns = None,
+    others: CompressedRuns = None,
     overwrite: OverwriteOption = False,
     no_color: NoColorOption = False,
 ) -> None:
@@ -101,6 +114,8 @@ def gate(
         max_negative_flip_rate=max_negative_flip_rate,
         max_choice_kl=max_choice_kl,
         max_token_kl=max_token_kl,
+        max_expected_flips=max_expected_flips,
+        max_flips_beyond_seeds=max_flips_beyond_seeds,
         max_loss=max_loss,
         equivalence_margin=asked.equivalence_margin,
     )
@@ -109,7 +124,7 @@ def gate(
     if judge_by is not None:
         rules = limits.judged_by(rules, judge_by.value)
     limits.refuse_no_rule(rules)
-    runs = load_runs(baseline, compressed, asked.noise_floor)
+    runs = load_runs(baseline, compressed, asked.noise_floor, drawn=drawn, others=others)
     outputs.refuse_inputs(runs.all, [*plan_inputs(plan), config])
     asked = replace(asked, equivalence_margin=limits.margin_of(rules))
     result = compared(runs, asked, plan=plan)

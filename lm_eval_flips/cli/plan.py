@@ -12,6 +12,7 @@ from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.options import NoColorOption, OverwriteOption
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.reader import found
+from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.output_files import write_whole
 
 
@@ -38,6 +39,14 @@ def plan(
         Path | None,
         typer.Option(help="A compressed run of this baseline, on some or all documents."),
     ] = None,
+    first: Annotated[
+        bool,
+        typer.Option("--first", help="The first of two stages: go on from what it shows."),
+    ] = False,
+    go_on: Annotated[
+        Path | None,
+        typer.Option(help="A first plan, whose samples --pilot holds: draw the others by them."),
+    ] = None,
     prior: Annotated[
         Prior, typer.Option(help="How much the compression is expected to change.")
     ] = Prior.four,
@@ -46,6 +55,7 @@ def plan(
     no_color: NoColorOption = False,
 ) -> None:
     """Choose documents that tell most of flips, for lm_eval --samples and compare --plan."""
+    from lm_eval_flips.planning.going_on import go_on as second_stage
     from lm_eval_flips.planning.making import make_plan
     from lm_eval_flips.planning.plan import plan_contents, plan_files
     from lm_eval_flips.report.text.plan import next_commands, plan_lines, plan_table, plan_warnings
@@ -55,15 +65,24 @@ def plan(
     base = found(baseline)
     tried = None if pilot is None else found(pilot)
     outputs.refuse_inputs([base, *([] if tried is None else [tried])])
-    made = make_plan(
-        base,
-        budget=budget,
-        half_width=half_width,
-        tasks=tasks,
-        pilot=tried,
-        prior=prior.value,
-        seed=seed,
-    )
+    if go_on is None:
+        made = make_plan(
+            base,
+            budget=budget,
+            half_width=half_width,
+            tasks=tasks,
+            pilot=tried,
+            prior=prior.value,
+            seed=seed,
+            first=first,
+        )
+    else:
+        if tried is None or first or tasks != "*":
+            raise FlipsError(
+                "--go-on takes the run of the plan's samples as --pilot, and its tasks; leave out "
+                "--first and --tasks"
+            )
+        made = second_stage(go_on, base, tried, budget=budget, half_width=half_width, seed=seed)
     for file, content in zip((samples, own), plan_contents(made), strict=True):
         write_whole(file, content)
     screen = console()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_flips.cli.app import Verb, app
+from lm_eval_flips.cli.app import app
 from lm_eval_flips.cli.comparing import compared, load_runs
 from lm_eval_flips.cli.options import (
     Asked,
@@ -17,6 +17,7 @@ from lm_eval_flips.cli.options import (
     takes_options,
 )
 from lm_eval_flips.cli.output import Outputs, say
+from lm_eval_flips.cli.sides import BaselineRuns, CompressedRuns, SidesVerb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +61,7 @@ class PageAhead:
 
 
 @app.command(
-    cls=Verb,
+    cls=SidesVerb,
     epilog="Example: lm-eval-flips report runs/base runs/int8 runs/int4 --output report.html",
 )
 @takes_options()
@@ -72,6 +73,8 @@ def report(
         Path, typer.Option("--output", "-o", help="The HTML file; it needs nothing else.")
     ] = Path("report.html"),
     size: SizeOption = None,
+    drawn: BaselineRuns = None,
+    others: CompressedRuns = None,
     overwrite: OverwriteOption = False,
     no_color: NoColorOption = False,
 ) -> None:
@@ -84,6 +87,6 @@ def report(
     outputs = Outputs(page_files("--output", output), overwrite=overwrite)
     sizes = parse_sizes(size or ())
     page = PageAhead(output)
-    runs = load_runs(baseline, compressed, asked.noise_floor)
+    runs = load_runs(baseline, compressed, asked.noise_floor, drawn=drawn, others=others)
     outputs.refuse_inputs(runs.all)
     page.write(compared(runs, asked), sizes=sizes)

@@ -24,6 +24,8 @@ from lm_eval_flips.comparison.paired_runs import Read, RunPairs, Selection, pair
 from lm_eval_flips.comparison.pooling import Rows, metric_key, primaries
 from lm_eval_flips.comparison.ranking import overlap_of, rank_runs, task_scores
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
+from lm_eval_flips.comparison.seeds import SeveralGiven, runs_of
+from lm_eval_flips.comparison.several_runs import SeveralRuns, refuse_with_several, with_findings
 from lm_eval_flips.comparison.text_losses import text_losses
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
@@ -33,8 +35,8 @@ from lm_eval_flips.pairs.logged_metrics import graded_metrics
 
 
 def compare(
-    baseline: str | Path | Run,
-    *compressed: str | Path | Run,
+    baseline: SeveralGiven,
+    *compressed: SeveralGiven,
     read: Read = read_samples,
     select: Selection | None = None,
     **options: Unpack[CompareOptions],
@@ -42,8 +44,9 @@ def compare(
     """Compare compressed runs with their baseline, sample by sample.
 
     Args:
-        baseline: the baseline's run: an lm_eval output folder, a file in it, or a ``Run``.
-        compressed: one or more compressed runs.
+        baseline: the baseline's run: an lm_eval output folder, a file in it, or a ``Run``; or
+            several of them that differ by the seed alone, whose answers are then draws.
+        compressed: one or more compressed runs, each of them one or several draws too.
         read: reads a task's samples; a ``SampleReader`` does it in processes of its own.
         select: chooses among the baseline's tasks and samples, where the compressed runs answered
             only some, as ``compare_planned`` does; None for all.
@@ -61,23 +64,36 @@ def compare(
     """
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
-    asked = Options(**options)
-    refuse_device(asked.device)
-    base = loaded(baseline)
+    refuse_device((asked := Options(**options)).device)
+    sides = [runs_of(given) for given in (baseline, *compressed)]
+    several = SeveralRuns(sides, read) if any(len(side) > 1 for side in sides) else None
+    if several is not None:
+        refuse_with_several(asked, planned=select is not None)
+    base, *runs = (side[0] for side in sides)
     floor = None if asked.noise_floor is None else loaded(asked.noise_floor)
     if floor is not None:
         refuse_other_model(base, floor)
-    runs = [loaded(run) for run in compressed]
     tasks: Sequence[str] = base.select(asked.tasks)
     if select is not None:
         tasks = select.tasks(tasks, runs)
     with_floor = runs if floor is None else [*runs, floor]
-    paired = pair_runs(base, with_floor, tasks, asked=asked, read=read, select=select)
+    paired = pair_runs(base, with_floor, tasks, asked=asked, read=several or read, select=select)
+    if several is not None:
+        paired = with_findings(paired, sides, several)
     second, results = _compared(base, paired, tasks, asked=asked, has_floor=floor is not None)
+    results = [
+        replace(run, others=tuple(other.address for other in side[1:]))
+        for run, side in zip(results, sides[1:], strict=True)
+    ]
     scores = [task_scores(primaries(run.metrics)) for run in results]
     others = runs if floor is None else [floor, *runs]
     return Comparison(
-        baseline=RunSummary(path=base.address, model=base.model, run=base),
+        baseline=RunSummary(
+            path=base.address,
+            model=base.model,
+            run=base,
+            others=tuple(run.address for run in sides[0][1:]),
+        ),
         noise_floor=second,
         settings_that_differ=tuple(d for run in others for d in setting_differences(base, run)),
         compressed=tuple(results),

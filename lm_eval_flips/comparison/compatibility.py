@@ -20,15 +20,19 @@ def refuse_other_model(base: Run, floor: Run) -> None:
             f"the noise floor '{floor.path}' is the baseline itself; run the baseline a second "
             "time, with another --batch_size"
         )
+    if why := other_model(base, floor):
+        raise FlipsError(f"the noise floor '{floor.path}' is no second run of the baseline: {why}")
+
+
+def other_model(base: Run, run: Run) -> str:
+    """In what a run is not of the baseline's model; empty where it is."""
     for name in ("model", "revision", "peft", "delta"):
         ours, theirs = (
-            run.model if name == "model" else run.model_args.get(name) for run in (base, floor)
+            own.model if name == "model" else own.model_args.get(name) for own in (base, run)
         )
-        if ours != theirs and not (name == "model" and _same_model(base, floor)):
-            raise FlipsError(
-                f"the noise floor '{floor.path}' is no second run of the baseline: its {name} is "
-                f"{theirs}, not {ours}"
-            )
+        if ours != theirs and not (name == "model" and _same_model(base, run)):
+            return f"its {name} is {theirs}, not {ours}"
+    return ""
 
 
 def refuse_device(device: str | torch.device) -> None:

@@ -102,11 +102,24 @@ def pair_runs(
         clusters.refuse_one()
     return [
         replace(
-            _with_answers(_with_tokens(run, _with_judgements(base, run, of_run))),
+            _measured(base, run, of_run),
             of_files=run_findings(base, run, tasks, glob=asked.tasks),
         )
         for run, of_run in zip(runs, pairs, strict=True)
     ]
+
+
+def _measured(base: Run, run: Run, pairs: list[Pairs]) -> RunPairs:
+    """The pairs with what was measured of single answers: nothing where they are several draws."""
+    if any(own.baseline.seeds or own.compressed.seeds for own in pairs):
+        why = "several runs stand on a side, of each of which it is another"
+        return RunPairs(
+            run=run,
+            pairs=pairs,
+            tokens_left_out=None if run.distances is None else why,
+            answers_left_out=None if run.answer_distances is None else why,
+        )
+    return _with_answers(_with_tokens(run, _with_judgements(base, run, pairs)))
 
 
 def _with_judgements(base: Run, run: Run, pairs: list[Pairs]) -> list[Pairs]:

@@ -119,11 +119,15 @@ class SettingDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """Which run: its results file, its model, and the run itself."""
+    """Which run: its results file, its model, and the run itself.
+
+    ``others`` are those of its other seeds, where there are any.
+    """
 
     path: str
     model: str
     run: Run = field(repr=False, compare=False)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,8 @@ class RunComparison:
     was given: then it tells of all documents, while the rows are those of the drawn samples as they
     are, among which uncertain answers are many. ``findings`` say what is doubtful or
     impossible in the two runs. ``scheme`` is how the model was compressed, as its own files
-    say, or else its engine, arguments or names; None where none does.
+    say, or else its engine, arguments or names; None where none does. ``others`` are the results
+    files of the model's other seeds, where there are any.
     """
 
     path: str
@@ -155,6 +160,7 @@ class RunComparison:
     planned: Planned | None = None
     findings: tuple[Finding, ...] = ()
     scheme: KnownScheme | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

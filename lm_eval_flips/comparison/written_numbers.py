@@ -1,4 +1,4 @@
-"""The numbers of written answers: where they part, how long they are, what a judge says."""
+"""The numbers of written answers: where they part, how draws differ, what a judge says."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def _marked(sign: str) -> tuple[Spec, ...]:
     )
 
 
+# Of answers that were drawn several times.
+DRAWN: tuple[Spec, ...] = (
+    Spec("expected_flips", "share"),
+    Spec("expected_correct_to_incorrect_share", "share"),
+    Spec("expected_incorrect_to_correct_share", "share"),
+    Spec("seed_floor", "share"),
+    Spec("compressed_seed_floor", "share", detail=True),
+    Spec("flips_beyond_seeds", "share"),
+)
 PARTED: tuple[Spec, ...] = (
     Spec("same_text", "share", column=COLUMN["same_text"], least=True),
     Spec("answer_kl", "nats", column=COLUMN["answer_kl"], floor=True),
@@ -39,6 +48,7 @@ PARTED: tuple[Spec, ...] = (
     Spec("never_diverges", "share", column=COLUMN["never_diverges"], least=True),
 )
 WRITTEN: tuple[Spec, ...] = (
+    *DRAWN,
     *(
         Spec(key, "characters", column=COLUMN[key], detail=True)
         for key in ("baseline_length", "compressed_length")

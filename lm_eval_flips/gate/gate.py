@@ -202,6 +202,11 @@ def _asked(row: Row | PlannedRow, rule: str) -> tuple[float, Interval]:
         return change.value, NO_INTERVAL if row.equivalence is None else row.equivalence.inner
     if rule != LOSS:
         number = row.numbers[number_of(rule)]
+        if not number.known and row.numbers["expected_flips"].known and "flip" in rule:
+            raise FlipsError(
+                f"{row.name}: {rule} is of single answers, and these are drawn several times; give "
+                "max_expected_flips, or max_flips_beyond_seeds for what draws do not change"
+            )
         return number.value, number.interval
     if row.higher_is_better:
         return -change.value, Interval(-change.interval.high, -change.interval.low)

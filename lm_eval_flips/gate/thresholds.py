@@ -30,7 +30,7 @@ SHARES = frozenset(
     {rule for rule in RULES if rule.endswith("_share")}
     | {"max_flips", "max_all_flips", "max_negative_flip_rate"}
     | {"max_changed_of_correct", "max_changed_of_incorrect"}
-    | {"min_same_text", "min_never_diverges"}
+    | {"min_same_text", "min_never_diverges", "max_expected_flips"}
 )
 DISTANCES = frozenset({rule for rule, unit in RULES.items() if unit == "nats"})
 ALL = (LOSS, EQUIVALENCE, *RULES)

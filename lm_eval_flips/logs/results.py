@@ -57,6 +57,7 @@ class TaskConfig(msgspec.Struct, gc=False):
     metric_list: list[dict[str, Any]] | None = None
     filter_list: Any = None
     fewshot_config: dict[str, Any] | None = None
+    repeats: Any = 1
 
 
 class Results(msgspec.Struct, gc=False):

@@ -71,8 +71,10 @@ class Samples:
     metrics that log something else.
     ``unusable`` says by doc_id why a sample's log-likelihoods cannot be used. ``opaque`` are
     metrics that were written over the sample's own fields. ``faults`` are what the samples
-    contradict in the run's own results. ``known`` is what was found of these very samples, by name,
-    so that a baseline is looked at once for however many runs it is held against.
+    contradict in the run's own results. ``draws`` are the values of each of several runs, of which
+    ``metrics`` are then the means, ``[n, runs]``, and ``seeds`` what drew them; none of one run.
+    ``known`` is what was found of these very samples, by name, so that a baseline is looked at once
+    for however many runs it is held against.
     """
 
     task: TaskLog
@@ -101,6 +103,8 @@ class Samples:
     unusable: Mapping[int, str]
     opaque: frozenset[str]
     faults: tuple[RunFault, ...] = ()
+    draws: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
     known: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -154,6 +158,7 @@ class Samples:
             metrics=pick(self.metrics),
             units=pick(self.units),
             logged=pick(self.logged),
+            draws=pick(self.draws),
             values={name: values.only(rows) for name, values in self.values.items()},
             unusable={
                 doc: why for doc, why in self.unusable.items() if doc in set(doc_ids.tolist())

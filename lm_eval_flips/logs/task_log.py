@@ -22,7 +22,8 @@ class TaskLog:
     ``expected`` is the number of samples that the results say at least, ``counted`` the number of
     documents that were asked for. ``first_filter``: the filtered answer is the first response.
     ``fallbacks`` are what filters say that find no answer, by filter; None if none is known.
-    ``keep_requests``: each request's key is wanted, to find its distances.
+    ``keep_requests``: each request's key is wanted, to find its distances. ``repeats``: how often
+    each question is asked.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TaskLog:
     scores: Mapping[str, float] = field(default_factory=dict)
     fallbacks: Mapping[str, tuple[str, ...]] | None = None
     keep_requests: bool = False
+    repeats: int = 1
 
     def aggregation(self, metric: str) -> str | None:
         """Name of what makes a score of the metric's values: "mean", "nanmean", "f1" ….
@@ -90,6 +92,7 @@ def task_log(results: Results, name: str, path: Path, *, keep_requests: bool) ->
             if "," in key and "_stderr," not in key
         },
         keep_requests=keep_requests,
+        repeats=config.repeats if isinstance(config.repeats, int) and config.repeats > 1 else 1,
     )
 
 

@@ -54,13 +54,20 @@ def share_above(share: float, n: int | float, threshold: float) -> float:
 
 
 def share_interval(
-    share: float, n: int, error: float, freedom: Freedom, *, level: float = 0.95
+    share: float,
+    n: int,
+    error: float,
+    freedom: Freedom,
+    *,
+    level: float = 0.95,
+    fractions: bool = False,
 ) -> Interval:
     """Wilson's interval of a share whose samples are not independent.
 
     n is replaced by the size of an independent sample with the same standard error (Kish's
     effective sample size), never by more than n; the normal quantile by Student's t. A share of 0
-    or 1 shows no error to go by: give the number of independent samples as n then.
+    or 1 shows no error to go by: give the number of independent samples as n then. The mean of
+    ``fractions`` of samples, as of several draws each, may be worth more than n.
 
     Example:
         >>> share_interval(0.05, 100, error=0.0, freedom=10**6)  # worth 100 samples at most
@@ -71,5 +78,6 @@ def share_interval(
     spread = share * (1 - share)
     effective = float(n)
     if error > 0 and spread > 0:
-        effective = min(effective, spread / error**2)
+        worth = spread / error**2
+        effective = worth if fractions else min(effective, worth)
     return _wilson(share, effective, t_quantile(level, freedom))

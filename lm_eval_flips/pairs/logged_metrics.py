@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from lm_eval_flips.pairs.correctness import only_zeros_and_ones, shared_samples
+from lm_eval_flips.pairs.drawn import drawn_metric, is_drawn
 from lm_eval_flips.pairs.judged import PREFERRED, SCORED, JudgedValues
 from lm_eval_flips.pairs.metric import PairedMetric, paired_metric
 from lm_eval_flips.pairs.pairing import Pairs
@@ -72,7 +73,9 @@ def paired_metrics(
         return [_as_judged(pairs, pairs.judged)]
     if names or not _tells_answers(pairs):
         return [
-            paired_metric(
+            drawn_metric(pairs, name)
+            if is_drawn(pairs, name)
+            else paired_metric(
                 pairs,
                 name,
                 graded=(pairs.task, pairs.filter, name) in graded,

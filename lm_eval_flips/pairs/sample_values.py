@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.pairs.answers import as_compared
+from lm_eval_flips.pairs.drawn import flips_of_draws, is_drawn
 from lm_eval_flips.pairs.indicators import indicators
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.written import MARKED, SideName, judged, length, mark, script_switched
@@ -123,10 +124,23 @@ def _bytes_scores(metric: PairedMetric) -> Tensor | None:
 def _same_text(metric: PairedMetric) -> Tensor | None:
     """Whether all that both models wrote is the same to the last character."""
     pairs = metric.pairs
-    if pairs.kind != "text":
+    if pairs.kind != "text" or is_drawn(pairs, metric.metric):
         return None
     same = (pairs.baseline.response == pairs.compressed.response).all(-1)
     return same[torch.from_numpy(metric.rows).to(same.device)]
+
+
+def _of_draws(name: str) -> Column:
+    """The chances of samples whose answers were drawn several times."""
+
+    def column(metric: PairedMetric) -> Tensor | None:
+        found = flips_of_draws(metric)
+        if found is None:
+            return None
+        values: Tensor = getattr(found, name)
+        return values
+
+    return column
 
 
 def _along_answers(name: str) -> Column:
@@ -182,6 +196,8 @@ SAMPLE_VALUES: tuple[SampleValue, ...] = (
         grouped=True,
         shown_as="answers_changed_share",
     ),
+    SampleValue("expected_flips", Unit.PROBABILITY, _of_draws("flips")),
+    SampleValue("flips_beyond_seeds", Unit.NONE, _of_draws("beyond")),
     SampleValue("top_margin", Unit.PROBABILITY, lambda m: m.margin),
     SampleValue(
         "choice_kl",

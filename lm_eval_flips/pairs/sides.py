@@ -23,7 +23,8 @@ class Side:
 
     Log-likelihoods are nats, ``[n, choices]``, -inf beyond a sample's own choices; the metrics are
     as logged, nan where a sample lacks one; ``response`` are digests of all that
-    was written, and ``signs`` what such answers show of themselves.
+    was written, and ``signs`` what such answers show of themselves. ``draws`` and ``seeds`` are
+    those of several runs (``Samples``).
     """
 
     loglikelihoods: Tensor
@@ -36,6 +37,8 @@ class Side:
     line: NDArray[np.int64]
     task: TaskLog
     signs: Mapping[str, Tensor] = field(default_factory=dict)
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
 
 
 def widened(baseline: Samples, compressed: Samples) -> tuple[Samples, Samples]:
@@ -87,6 +90,10 @@ def side_of(samples: Samples, rows: NDArray[np.int64], device: str | torch.devic
         signs={
             name: as_tensor(only(values, rows), device) for name, values in samples.signs.items()
         },
+        draws={
+            name: as_tensor(only(values, rows), device) for name, values in samples.draws.items()
+        },
+        seeds=samples.seeds,
     )
 
 

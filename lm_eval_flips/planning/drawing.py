@@ -23,18 +23,18 @@ from lm_eval_flips.planning.population import (
     identity,
 )
 from lm_eval_flips.planning.rates import Rates
-from lm_eval_flips.planning.strata import Strata, stratify
+from lm_eval_flips.planning.strata import DRAWS, FIRST, Strata, stratify
 
 CLASSES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # top margins, in the table of a plan
 
 
-def draw_plan(before: Known, *, budget: int, seed: int) -> Plan:
-    """Draw so many documents.
+def draw_plan(before: Known, *, budget: int, seed: int, first: bool = False) -> Plan:
+    """Draw so many documents, as the first of two stages where that is asked.
 
     Raises:
         FlipsError: as ``stratify``.
     """
-    strata = stratify(before.tasks, before.rates, budget)
+    strata = stratify(before.tasks, before.rates, budget, draws=FIRST if first else DRAWS)
     draws = _draw(strata, seed)
     share, half = strata.all_flips, strata.half_width
     return Plan(
@@ -86,6 +86,7 @@ def _task(
                 won=float(rates.won[rows].mean()),
                 doc_ids=[int(doc_ids[row]) for row in drawn],
                 hashes=[hashes[row] for row in drawn],
+                rest=sorted({int(doc_ids[row]) for row in rows} - {int(doc_ids[r]) for r in drawn}),
             )
         )
     return PlannedTask(

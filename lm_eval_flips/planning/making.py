@@ -21,6 +21,7 @@ def make_plan(
     pilot: Run | None = None,
     prior: str = "4bit",
     seed: int = 0,
+    first: bool = False,
 ) -> Plan:
     """Choose the documents on which a compressed model is evaluated, instead of on all.
 
@@ -34,6 +35,7 @@ def make_plan(
             taken; None for built-in rates.
         prior: which built-in rates: "4bit" or "8bit".
         seed: of the draws.
+        first: whether this is the first of two stages (``going_on``): narrow strata.
 
     Raises:
         FlipsError: see ``populations``, ``pilot_rates`` and ``stratify``; not one of budget and
@@ -53,10 +55,10 @@ def make_plan(
         if pilot is None:
             raise FlipsError(
                 "--half-width needs a --pilot: built-in rates are a guess, by which no width can "
-                "be promised. Draw some with --budget first, evaluate the compressed model on "
-                "them, and plan again with that run as the pilot"
+                "be promised. Draw some with --budget 150 --first, evaluate the compressed model "
+                "on them, and go on from there: --go-on PLAN --pilot RUN"
             )
-    return draw_plan(before, budget=budget, seed=seed)
+    return draw_plan(before, budget=budget, seed=seed, first=first)
 
 
 def enough(before: Known, half_width: float) -> int:
@@ -65,16 +67,30 @@ def enough(before: Known, half_width: float) -> int:
     Raises:
         FlipsError: the half-width is out of range, or takes every document.
     """
-    if isnan(half_width) or not 0 < half_width < 0.5:
-        raise FlipsError(f"the half-width {half_width} is out of range; give a share such as 0.01")
+    refuse_half_width(half_width)
     low, high = minimum(before.tasks) - 1, before.documents
     while high - low > 1:
         middle = (low + high) // 2
         narrow = stratify(before.tasks, before.rates, middle).half_width <= half_width
         low, high = (low, middle) if narrow else (middle, high)
     if high == before.documents:
-        raise FlipsError(
-            f"a half-width of {half_width:g} takes every one of the {high} documents: evaluate "
-            "them all, without --samples"
-        )
+        raise taking_everything(half_width, high)
     return high
+
+
+def refuse_half_width(half_width: float) -> None:
+    """Refuse what is no half of a width.
+
+    Raises:
+        FlipsError: it is out of range.
+    """
+    if isnan(half_width) or not 0 < half_width < 0.5:
+        raise FlipsError(f"the half-width {half_width} is out of range; give a share such as 0.01")
+
+
+def taking_everything(half_width: float, documents: int) -> FlipsError:
+    """What to raise for a half-width that a plan does not help with."""
+    return FlipsError(
+        f"a half-width of {half_width:g} takes every one of the {documents} documents: evaluate "
+        "them all, without --samples"
+    )

@@ -28,7 +28,7 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
     ``correct`` is what the baseline answered and ``changed`` whether the pilot answered otherwise,
     None for both. ``all_flips``, ``lost`` and ``won`` are the rates of changes, of losses and of
     gains that were expected. ``hashes`` are those of the drawn documents, in the order of
-    ``doc_ids``.
+    ``doc_ids``; ``rest`` are the others, from which a second stage draws.
     """
 
     low: float | None
@@ -41,6 +41,7 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
     won: float
     doc_ids: list[int]
     hashes: list[str]
+    rest: list[int] = []
 
 
 class PlannedTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from lm_eval_flips.planning.population import Population
 from lm_eval_flips.planning.rates import Rates
 
 DRAWS = 6.0  # about as many of each stratum
+FIRST = 2.0  # of the first of two stages: strata stay, and are drawn from again
 APART = 12.0  # draws of a task from which right and wrong answers are kept apart
 
 
@@ -66,8 +67,10 @@ def minimum(known: Sequence[Population]) -> int:
     return int(least(torch.tensor([len(own) for own in known])).sum())
 
 
-def stratify(known: Sequence[Population], rates: Sequence[Rates], budget: int) -> Strata:
-    """Cut all tasks into strata and share the budget among them.
+def stratify(
+    known: Sequence[Population], rates: Sequence[Rates], budget: int, *, draws: float = DRAWS
+) -> Strata:
+    """Cut all tasks into strata of about so many draws, and share the budget among them.
 
     Raises:
         FlipsError: the budget is too small, or larger than all documents.
@@ -82,7 +85,6 @@ def stratify(known: Sequence[Population], rates: Sequence[Rates], budget: int) -
             f"a budget of {budget} samples is too small: {len(known)} tasks need two each, "
             f"{fewest} in all; raise --budget or choose tasks with --tasks"
         )
-    draws = DRAWS
     while True:
         found = list(_cut(known, rates, budget, draws))
         sizes = torch.tensor([len(part.rows) for part in found])

@@ -24,6 +24,7 @@ from lm_eval_flips.report.column_families import (
     token_columns,
     written_columns,
 )
+from lm_eval_flips.report.drawn_columns import drawn_columns
 from lm_eval_flips.report.text.fitted_table import STAYS
 
 NOT_BOARD: frozenset[Place] = EVERYWHERE - {"board"}
@@ -137,6 +138,7 @@ COLUMNS: tuple[Column, ...] = (
     aside("loss_share", "loss share", "losses as a share of the flips"),
     aside("random_loss_share", "loss share of noise", "loss_share if noise alone turned answers"),
     aside("margin_change", "margin change", "of the answers' top margin, mean", change=True),
+    *drawn_columns(),
     # what both wrote
     Column(
         key="same_text",

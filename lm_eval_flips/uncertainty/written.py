@@ -10,6 +10,7 @@ import torch
 from lm_eval_flips.measures.significance import NO_INTERVAL, Interval, t_quantile
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.pairs.written import MARKED, length, mark
+from lm_eval_flips.uncertainty.drawn import drawn_numbers
 from lm_eval_flips.uncertainty.intervals import difference_interval
 from lm_eval_flips.uncertainty.judged import judged_numbers
 from lm_eval_flips.uncertainty.means import Column, column_means
@@ -22,11 +23,12 @@ def row_means(
     columns: Mapping[str, Column],
     medians: Mapping[str, Column],
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Means of columns, what changed in how answers are written, and what a judge says of them."""
+    """Means of columns, how answers are written, what a judge says of them, how draws flip."""
     means, intervals = column_means(metrics, errors, columns, medians)
     written, of_written = written_changes(metrics, errors)
     judged, of_judged = judged_numbers(metrics)
-    return means | written | judged, intervals | of_written | of_judged
+    drawn, of_drawn = drawn_numbers(metrics, errors)
+    return means | written | judged | drawn, intervals | of_written | of_judged | of_drawn
 
 
 def written_changes(

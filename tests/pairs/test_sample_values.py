@@ -88,6 +88,7 @@ def test_what_a_metric_does_not_have_is_none(metric: PairedMetric) -> None:
     }
     assert undefined == {
         *("token_kl", "perplexity_ratio", "bits_per_byte_change", "script_switched"),
+        *("expected_flips", "flips_beyond_seeds"),
         *("baseline_judge_score", "compressed_judge_score", "judge_preference"),
         *written,
         *("same_text", "answer_kl", "first_divergence", "never_diverges", "divergence_gap"),

@@ -21,7 +21,11 @@ LEAST = 2  # samples of a stratum: one alone shows no spread
 
 
 def neyman(
-    *, sizes: Int[Tensor, " strata"], spreads: Float[Tensor, " strata"], n: int
+    *,
+    sizes: Int[Tensor, " strata"],
+    spreads: Float[Tensor, " strata"],
+    n: int,
+    drawn: Int[Tensor, " strata"] | None = None,
 ) -> Int[Tensor, " strata"]:
     """Share ``n`` draws among strata so that the mean over all documents is known best.
 
@@ -33,6 +37,7 @@ def neyman(
         sizes: documents of each stratum.
         spreads: standard deviation within each stratum, as it is expected.
         n: draws in total, at most all documents.
+        drawn: those of each stratum that were made already, and count among ``n``; None for none.
 
     Raises:
         ValueError: n is less than the strata need, or more than all documents.
@@ -43,24 +48,25 @@ def neyman(
         >>> neyman(sizes=sizes, spreads=spreads, n=40)
         tensor([30, 10])
     """
-    have, drawn = sizes.tolist(), least(sizes).tolist()
-    left = n - sum(drawn)
+    first = least(sizes)
+    have, counts = sizes.tolist(), (first if drawn is None else drawn.maximum(first)).tolist()
+    left = n - sum(counts)
     if left < 0 or n > sum(have):
         raise ValueError(f"{n} draws do not fit {len(have)} strata of {sum(have)} documents")
     weights = [size * spread for size, spread in zip(have, spreads.tolist(), strict=True)]
 
     def priority(h: int) -> tuple[float, int]:
         # what one more draw takes from the sum of weight**2 / drawn
-        return -weights[h] / sqrt(drawn[h] * (drawn[h] + 1)), h
+        return -weights[h] / sqrt(counts[h] * (counts[h] + 1)), h
 
-    waiting = [priority(h) for h in range(len(have)) if drawn[h] < have[h]]
+    waiting = [priority(h) for h in range(len(have)) if counts[h] < have[h]]
     heapq.heapify(waiting)
     for _ in range(left):
         _, h = heapq.heappop(waiting)
-        drawn[h] += 1
-        if drawn[h] < have[h]:
+        counts[h] += 1
+        if counts[h] < have[h]:
             heapq.heappush(waiting, priority(h))
-    return torch.tensor(drawn, dtype=torch.int64)
+    return torch.tensor(counts, dtype=torch.int64)
 
 
 def least(sizes: Int[Tensor, " strata"]) -> Int[Tensor, " strata"]:

@@ -33,14 +33,7 @@ UNKNOWN = 16.0  # characters of a choice whose length the log does not tell
 STRENGTH = 3.0  # draws that the fitted curve is worth in each stratum
 SLOPE_ERROR = 1.0  # standard deviation of the fitted slope around 1, what is expected beforehand
 ITERATIONS = 50
-SLOPES = (
-    0.0,
-    0.25,
-    0.5,
-    1.0,
-    1.5,
-    2.0,
-)  # of curves that may be: from evenly to steeper than expected
+SLOPES = (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0)  # from the other way round to steeper
 PLAUSIBLE = 1.92  # of log-likelihood: half the 95 % quantile of chi-squared
 
 
@@ -142,6 +135,30 @@ def smoothed_rates(
     return torch.from_numpy(rates).to(changed.device)
 
 
+def fitted_rates(
+    *,
+    changed: Float[Tensor, " strata"],
+    drawn: Float[Tensor, " strata"],
+    expected: Float[Tensor, " strata"],
+) -> Float[Tensor, " strata"]:
+    """The curve of ``smoothed_rates`` alone: no stratum's own count tells its rate.
+
+    Who draws more by these does so whatever a stratum's own draws were: they stay a random sample.
+
+    Example:
+        >>> import torch
+        >>> changed, drawn = torch.tensor([5.0, 0.0]), torch.tensor([10.0, 10.0])
+        >>> fitted_rates(changed=changed, drawn=drawn, expected=torch.tensor([0.5, 0.5]))
+        tensor([0.2619, 0.2619], dtype=torch.float64)
+    """
+    before = np.clip(expected.double().cpu().numpy(), 0.0, 1 - 1e-6)
+    rates, open_ = np.zeros_like(before), before > 0
+    if open_.any():
+        counts, draws = (own.double().cpu().numpy()[open_] for own in (changed, drawn))
+        rates[open_] = _curve(counts, draws, before[open_])
+    return torch.from_numpy(rates).to(changed.device)
+
+
 def plausible_rates(
     *,
     changed: Float[Tensor, " strata"],
@@ -167,7 +184,7 @@ def plausible_rates(
         ...     changed=changed, drawn=drawn, expected=torch.tensor([0.2, 0.01])
         ... )
         >>> [round(float(rates[1]), 3) for rates in found]
-        [0.0, 0.005, 0.003, 0.002, 0.0, 0.0, 0.0]
+        [0.0, 0.008, 0.005, 0.003, 0.002, 0.0, 0.0, 0.0]
     """
     counts, draws = changed.double().cpu().numpy(), drawn.double().cpu().numpy()
     before = np.clip(expected.double().cpu().numpy(), 0.0, 1 - 1e-6)

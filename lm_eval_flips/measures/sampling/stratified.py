@@ -1,32 +1,34 @@
 """Means and shares of all documents from a stratified random sample of them, with intervals.
 
-What is estimated is what the full run over these documents would have shown: the population is
-finite, and a stratum that was drawn whole adds no error. Documents are drawn at random within their
-stratum, so that nothing is assumed of their answers, alike or not.
+What is estimated is what the full run over these documents would have shown: a stratum that was
+drawn whole adds no error. Draws are random within a stratum: nothing is assumed of the answers.
 
 Sources: Cochran, Sampling Techniques (3rd ed. 1977), sections 5.3 and 5.4 (mean, variance,
 Satterthwaite's degrees of freedom). Few draws of a stratum may show no spread where there is some.
 That must not count as none: rates of changes are mixed with a smooth curve (``change_rates``), and
 other variances with their mean over strata. Intervals of shares are Wilson's, generalised: the
-shares that lie within z standard errors of the estimate, the errors being those that the share
-itself would bring, every stratum's odds multiplied alike.
+shares within z standard errors of the estimate, by the errors that the share itself would bring,
+every stratum's odds multiplied alike; never narrower than the draws show without any curve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, hypot, sqrt
+from math import exp, hypot, inf, sqrt
 
 import torch
+from scipy.special import expit, logit
 from torch import Tensor
 
 from lm_eval_flips.measures.sampling.change_rates import plausible_rates
 from lm_eval_flips.measures.sampling.design import Design
+from lm_eval_flips.measures.shares import share_interval as wilson_interval
 from lm_eval_flips.measures.significance import (
     NO_INTERVAL,
     Interval,
     mean_interval,
     normal_quantile,
+    t_quantile,
 )
 from lm_eval_flips.shapes import Bool, Float, Int
 
@@ -104,12 +106,7 @@ def stratified_share_interval(
         expected: rate of each stratum that was expected beforehand; only ratios matter.
         level: how often intervals hold the share.
     """
-    share = design.mean(changed.double())
-    ends = [
-        share_interval(share, sizes=design.sizes, drawn=design.drawn, rates=rates, level=level)
-        for rates in _rates(changed, design, expected)
-    ]
-    return _union(ends)
+    return _union(_ends(changed, design, expected, level=level))
 
 
 def stratified_difference_interval(
@@ -133,17 +130,8 @@ def stratified_difference_interval(
     """
     shares = [design.mean(marks.double()) for marks in (lost, won)]
     minus, plus = (
-        _union(
-            [
-                share_interval(
-                    share, sizes=design.sizes, drawn=design.drawn, rates=rates, level=level
-                )
-                for rates in _rates(marks, design, expected)
-            ]
-        )
-        for share, marks, expected in zip(
-            shares, (lost, won), (expected_lost, expected_won), strict=True
-        )
+        _union(_ends(marks, design, expected, level=level))
+        for marks, expected in ((lost, expected_lost), (won, expected_won))
     )
     # MOVER, with the errors of the two shares as good as uncorrelated where both are small
     down = shares[1] - plus.low, minus.high - shares[0]
@@ -151,6 +139,32 @@ def stratified_difference_interval(
     change = shares[1] - shares[0]
     low, high = change - hypot(*down), change + hypot(*up)
     return Interval(max(-1.0, low), min(1.0, high))
+
+
+def _ends(marks: Tensor, design: Design, expected: Tensor, *, level: float) -> list[Interval]:
+    """The share's interval under every plausible course of the strata's rates."""
+    values, n = marks.double(), len(marks)
+    share, (error, freedom) = design.mean(values), standard_error(values, design, strength=0.0)
+    seen = [wilson_interval(share, n, error, freedom, level=level, fractions=True)] if error else []
+    return seen + [
+        share_interval(
+            share,
+            sizes=design.sizes,
+            drawn=design.drawn,
+            rates=rates,
+            freedom=_freedom(design, rates),
+            level=level,
+        )
+        for rates in _rates(marks, design, expected)
+    ]
+
+
+def _freedom(design: Design, rates: Tensor) -> float:
+    """Satterthwaite's degrees of freedom of the error by these rates: few where few strata rule."""
+    parts = design.factors * rates * (1 - rates)
+    total = float(parts.sum())
+    within = float((parts**2 / (design.drawn - 1).clamp(min=1)).sum())
+    return total**2 / within if total > 0 else inf
 
 
 def _union(intervals: Sequence[Interval]) -> Interval:
@@ -170,7 +184,7 @@ def _rates(
 
 
 def _finite(sizes: Int[Tensor, " strata"]) -> Float[Tensor, " strata"]:
-    """Turns a variance over a stratum's documents into one with divisor n - 1."""
+    """What makes a variance over a stratum's documents one with divisor n - 1."""
     return sizes.double() / (sizes - 1).clamp(min=1)
 
 
@@ -180,6 +194,7 @@ def share_interval(
     sizes: Int[Tensor, " strata"],
     drawn: Int[Tensor, " strata"],
     rates: Float[Tensor, " strata"],
+    freedom: float = inf,
     level: float = 0.95,
 ) -> Interval:
     """Interval of a share that was estimated from a stratified sample.
@@ -191,6 +206,7 @@ def share_interval(
         sizes: documents of each stratum.
         drawn: draws of each stratum.
         rates: share within each stratum; as counted where it was drawn whole.
+        freedom: degrees of freedom of the error, where the drawn samples tell it.
         level: how often intervals hold the share.
 
     Example:
@@ -206,7 +222,7 @@ def share_interval(
     if bool(whole.all()):
         return Interval(share, share)
     factors = shares**2 * (1 - drawn.double() / sizes) / drawn * _finite(sizes)
-    z = normal_quantile(level)
+    z = normal_quantile(level) if freedom == inf else t_quantile(level, freedom)
     high = _upper_end(share, shares, rates.double(), factors, whole, z)
     # as much as the others may be at least
     low = 1 - _upper_end(1 - share, shares, 1 - rates.double(), factors, whole, z)
@@ -218,13 +234,13 @@ def _upper_end(
 ) -> float:
     """The largest share that an estimate lies no more than z of its standard errors below."""
     known = float((shares * rates)[whole].sum())
-    weights, odds, parts = shares[~whole], torch.logit(rates[~whole]), factors[~whole]
+    weights, parts = (own[~whole].cpu().numpy() for own in (shares, factors))
+    odds = logit(rates[~whole].cpu().numpy())
 
     def at(shift: float) -> tuple[float, float]:
         """The share, and z standard errors, where all odds are multiplied by exp(shift)."""
-        moved = torch.sigmoid(odds + shift)
-        error = sqrt(float((parts * moved * (1 - moved)).sum()))
-        return known + float((weights * moved).sum()), z * error
+        moved = expit(odds + shift)
+        return known + float(weights @ moved), z * sqrt(float(parts @ (moved * (1 - moved))))
 
     low, high = -FARTHEST, FARTHEST
     while high - low > 1e-10:

@@ -38,6 +38,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
             "baseline": {
                 "path": comparison.baseline.path,
                 "model": comparison.baseline.model,
+                "others": list(comparison.baseline.others),
             },
             "noise_floor": comparison.noise_floor and _run(comparison.noise_floor),
             "warnings": [asdict(warning) for warning in comparison.warnings],
@@ -76,6 +77,7 @@ def _run(run: RunComparison) -> dict[str, Any]:
     return {
         "path": run.path,
         "model": run.model,
+        "others": list(run.others),
         "scheme": run.scheme and asdict(run.scheme),
         **rows,
         "planned": run.planned and _planned(run.planned),

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.logs.names import last_name
+from lm_eval_flips.report.text.drawn import runs_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def _source(role: str, summary: RunSummary | RunComparison) -> Source:
     return Source(
         role=role,
         model=last_name(summary.model),
-        run=folders[-1] if folders else "",
+        run=runs_text(summary, folders[-1] if folders else ""),
         evaluated=run.date[:10],
         samples=f"{summary.pooled.n:,}" if isinstance(summary, RunComparison) else "",
         settings=tuple(

@@ -11,6 +11,7 @@ from typing import Literal
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.measures.significance import Interval
 from lm_eval_flips.report.columns import COLUMN
+from lm_eval_flips.report.text.drawn import drawn_words
 from lm_eval_flips.report.text.numbers import nats, number, p_value, signed
 from lm_eval_flips.report.text.sentences import LEVEL
 from lm_eval_flips.uncertainty.noise_floor import FloorVerdict
@@ -49,7 +50,10 @@ def sentence(row: Row) -> str:
     scores = f"{number(row.baseline_score)} to {number(row.compressed_score)}"
     if row.flips is None:
         what = "perplexity" if row.perplexity is not None else "score"
-        return f"Over {row.n:,} samples the {what} went from {scores}."
+        drawn = drawn_words(row)
+        return f"Over {row.n:,} samples the {what} went from {scores}." + (
+            f" Of answers drawn anew, {drawn}." if drawn else ""
+        )
     lost, won = row.flips.correct_to_incorrect, row.flips.incorrect_to_correct
     return (
         f"Of {row.n:,} answers, {lost:,} {_were(lost)} right and {_are(lost)} now wrong; "
@@ -90,6 +94,8 @@ FIGURES = {
     "score_change": "Score change",
     "flips": "Flips",
     "all_flips": "All flips",
+    "expected_flips": "Expected flips",
+    "flips_beyond_seeds": "Beyond seeds",
     "choice_kl": "Choice KL",
     "token_kl": "Token KL",
 }

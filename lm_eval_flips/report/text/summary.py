@@ -9,6 +9,7 @@ from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.comparison.standing import closest_first, row_of, standings_of
 from lm_eval_flips.report.columns import COLUMN, columns_at
 from lm_eval_flips.report.names import run_names
+from lm_eval_flips.report.text.drawn import drawn_words
 from lm_eval_flips.report.text.fitted_table import FittedTable, ShownColumn
 from lm_eval_flips.report.text.judgement import Judgement, judged, judged_rows
 from lm_eval_flips.report.text.numbers import MISSING, number
@@ -68,6 +69,7 @@ def _score(row: AnyRow, verdict: Judgement) -> str:
 def _answers(row: AnyRow) -> Iterator[str]:
     flips = COLUMN["flips"]
     if not flips.number(row).known:
+        yield from filter(None, [drawn_words(row)])
         return
     if flips.number(row).value == 0:
         yield "no answer flipped"

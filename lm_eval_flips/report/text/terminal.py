@@ -13,6 +13,7 @@ from lm_eval_flips.comparison.row import MIXED
 from lm_eval_flips.comparison.standing import closest_first, row_of
 from lm_eval_flips.report.names import model_name, run_names
 from lm_eval_flips.report.text.across import across_lines
+from lm_eval_flips.report.text.drawn import runs_text
 from lm_eval_flips.report.text.fitted_table import FittedTable
 from lm_eval_flips.report.text.judgement import SIGNS, Code, Judgement
 from lm_eval_flips.report.text.planned import planned_lines
@@ -95,7 +96,9 @@ def _head(comparison: Comparison) -> Iterator[Text]:
     by = f" by {', '.join(metrics)}" if len(metrics) == 1 else ""
     over = f"{samples} samples of {tasks} task{'s' * (tasks != 1)}{by}"
     name = model_name(comparison.baseline.model)
-    yield Text.assemble("baseline ", (name, "bold"), f", {over}")
+    seeds = runs_text(comparison.baseline, "").strip()
+    over = f"{seeds}, {over}" if seeds else over
+    yield Text.assemble("baseline ", (name, "bold"), f"{' ' if seeds else ', '}{over}")
     yield from map(Text, floor_lines(comparison))
     yield Text()
 
