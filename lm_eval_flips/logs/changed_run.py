@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.addresses import refuse_address
