@@ -76,7 +76,8 @@ def write_noisy_run(
     left_out: list[str] = []
     clipped = requests = 0
     for name in run.select(tasks):
-        told, found = [], {}
+        told: list[str] = []
+        found: dict[str, Samples] = {}
         for label, samples in read_samples(run.tasks[name]).items():
             usable = _usable(samples, told)
             if usable:

@@ -61,7 +61,7 @@ class ChangedRun:
         refuse_taken(folder)
         results = self._results()
         beside = folder.parent / f".lm-eval-flips-{os.getpid()}-{folder.name}.new"
-        place = beside / results["model_name_sanitized"]
+        place = beside / str(results["model_name_sanitized"])
         file = place / f"results_{self.run.date}.json"
         try:
             place.mkdir(parents=True)
@@ -133,7 +133,8 @@ class ChangedRun:
 
     def _scores(self, task: str) -> dict[str, Any]:
         logged = self.run.results.results.get(task, {})
-        found = {key: logged[key] for key in ("name", "alias", "sample_len") if key in logged}
+        kept = ("name", "alias", "sample_len")
+        found: dict[str, Any] = {key: logged[key] for key in kept if key in logged}
         for name, samples in self.samples[task].items():
             for metric, values in samples.metrics.items():
                 score = recomputed(samples, metric)

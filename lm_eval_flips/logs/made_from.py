@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from lm_eval_flips.logs.faults import RunFault
@@ -40,12 +41,12 @@ def made_from(results: Results) -> MadeFrom | None:
     given = results.made_from
     if given is None:
         return None
-    sigma, seed = given.get("sigma"), given.get("seed")
+    sigma, seed = _number(given.get("sigma")), _number(given.get("seed"))
     return MadeFrom(
         what=str(given.get("what", "something")),
         run=str(given.get("run", "another run")),
-        sigma=float(sigma) if _is_number(sigma) else None,
-        seed=int(seed) if _is_number(seed) else None,
+        sigma=sigma,
+        seed=None if seed is None else int(seed),
     )
 
 
@@ -62,5 +63,7 @@ def made_faults(results: Results) -> Iterator[RunFault]:
         )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    """A number that can be one; anyone may have edited the file."""
+    known = isinstance(value, (int, float)) and isfinite(value)
+    return float(value) if known else None
