@@ -25,7 +25,7 @@ models=$folder/models
 limit=${PAPER_LIMIT:-100}
 include=${PAPER_INCLUDE_PATH:-$folder/tasks}
 tasks=${PAPER_TASKS:-quickstart_hellaswag,quickstart_mmlu,quickstart_truthfulqa_mc1,quickstart_gsm8k}
-schemes=${PAPER_SCHEMES:-int8,int8-dynamic,fp8,int6,int4,int4-row,int3,rtn-w4,noise-0.02,noise-0.05,noise-0.1,drop-1,drop-2,drop-4,magnitude-10,magnitude-30,wanda-30,sparsegpt-50,slicegpt-10}
+schemes=${PAPER_SCHEMES:-int8,int8-dynamic,fp8,int6,int4,int4-row,int3,bnb-int8,bnb-nf4,rtn-w4,noise-0.02,noise-0.05,noise-0.1,drop-1,drop-2,drop-4,magnitude-10,magnitude-30,wanda-30,sparsegpt-50,slicegpt-10}
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE=$folder/cache TOKENIZERS_PARALLELISM=false
 # shellcheck source=examples/steps.sh
@@ -51,7 +51,7 @@ evaluate() {
     --output_path runs --json comparison.json --report report.html
 }
 
-prepare "${repository}[report]" torchao==0.18.0 gguf==0.19.0
+prepare "${repository}[report,bitsandbytes]" torchao==0.18.0 bitsandbytes==0.50.2 gguf==0.19.0
 step "trying the processor" once "$folder/dtype" \
   "$venv/bin/python" "$repository/examples/pace.py" dtype
 dtype=$(cat "$folder/dtype")

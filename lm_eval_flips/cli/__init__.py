@@ -18,6 +18,7 @@ from lm_eval_flips.cli import (  # noqa: F401  (each adds its verb)
     layers,
     leaderboard,
     measure_answers,
+    noise_run,
     plan,
     report,
     run,

@@ -13,7 +13,7 @@ from lm_eval_flips.cli.options import NoColorOption
 # in the order of work
 VERBS = (
     *("run", "compare", "report", "gate", "leaderboard", "plan", "judge", "compress", "schemes"),
-    *("prove", "layers", "measure-answers", "tasks", "eval"),
+    *("prove", "layers", "noise-run", "measure-answers", "tasks", "eval"),
 )
 
 WAYS_IN = """\

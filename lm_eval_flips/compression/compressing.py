@@ -70,9 +70,14 @@ class Compressing:
         """
         self._refuse_missing(schemes)
         kept = {scheme.name: self._kept(scheme, overwrite=overwrite) for scheme in schemes}
-        to_make = sum(one is None for one in kept.values())
-        refuse_full_disk(self.source, self.output, models=to_make)
-        self.output.mkdir(parents=True, exist_ok=True)
+        dtypes = [self._dtype(scheme) for scheme in schemes if kept[scheme.name] is None]
+        refuse_full_disk(self.source, self.output, dtypes=dtypes)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FlipsError(
+                f"'{self.output}' is no folder to write into: {error.strerror}"
+            ) from None
         self._sweep()
         for scheme in schemes:
             before = kept[scheme.name]
@@ -142,8 +147,8 @@ class Compressing:
     def _make(self, scheme: Scheme) -> CompressedModel:
         folder = self.folder_of(scheme)
         scratch = self.output / f".lm-eval-flips-{os.getpid()}-{folder.name}.new"
-        scratch.mkdir()
         try:
+            scratch.mkdir()
             record = self._made(scheme, scratch=scratch, made=scratch / "model")
             record.write(scratch / "model")
             if folder.exists():
@@ -157,7 +162,7 @@ class Compressing:
 
     def _made(self, scheme: Scheme, *, scratch: Path, made: Path) -> Record:
         recipe, library = scheme.recipe, scheme.recipe.library
-        maker, dtype = self.interpreters.of_library(library), recipe.dtype or self.dtype
+        maker, dtype = self.interpreters.of_library(library), self._dtype(scheme)
         reader = maker if missing_to_load(library) else sys.executable
         step = Step(
             source=str(self.source.folder),
@@ -208,6 +213,10 @@ class Compressing:
             seconds=round(told["seconds"], 1),
             proof=proof,
         )
+
+    def _dtype(self, scheme: Scheme) -> str:
+        """What a scheme's model is made in."""
+        return scheme.recipe.dtype or self.dtype
 
     def _baseline(self, dtype: str) -> Reading:
         """What the source makes of the fixed texts; read once in a dtype."""

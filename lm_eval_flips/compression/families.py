@@ -19,11 +19,12 @@ ROUNDED = "round to nearest"
 PRUNED = "pruned"
 DROPPED = "layers dropped"
 NOISE = "noise"
+LOG_NOISE = "noise on log-probabilities"
 
 # In the order in which a legend has them; any other word may be a family too.
 FAMILIES = (
     *(TORCHAO, BITSANDBYTES, GPTQ, AWQ, GGUF, COMPRESSED_TENSORS, SMOOTHQUANT, ROUNDED),
-    *(PRUNED, DROPPED, NOISE),
+    *(PRUNED, DROPPED, NOISE, LOG_NOISE),
 )
 
 

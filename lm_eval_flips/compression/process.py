@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import deque
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ if int(descriptor) >= 0:
 main(step)
 """
 PACKAGE = Path(__file__).parents[1] / "__init__.py"
+FULL = os.strerror(ENOSPC)  # as every library ends with it
 SHOWN = 4  # last lines of what a process printed, in an error
 
 
@@ -54,6 +56,8 @@ def done(
     try:
         found: dict[str, Any] = json.loads(done_file(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if FULL in log.read_text(encoding="utf-8", errors="replace"):
+            raise FlipsError("the disk is full: free some, or choose another --output") from None
         more = ""
         if kept_log is not None:
             shutil.copyfile(log, kept_log)

@@ -12,6 +12,7 @@ from pathlib import Path
 from lm_eval_flips.compression import families
 from lm_eval_flips.compression.guessed import UNKNOWN, bits_of, family_of, scheme_of
 from lm_eval_flips.compression.recognised import KnownScheme, recognised
+from lm_eval_flips.logs.made_from import made_from
 from lm_eval_flips.logs.runs import Run
 
 FILE_TYPE, FILE_BYTES = "model_file_type", "model_bytes"  # as flips-gguf has them logged
@@ -25,6 +26,9 @@ def run_scheme(run: Run) -> KnownScheme | None:
     model's folder, or in the cache of the hub; the type of a GGUF file as the engine logged it;
     then the model's arguments and the names of model and folder, which are a guess.
     """
+    if (made := made_from(run.results)) is not None:  # by no model, whatever stands beside it
+        size = "" if made.sigma is None else f" {made.sigma:g}"
+        return KnownScheme(name=f"{made.what}{size}", family=made.what, source=LOGGED)
     if (known := recognised(_folders(run))) is not None:
         return known
     if (logged := _of_file_type(run)) is not None:

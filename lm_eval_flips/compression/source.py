@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lm_eval_flips.logs.runs import RECORD
 WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf")
 CONFIG = "config.json"
 SPARE = 1.2  # of the source's weights that must be free, for the scratch files beside a model
+WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,12 @@ class Source:
     def bytes(self) -> int:
         """Of its weights."""
         return sum(file.stat().st_size for file in self.weight_files)
+
+    def bytes_in(self, dtype: str) -> int:
+        """Of its weights in a dtype; as they are where that is "auto", narrower or not known."""
+        own = WIDTHS.get(str(self.config.get("dtype") or self.config.get("torch_dtype")))
+        asked = WIDTHS.get(dtype)
+        return self.bytes if own is None or asked is None else self.bytes * max(own, asked) // own
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of its config and weights, by the names of the files."""
@@ -67,13 +75,13 @@ def source_of(model: str) -> Source:
     return found
 
 
-def refuse_full_disk(source: Source, output: Path, *, models: int) -> None:
+def refuse_full_disk(source: Source, output: Path, *, dtypes: Sequence[str]) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Args:
         source: what is compressed; a pruned model takes as much as it.
         output: where to.
-        models: that are to be made.
+        dtypes: of the models that are to be made, each made in one.
 
     Raises:
         FlipsError: too little is free.
@@ -81,13 +89,18 @@ def refuse_full_disk(source: Source, output: Path, *, models: int) -> None:
     there = output
     while not there.exists():
         there = there.parent
-    free, asked = shutil.disk_usage(there).free, int(source.bytes * SPARE * models)
+    free = shutil.disk_usage(there).free
+    asked = int(SPARE * sum(map(source.bytes_in, dtypes)))
     if free < asked:
+        models = "a model" if len(dtypes) == 1 else f"{len(dtypes)} models"
         raise FlipsError(
-            f"'{output}' has {free / 1e9:.1f} GB free, and {models} models of "
-            f"'{source.folder}' may take {asked / 1e9:.1f} GB; free some, make fewer at once, or "
-            "choose another --output"
+            f"'{output}' has {_size(free)} free, and {models} of '{source.folder}' may take "
+            f"{_size(asked)}; free some, make fewer at once, or choose another --output"
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _of_hub(model: str) -> Path:

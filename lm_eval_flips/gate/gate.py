@@ -21,6 +21,7 @@ from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.evidence import LEVEL, p_broken
+from lm_eval_flips.gate.made_runs import refuse_made_runs
 from lm_eval_flips.gate.policy import policy_rulings
 from lm_eval_flips.gate.ruling import Outcome, Ruling
 from lm_eval_flips.gate.thresholds import (
@@ -85,13 +86,14 @@ def judge(comparison: Comparison, config: GateConfig) -> tuple[Gate, ...]:
     """Hold every compressed run against the thresholds.
 
     Raises:
-        FlipsError: there is no rule, or a task that has one is in no run.
+        FlipsError: there is no rule, a task that has one is in no run, or no model made a run.
 
     Example:
         >>> gates = judge(comparison, GateConfig(pooled=Thresholds(max_flips=0.03)))
         ... # doctest: +SKIP
     """
     refuse_no_rule(config)
+    refuse_made_runs(comparison)
     return tuple(
         Gate(
             model=run.model,

@@ -9,6 +9,7 @@ from lm_eval_flips.comparison.pooling import primaries
 from lm_eval_flips.comparison.result import Comparison, RunComparison
 from lm_eval_flips.gate.drawn import Drawn, Whole
 from lm_eval_flips.gate.gate import Gate, rows_of
+from lm_eval_flips.gate.made_runs import refuse_made_runs
 from lm_eval_flips.gate.policy import policy_rulings
 from lm_eval_flips.gate.sequential import judge_in_order
 from lm_eval_flips.gate.thresholds import GateConfig
@@ -24,8 +25,9 @@ def judge_whole(comparison: Comparison, config: GateConfig, *, seed: int) -> tup
         seed: of the order; choose it before the runs are seen.
 
     Raises:
-        FlipsError: as ``judge_in_order``.
+        FlipsError: as ``judge_in_order``, or no model made a run.
     """
+    refuse_made_runs(comparison)
     base = comparison.baseline.run
     gates = ((run, _judged(run, base.groups, config, seed=seed)) for run in comparison.compressed)
     return tuple(

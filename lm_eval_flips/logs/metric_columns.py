@@ -90,7 +90,6 @@ class MetricColumn:
         for row, ((kind, parts), value) in enumerate(zip(values, column, strict=True), start):
             if kind == "perplexity":
                 self._append(parts[:1], parts[1:])
-                kind = "number"
             elif kind == "number":
                 self._append(parts, [nan])
             else:
@@ -178,7 +177,7 @@ class MetricColumn:
 
     def _kind(self, counts: NDArray[np.int64]) -> ValuesKind:
         kinds = {kind for kind, _, _ in self._parts.values()}
-        if self.kinds["number"] or len(kinds) > 1:
+        if self.kinds["number"] or self.kinds["perplexity"] or len(kinds) > 1:
             return "other"
         (kind,) = kinds
         if kind == "list":

@@ -87,6 +87,7 @@ class Results(msgspec.Struct, gc=False):
     chat_template_sha: str | None = None
     system_instruction_sha: str | None = None
     fewshot_as_multiturn: Any = None
+    made_from: dict[str, Any] | None = None  # what we wrote, and no model
 
     @property
     def model_args(self) -> dict[str, Any]:

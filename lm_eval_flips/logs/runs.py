@@ -18,6 +18,7 @@ from lm_eval_flips.logs.faults import RunFault
 from lm_eval_flips.logs.files import unreadable
 from lm_eval_flips.logs.folders import find_files
 from lm_eval_flips.logs.groups import leaves_of
+from lm_eval_flips.logs.made_from import made_faults
 from lm_eval_flips.logs.remote import here
 from lm_eval_flips.logs.remote_files import Progress
 from lm_eval_flips.logs.results import Results, settings_of
@@ -245,5 +246,5 @@ def load_run(path: str | Path, *, progress: Progress | None = None) -> Run:
         results=files.results,
         sample_paths=files.samples,
         results_paths=files.results_paths,
-        faults=files.faults,
+        faults=(*files.faults, *made_faults(files.results)),
     )

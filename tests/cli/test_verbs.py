@@ -18,8 +18,8 @@ from lm_eval_flips.measures.bootstrap import Bootstrap
 from tests.cli.conftest import Called
 
 VERBS = (
-    "run compare report gate leaderboard plan judge compress schemes prove layers measure-answers "
-    "tasks eval"
+    "run compare report gate leaderboard plan judge compress schemes prove layers noise-run "
+    "measure-answers tasks eval"
 ).split()
 # An option that the harness has itself, or that is made there, is no option of `run`.
 OF_THE_HARNESS = {"tasks", "device", "noise_floor"}

@@ -189,6 +189,9 @@ def test_what_cannot_be_is_refused(
     assert "the interpreter '/none' for torchao cannot be run" in said
     said = refused("compress", tiny_model, "--scheme", "int8", *output, "--maker", "x=/bin/sh")
     assert "'x' makes no models here" in said
+    (tmp_path / "file").write_text("mine")
+    said = refused("compress", tiny_model, "--scheme", "drop-1", "--output", tmp_path / "file")
+    assert "is no folder to write into: File exists" in said
     (tmp_path / "taken" / "tiny-drop-1").mkdir(parents=True)
     said = refused("compress", tiny_model, "--scheme", "drop-1", "--output", tmp_path / "taken")
     assert "holds something else, without compression.json; choose another --output" in said

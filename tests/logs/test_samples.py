@@ -341,6 +341,14 @@ def test_rolling_gives_log_likelihood_and_units(tmp_path: Path) -> None:
         assert values.tolist() == [-20.5, -9.0]
 
 
+def test_texts_of_more_than_one_block_are_read(tmp_path: Path) -> None:
+    """A file is read in pieces of 256 kB: pages of a later one are of the same kind as the first."""
+    pages = [logs.rolling(i, -1.0 - i, "words " * 2000) for i in range(40)]
+    found = _read(tmp_path, pages)
+    assert found.units["word_perplexity"].tolist() == [2000] * 40
+    assert found.metrics["word_perplexity"].tolist() == [-1.0 - i for i in range(40)]
+
+
 def test_an_empty_answer_is_not_its_target(tmp_path: Path) -> None:
     """Scored as right against a word, it cannot be; against nothing, or as wrong, it can."""
     honest = [
