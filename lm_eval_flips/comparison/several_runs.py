@@ -19,6 +19,7 @@ from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
+from lm_eval_flips.pairs.checked_run import Checked
 from lm_eval_flips.pairs.findings import Finding
 from lm_eval_flips.pairs.mismatch import differences
 from lm_eval_flips.pairs.plausibility import run_findings
@@ -71,7 +72,7 @@ class SeveralRuns:
         for run, own in zip(runs[1:], samples[1:], strict=True):
             _refuse_other_samples(runs[0], run, first, own)
             known = self._findings.setdefault(where, [])
-            known += run_findings(own, f"'{run.path}'")
+            known += run_findings(Checked(samples=own, run=f"'{run.path}'"))
         for i, one in enumerate(samples):
             for j in range(i):
                 key = (runs[j].address, runs[i].address)
