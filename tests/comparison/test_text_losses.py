@@ -14,6 +14,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 from lm_eval_flips import Comparison, compare
 from lm_eval_flips.report.charts.text_losses import correlation_points, text_losses_chart
 from lm_eval_flips.report.text.across import across_lines
+from lm_eval_flips.report.text.numbers import number
 from tests.generators import logs
 
 NOISE = (0.1, 0.2, 0.35, 0.5, 0.8, 1.3)  # of the choices' scores, a model each
@@ -119,9 +120,9 @@ def test_nothing_is_said_without_text_or_of_few_runs(tmp_path: Path) -> None:
     assert few.text_losses
     assert all(isnan(f.statistic) for own in few.text_losses for f in own.told_by.values())
     assert text_losses_chart(few) is None
-    lines = [line for line in across_lines(few) if line.startswith("flips of written")]
+    lines = [line for line in across_lines(few) if " of written answers " in line]
     assert lines == [
-        "flips of written answers over all runs (n = 4): too few runs for a rank correlation, "
+        "losses of written answers over all runs (n = 4): too few runs for a rank correlation, "
         "which takes 5"
     ]
 
@@ -135,7 +136,7 @@ def test_sentence_and_picture_show_the_same(comparison: Comparison) -> None:
     for line in lines:
         for point in points:
             if line.startswith(point["loss"]):
-                assert f"{point['by']} {point['rho']:.4g} [" in line
+                assert f"{point['by']} {number(point['rho'])}" in line
     named = text_losses_chart(comparison)
     assert named is not None
     best = max(points[:3], key=lambda point: point["rho"])

@@ -15,7 +15,13 @@ def across_lines(comparison: Comparison) -> Iterator[str]:
     """How KL relates to flips and losses over the runs, by regime; then what tells text's loss."""
     for regime in comparison.regimes:
         yield _regime_line(regime)
-    yield from map(_loss_line, comparison.text_losses)
+    if told := comparison.text_losses:
+        n = next(iter(told[0].told_by.values())).n
+        if n < FEWEST_TOLD:
+            head = f"losses of written answers over all runs (n = {n})"
+            yield f"{head}: too few runs for a rank correlation, which takes {FEWEST_TOLD}"
+        else:
+            yield from map(_loss_line, told)
 
 
 LOSSES = {
@@ -29,11 +35,8 @@ LOSSES = {
 def _loss_line(own: TextLoss) -> str:
     """What a loss of written text goes with over the runs."""
     n = next(iter(own.told_by.values())).n
-    head = f"{LOSSES[own.loss]} over all runs (n = {n})"
-    if n < FEWEST_TOLD:
-        return f"{head}: too few runs for a rank correlation, which takes {FEWEST_TOLD}"
     parts = [f"{in_words(name)} {_with_ends(found)}" for name, found in own.told_by.items()]
-    return f"{head}, Spearman with {', '.join(parts)}"
+    return f"{LOSSES[own.loss]} over all runs (n = {n}), Spearman with {', '.join(parts)}"
 
 
 def in_words(key: str) -> str:
