@@ -48,6 +48,9 @@ class Numbers(Mapping[str, Number]):
             interval=Interval(low, high),
         )
 
+    def __repr__(self) -> str:
+        return f"Numbers({dict(self)})"
+
     def __iter__(self) -> Iterator[str]:
         return iter(PLACE)
 

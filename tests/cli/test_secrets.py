@@ -92,7 +92,7 @@ def test_no_output_of_comparing_holds_a_secret(call: Called, runs: Path, tmp_pat
     ]
     assert [said.code for said in done] == [0, 0, 1, 0], done
     written = dict(texts(out, *(said.out + said.err for said in done)))
-    assert len(written) == 1 + 12 + 2
+    assert len(written) == 1 + 12 + 3  # in the cache: two entries and the ranking
     assert [name for name, text in written.items() if SECRET in text] == []
     # the control: what is shown of the settings is found by the same search
     found = {name for name, text in written.items() if SHOWN in text}

@@ -295,7 +295,8 @@ def test_over_many_plans_estimates_are_unbiased_and_intervals_hold(tmp_path: Pat
         assert held >= 0.95 - 3 * sqrt(0.95 * 0.05 / len(rows)), (name, held)
         half = np.mean([own.interval.high - own.interval.low for own in found]) / 2
         spread = np.std([own.value for own in found])
-        assert half < 3 * spread, name  # control: intervals are not so wide that they always hold
+        # control: intervals are not so wide that they always hold; shares allow for other curves
+        assert half < 3.5 * spread, name
     plain = np.mean([row.estimates["all_flips"].plain_samples for row in rows])
     assert plain > 1.3 * 80
 
