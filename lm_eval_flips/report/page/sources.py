@@ -47,7 +47,7 @@ def _source(role: str, summary: RunSummary | RunComparison) -> Source:
     return Source(
         role=role,
         model=last_name(summary.model),
-        run=runs_text(summary, folders[-1] if folders else ""),
+        run=runs_text(folders[-1] if folders else "", others=summary.others),
         evaluated=run.date[:10],
         samples=f"{summary.pooled.n:,}" if isinstance(summary, RunComparison) else "",
         settings=tuple(

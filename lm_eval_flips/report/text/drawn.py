@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lm_eval_flips.comparison.planned import PlannedRow
-from lm_eval_flips.comparison.result import Row, RunComparison, RunSummary
+from lm_eval_flips.comparison.result import Row
 from lm_eval_flips.report.columns import COLUMN
 
 
@@ -24,12 +26,12 @@ def drawn_words(row: Row | PlannedRow) -> str:
     return text
 
 
-def runs_text(summary: RunSummary | RunComparison, name: str) -> str:
+def runs_text(name: str, *, others: Sequence[str]) -> str:
     """A run's name, and how many other seeds stand beside it.
 
-    >>> from types import SimpleNamespace
-    >>> runs_text(SimpleNamespace(others=("b", "c")), "runs/a")
-    'runs/a and 2 more seeds'
+    Example:
+        >>> runs_text("runs/a", others=("runs/b", "runs/c"))
+        'runs/a and 2 more seeds'
     """
-    count = len(summary.others)
+    count = len(others)
     return f"{name} and {count} more seed{'s' * (count != 1)}" if count else name

@@ -96,7 +96,7 @@ def _head(comparison: Comparison) -> Iterator[Text]:
     by = f" by {', '.join(metrics)}" if len(metrics) == 1 else ""
     over = f"{samples} samples of {tasks} task{'s' * (tasks != 1)}{by}"
     name = model_name(comparison.baseline.model)
-    seeds = runs_text(comparison.baseline, "").strip()
+    seeds = runs_text("", others=comparison.baseline.others).strip()
     over = f"{seeds}, {over}" if seeds else over
     yield Text.assemble("baseline ", (name, "bold"), f"{' ' if seeds else ', '}{over}")
     yield from map(Text, floor_lines(comparison))
