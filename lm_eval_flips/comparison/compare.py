@@ -25,7 +25,7 @@ from lm_eval_flips.comparison.pooling import Rows, metric_key, primaries
 from lm_eval_flips.comparison.ranking import overlap_of, rank_runs, task_scores
 from lm_eval_flips.comparison.result import Comparison, RunComparison, RunSummary
 from lm_eval_flips.comparison.seeds import SeveralGiven, runs_of
-from lm_eval_flips.comparison.several_runs import SeveralRuns, refuse_with_several, with_findings
+from lm_eval_flips.comparison.several_runs import SideReader, refuse_with_several, with_findings
 from lm_eval_flips.comparison.text_losses import text_losses
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.reading import read_samples
@@ -64,10 +64,11 @@ def compare(
     """
     if not compressed:
         raise FlipsError("no compressed run given; name at least one beside the baseline")
-    refuse_device((asked := Options(**options)).device)
+    asked = Options(**options)
+    refuse_device(asked.device)
     sides = [runs_of(given) for given in (baseline, *compressed)]
-    several = SeveralRuns(sides, read) if any(len(side) > 1 for side in sides) else None
-    if several is not None:
+    reading = SideReader(sides, read)
+    if reading.drawn:
         refuse_with_several(asked, planned=select is not None)
     base, *runs = (side[0] for side in sides)
     floor = None if asked.noise_floor is None else loaded(asked.noise_floor)
@@ -77,22 +78,18 @@ def compare(
     if select is not None:
         tasks = select.tasks(tasks, runs)
     with_floor = runs if floor is None else [*runs, floor]
-    paired = pair_runs(base, with_floor, tasks, asked=asked, read=several or read, select=select)
-    if several is not None:
-        paired = with_findings(paired, sides, several)
+    paired = pair_runs(base, with_floor, tasks, asked=asked, read=reading, select=select)
+    paired = with_findings(paired, sides, reading)
     second, results = _compared(base, paired, tasks, asked=asked, has_floor=floor is not None)
+    our_others, *their_others = ([run.address for run in side[1:]] for side in sides)
     results = [
-        replace(run, others=tuple(other.address for other in side[1:]))
-        for run, side in zip(results, sides[1:], strict=True)
+        replace(run, others=tuple(own)) for run, own in zip(results, their_others, strict=True)
     ]
     scores = [task_scores(primaries(run.metrics)) for run in results]
     others = runs if floor is None else [floor, *runs]
     return Comparison(
         baseline=RunSummary(
-            path=base.address,
-            model=base.model,
-            run=base,
-            others=tuple(run.address for run in sides[0][1:]),
+            path=base.address, model=base.model, run=base, others=tuple(our_others)
         ),
         noise_floor=second,
         settings_that_differ=tuple(d for run in others for d in setting_differences(base, run)),

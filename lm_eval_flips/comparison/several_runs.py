@@ -27,15 +27,23 @@ from lm_eval_flips.pairs.proofs import by_document
 from lm_eval_flips.pairs.readings import read_values
 
 
-class SeveralRuns:
+class SideReader:
     """Reads the samples of all runs of a side wherever its first run's are asked for.
+
+    A side of one run is read as it is.
 
     Args:
         sides: the runs of each side.
         read: reads one run's samples of a task.
+
+    Raises:
+        FlipsError: a run that is one of several stands on another side too.
     """
 
     def __init__(self, sides: Sequence[Sequence[Run]], read: Read) -> None:
+        self.drawn = any(len(side) > 1 for side in sides)
+        if self.drawn:
+            _refuse_shared(sides)
         self._sides = {self._key(task): side for side in sides for task in side[0].tasks.values()}
         self._read = read
         self._same: dict[tuple[str, str], bool] = {}
@@ -68,6 +76,11 @@ class SeveralRuns:
         }
 
     def _together(self, runs: Sequence[Run], samples: Sequence[Samples]) -> Samples:
+        self._look(runs, samples)
+        return replace(_means(samples), seeds=tuple(map(seed_of, runs)))
+
+    def _look(self, runs: Sequence[Run], samples: Sequence[Samples]) -> None:
+        """Note what is to be said of the runs beside the first, and which answer alike."""
         first, where = samples[0], runs[0].address
         for run, own in zip(runs[1:], samples[1:], strict=True):
             _refuse_other_samples(runs[0], run, first, own)
@@ -77,22 +90,6 @@ class SeveralRuns:
             for j in range(i):
                 key = (runs[j].address, runs[i].address)
                 self._same[key] = self._same.get(key, True) and _same_answers(samples[j], one)
-        readings = [read_values(own) for own in samples]
-        every = [own.samples.metrics for own in readings]
-        names = [name for name in every[0] if all(name in own for own in every)]
-        draws = {name: np.stack([own[name] for own in every], -1) for name in names}
-        lengths = [own.signs["length"] for own in samples if "length" in own.signs]
-        return replace(
-            readings[0].samples,
-            metrics={name: own.mean(-1) for name, own in draws.items()},
-            signs={"length": np.mean(lengths, 0)} if len(lengths) == len(samples) else {},
-            values={
-                name: own for name, own in first.values.items() if name not in readings[0].shown_as
-            },
-            unusable={doc: why for own in reversed(samples) for doc, why in own.unusable.items()},
-            draws=draws,
-            seeds=tuple(map(seed_of, runs)),
-        )
 
     def findings(self, runs: Sequence[Run], whose: str) -> tuple[Finding, ...]:
         """What is to be said of a side, after its samples were read.
@@ -120,6 +117,36 @@ class SeveralRuns:
             text = f"the {len(runs)} runs of {whose} differ, though some have the same seed logged"
             told.append(_told("seeds-alike", next(iter(runs[0].tasks)), text))
         return tuple(told)
+
+
+def _means(samples: Sequence[Samples]) -> Samples:
+    """The first run's samples with the means of all, and each metric's values of every run."""
+    readings = [read_values(own) for own in samples]
+    every = [own.samples.metrics for own in readings]
+    names = [name for name in every[0] if all(name in own for own in every)]
+    draws = {name: np.stack([own[name] for own in every], -1) for name in names}
+    lengths = [own.signs["length"] for own in samples if "length" in own.signs]
+    kept, shown_as = samples[0].values, readings[0].shown_as
+    return replace(
+        readings[0].samples,
+        metrics={name: own.mean(-1) for name, own in draws.items()},
+        signs={"length": np.mean(lengths, 0)} if len(lengths) == len(samples) else {},
+        values={name: own for name, own in kept.items() if name not in shown_as},
+        unusable={doc: why for own in reversed(samples) for doc, why in own.unusable.items()},
+        draws=draws,
+    )
+
+
+def _refuse_shared(sides: Sequence[Sequence[Run]]) -> None:
+    """Refuse a run on two sides: its draws would be held against themselves."""
+    seen: set[Path] = set()
+    for side in sides:
+        for run in side:
+            if run.path.resolve() in seen:
+                raise FlipsError(
+                    f"'{run.path}' stands on two sides: give each side draws of its own"
+                )
+        seen |= {run.path.resolve() for run in side}
 
 
 def _told(code: str, task: str, text: str) -> Finding:
@@ -160,19 +187,19 @@ def _same_answers(one: Samples, other: Samples) -> bool:
 
 
 def with_findings(
-    paired: Sequence[RunPairs], sides: Sequence[Sequence[Run]], several: SeveralRuns
+    paired: Sequence[RunPairs], sides: Sequence[Sequence[Run]], reading: SideReader
 ) -> list[RunPairs]:
     """The pairs with what is to be said of the other runs of the baseline and of their own."""
-    ours = several.findings(sides[0], "the baseline")
+    ours = reading.findings(sides[0], "the baseline")
     return [
-        _also_found(of_run, (*ours, *several.findings(side, "the compressed model")))
+        _also_found(of_run, (*ours, *reading.findings(side, "the compressed model")))
         for of_run, side in zip(paired, sides[1:], strict=True)
     ]
 
 
 def _also_found(paired: RunPairs, findings: tuple[Finding, ...]) -> RunPairs:
     """With findings of the runs as a whole, which stand with the first task's."""
-    if not paired.pairs:
+    if not findings or not paired.pairs:
         return paired
     first, *rest = paired.pairs
     return replace(paired, pairs=[replace(first, findings=(*first.findings, *findings)), *rest])

@@ -215,3 +215,13 @@ def test_options_of_single_answers_are_refused(
     base, quant = seed_runs(tmp_path, OURS), seed_runs(tmp_path, THEIRS, model="org/quant")
     with pytest.raises(FlipsError, match=f"{named} does not go together with several runs a side"):
         compare(base, quant, **options)
+
+
+def test_a_draw_belongs_to_one_side(tmp_path: Path) -> None:
+    """On both it would be held against itself; a single run may stand where it likes."""
+    base, quant = seed_runs(tmp_path, OURS), seed_runs(tmp_path, THEIRS, model="org/quant")
+    with pytest.raises(FlipsError, match=r"base-1.*stands on two sides: give each side draws"):
+        compare(base[1:], base[:2], quant)
+    with pytest.raises(FlipsError, match=r"quant-1.*stands on two sides"):
+        compare(base, quant, quant[1])
+    assert len(compare(base[0], quant[1], quant[1]).compressed) == 2
