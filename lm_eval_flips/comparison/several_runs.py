@@ -189,12 +189,17 @@ def _same_answers(one: Samples, other: Samples) -> bool:
 def with_findings(
     paired: Sequence[RunPairs], sides: Sequence[Sequence[Run]], reading: SideReader
 ) -> list[RunPairs]:
-    """The pairs with what is to be said of the other runs of the baseline and of their own."""
-    ours = reading.findings(sides[0], "the baseline")
-    return [
+    """The pairs with what is to be said of the other runs of the baseline and of their own.
+
+    Pairs behind those of the sides, as a noise floor's are, stay as they are.
+    """
+    base, *others = sides
+    ours = reading.findings(base, "the baseline")
+    found = [
         _also_found(of_run, (*ours, *reading.findings(side, "the compressed model")))
-        for of_run, side in zip(paired, sides[1:], strict=True)
+        for of_run, side in zip(paired, others, strict=False)
     ]
+    return [*found, *paired[len(others) :]]
 
 
 def _also_found(paired: RunPairs, findings: tuple[Finding, ...]) -> RunPairs:

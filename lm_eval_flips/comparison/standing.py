@@ -16,6 +16,7 @@ from lm_eval_flips.comparison.model_sizes import ModelSize, model_sizes
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.comparison.spec import Number
+from lm_eval_flips.compression.families import LOG_NOISE
 from lm_eval_flips.compression.recognised import KnownScheme
 from lm_eval_flips.measures.pareto import pareto_front
 
@@ -32,12 +33,18 @@ class Candidate:
     scheme: KnownScheme | None = None
     size: ModelSize | None = None
 
+    @property
+    def is_control(self) -> bool:
+        """Whether no model made it: nobody can choose it, however close it is."""
+        return self.scheme is not None and self.scheme.family == LOG_NOISE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """A compressed model among the others.
 
-    ``place`` counts from 1, the closest to the baseline; None where its distance is not known.
+    ``place`` counts from 1, the closest to the baseline; None where its distance is not known, and
+    of a control.
     ``pareto`` says of "flips" and "choice_kl" whether no other model, nor the baseline, is both as
     small and as near, and better in one; None where size or distance is not known. The closest of
     a family is ``best_of_family``; of two alike the smaller.
@@ -65,6 +72,7 @@ class Standings:
     """All of them: ``distance`` is the key of the number that ``order`` goes by, the closest first.
 
     ``distance`` is "" where no model has any, and the order then that in which they were given.
+    Controls stand behind the models.
     ``each`` is in the order given.
     """
 
@@ -111,9 +119,12 @@ def standings(candidates: Sequence[Candidate], *, baseline: ModelSize | None) ->
         candidates: the compressed models.
         baseline: the baseline's size; None where it is not known.
     """
-    key = _distance_of(candidates)
-    distances = [_value(own, key) if key else nan for own in candidates]
-    order = sorted(range(len(candidates)), key=lambda place: (_last(distances[place]), place))
+    key = _distance_of([own for own in candidates if not own.is_control])
+    distances = [_value(own, key) if key and not own.is_control else nan for own in candidates]
+    order = sorted(
+        range(len(candidates)),
+        key=lambda place: (candidates[place].is_control, _last(distances[place]), place),
+    )
     best = _best(candidates, distances)
     fronts = {name: _front(candidates, name, baseline) for name in PARETO}
     return Standings(

@@ -45,6 +45,19 @@ def size_of(size: int) -> ModelSize:
     return ModelSize(bytes=size, bits_per_weight=nan, source="test")
 
 
+def test_a_control_is_never_the_closest() -> None:
+    """It stands behind all models, without a place, and decides neither distance nor family."""
+    control = candidate(flips=0.0, family="noise on log-probabilities")
+    models = [candidate(kl=0.3, flips=0.1), candidate(kl=0.1, flips=0.2), candidate()]
+    found = standings([control, *models], baseline=None)
+    assert (found.distance, found.order) == ("choice_kl", (2, 1, 3, 0))
+    assert [own.place for own in found.each] == [None, 2, 1, None]
+    assert not found.each[0].best_of_family
+    other = candidate(flips=0.0, family="noise")  # control of the control
+    assert standings([other, *models[:1]], baseline=None).order == (0, 1)
+    assert standings([control], baseline=None).distance == ""
+
+
 def test_the_closest_stands_first_by_the_distance_that_all_have() -> None:
     """Choice KL; flips where one has no KL; the unknown last, behind the infinite."""
     by_kl = standings(
