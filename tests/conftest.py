@@ -20,11 +20,16 @@ import torch
 import yaml
 
 from tests.generators.devices import DEVICES
+from tests.preloaded import preloaded_environment
 from tests.short_catalogue import short_catalogue
 
 # Session fixtures that evaluate models, the longest first, and those of minutes, made by one worker.
 EXPENSIVE = ("quickstart", "local_runs")
 MADE_ONCE = ("quickstart",)
+# Where the shapes of tensors are the matter; checking them makes Python four times slower.
+SHAPED = tuple(
+    f"tests/{room}/" for room in ("measures", "pairs", "uncertainty", "scoring", "comparison")
+)
 # One run command for all of these; the group brings its leaves.
 LOCAL_TASKS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 CHOICES = ("tiny_choice", "tiny_inputs", "tiny_mutual")  # the leaves of tiny_outer
@@ -50,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `-n 2 --dist loadgroup`: what shares a fixture of minutes stays in one worker, and begins.
 
     Every other file is a group of its own, so that its module's fixtures are made once; those whose
-    models are evaluated go before, and other long ones before the rest.
+    models are evaluated go before, and other long ones before the rest. Short ones of the rooms that
+    compute are marked: they are run with the shapes of tensors checked.
     """
 
     def group(item: pytest.Item) -> tuple[int, str]:
@@ -69,6 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(name))
         if place < len(EXPENSIVE):
             item.add_marker(pytest.mark.evaluates)
+        elif place > len(EXPENSIVE) and item.nodeid.startswith(SHAPED):
+            item.add_marker(pytest.mark.shapes)
 
 
 @pytest.fixture(params=DEVICES)
@@ -90,22 +98,27 @@ class LocalRuns(NamedTuple):
     compressed: Path
 
 
-def harness_environment(folder: Path) -> dict[str, str]:
+def harness_environment(folder: Path, *, preloaded: bool = True) -> dict[str, str]:
     """The environment for a subprocess that runs lm_eval offline and keeps its caches in a folder.
 
-    Its lm_eval has few of its own tasks, so that it starts in seconds.
+    Its lm_eval has few of its own tasks, and is imported already, so that it starts in no time.
+
+    Args:
+        folder: where it keeps data sets.
+        preloaded: False for what has to be a process of its own from its start, as one that is
+            killed, or whose imports are looked at.
     """
     found = [str(short_catalogue()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(found),
+    path = os.pathsep.join(found)
+    own = {
         "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(folder / "datasets"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",
         "OMP_NUM_THREADS": "1",
     }
+    server = preloaded_environment(path, **own) if preloaded else {"PYTHONPATH": path}
+    return {**os.environ, **own, **server, "HF_DATASETS_CACHE": str(folder / "datasets")}
 
 
 def run_command(model: Path, tasks: Path, output: Path) -> list[str]:

@@ -97,7 +97,12 @@ if ! browser >/dev/null; then
   fi
 fi
 
-[ $# -gt 0 ] || "$venv/bin/mypy"
+if [ $# = 0 ]; then
+  # beside the first tests, which leave it a core
+  types=$(mktemp)
+  "$venv/bin/mypy" >"$types" 2>&1 &
+  typed=$!
+fi
 if [ -n "${LM_EVAL_FLIPS_WHEEL:-}" ]; then
   # elsewhere, so that the checkout cannot stand in for what the wheel lacks
   elsewhere=$(mktemp -d)
@@ -112,11 +117,15 @@ else
   # one thread a worker: with two torch processes on two cores, more of them wait for each other
   export OMP_NUM_THREADS=1
   workers=(-n "${LM_EVAL_FLIPS_WORKERS:-auto}" --dist loadgroup --no-loadscope-reorder)
-  # what fails is told of both
-  examples=0
-  "$python" -m pytest -q "${workers[@]}" --doctest-modules --pyargs lm_eval_flips || examples=$?
-  # the whole fuzz takes an hour by itself; a seeded share of it runs with the rest
-  "$python" -m pytest -q "${workers[@]}" --durations=10 \
-    --deselect tests/logs/test_fuzz.py::test_twenty_thousand_mutations_change_nothing_in_silence
-  exit "$examples"
+  # what fails is told of all of them
+  failed=0
+  "$python" -m pytest -q --doctest-modules --pyargs lm_eval_flips || failed=$?
+  wait "$typed" || failed=$?
+  cat "$types"
+  # shapes of tensors are checked where they are the matter, since that makes Python four times slower
+  "$python" -m pytest -q "${workers[@]}" --durations=5 -m shapes || failed=$?
+  "$python" -m pytest -q "${workers[@]}" --durations=10 -o addopts=--strict-markers -m "not shapes" \
+    --deselect tests/logs/test_fuzz.py::test_twenty_thousand_mutations_change_nothing_in_silence ||
+    failed=$?
+  exit "$failed"
 fi

@@ -2,7 +2,7 @@
 
 The harness reads all of its 14,000 YAML files whenever it starts: ten seconds of a processor and
 more, for tasks that no test runs. The package is the installed one, file by file; its tasks are
-those that `tasks/` of this project names. The quickstart's test and the catalogue's run the whole.
+those that `tasks/` of this project names. The test of MMLU runs the whole.
 """
 
 from __future__ import annotations

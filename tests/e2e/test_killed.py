@@ -47,7 +47,7 @@ class Command:
         with (folder / "printed.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "lm_eval_flips", "run", *arguments],
-                env=harness_environment(folder),
+                env=harness_environment(folder, preloaded=False),
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -869,7 +869,7 @@ def test_a_process_that_dies_ends_the_others(
         *("--include_path", str(task_folder_local), "--tasks", "tiny_choice", "--device", "cpu"),
         *("--output_path", str(tmp_path / "runs")),
     ]
-    environment = harness_environment(tmp_path)
+    environment = harness_environment(tmp_path, preloaded=False)
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

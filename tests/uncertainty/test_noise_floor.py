@@ -134,6 +134,7 @@ def test_a_floor_that_did_not_move_at_all_is_one_too(tmp_path: Path, far: Questi
     assert not row.excess["choice_kl"].within_floor
 
 
+@pytest.mark.simulation
 def test_false_alarms_are_rare_where_nothing_but_noise_is_there() -> None:
     """150 pairs of noisy runs: the excess of KL is called real in at most 2.5 %, as one-sided."""
     rng = np.random.default_rng(3)

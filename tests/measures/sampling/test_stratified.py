@@ -287,6 +287,7 @@ def _coverage(rates: list[float], draws: int, seed: int = 0) -> dict[str, float]
     return {name: count / draws for name, count in held.items()}
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("scale", [1.0, 0.15])
 def test_intervals_hold_the_truth_of_all_documents_in_95_of_100(scale: float) -> None:
     """300 seeded samples of a world of 7 % changes and of one of 1 %; three errors of the count."""
@@ -297,6 +298,7 @@ def test_intervals_hold_the_truth_of_all_documents_in_95_of_100(scale: float) ->
     assert held["unweighted"] < 0.5  # control: without weights the truth is missed
 
 
+@pytest.mark.simulation
 def test_the_share_is_held_no_more_than_it_has_to_be() -> None:
     """Control for the test above: intervals are not so wide that they cannot fail."""
     held = _coverage(RATES, 300, seed=1)
