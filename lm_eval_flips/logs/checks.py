@@ -7,8 +7,9 @@ samples carry.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,32 @@ def checked(samples: Mapping[str, Samples], task: TaskLog) -> dict[str, Samples]
             f"task '{task.name}': the results score the filters {named(sorted(wanted))}, but no "
             f"sample in '{task.path}' is of {named(missing)}; the file was cut off: rerun this task"
         )
-    return {name: _checked(own) for name, own in samples.items()}
+    found = {name: _checked(own) for name, own in samples.items()}
+    written = [own for own in found.values() if own.kind == "text" and _has_responses(own)]
+    for first, other in pairwise(written):
+        faults = tuple(_other_texts(first, other))
+        found[other.filter] = replace(other, faults=(*other.faults, *faults))
+    return found
+
+
+def _has_responses(samples: Samples) -> bool:
+    """Whether what the model wrote was logged beside what a filter made of it, which stands for it."""
+    return bool((samples.response != samples.answer).any())
+
+
+def _other_texts(first: Samples, other: Samples) -> Iterator[RunFault]:
+    """Texts that a model wrote under one filter and not under another: filters are given the same."""
+    _, here, there = np.intersect1d(first.doc_id, other.doc_id, return_indices=True)
+    differ = (first.response[here] != other.response[there]).any(-1)
+    if differ.any():
+        docs = first.doc_id[here][differ].tolist()
+        yield RunFault(
+            code="other-text-by-filter",
+            task=first.task.name,
+            text=f"under the filters '{first.filter}' and '{other.filter}' the model wrote other "
+            f"texts (doc {named(docs)})",
+            way_out="the file was edited or damaged: rerun this task",
+        )
 
 
 def _checked(samples: Samples) -> Samples:

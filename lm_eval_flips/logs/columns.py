@@ -84,6 +84,7 @@ class Columns:
             )
             if lines is not None:
                 self.layout.check(alike, layout, lines[done : done + len(alike)])
+                self.layout.check_responses(alike, lines[done : done + len(alike)])
                 if self.task.first_filter and self.filter == "none":
                     refuse_other_answers(self.task, alike, lines[done : done + len(alike)])
             done += len(alike)

@@ -1,4 +1,4 @@
-"""Which metrics each line must log: those that the run's own results score."""
+"""What each line must log: the metrics that the run's own results score, and what others log."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Layout:
 
     def __init__(self, task: TaskLog, filter: str) -> None:  # noqa: A002  (the harness's word)
         self._task, self._filter = task, filter
+        self._answered: bool | None = None
         ending = f",{filter}"
         self._named = {key.removesuffix(ending) for key in task.scores if key.endswith(ending)}
         self._everywhere = {
@@ -53,6 +54,24 @@ class Layout:
             for record, line in zip(records, lines, strict=True):
                 if field is not None and getattr(record, field) is not UNSET:
                     raise self._error(line, f"holds {name!r:.40} but does not name it in 'metrics'")
+
+    def check_responses(self, records: Sequence[Any], lines: Sequence[int]) -> None:
+        """Whether a line logs what the model answered is the same for all.
+
+        Raises:
+            FlipsError: some lines do, and one does not.
+        """
+        for record, line in zip(records, lines, strict=True):
+            answered = record.resps is not None
+            if self._answered is None:
+                self._answered = answered
+            elif answered is not self._answered:
+                what = (
+                    "logs resps, and the samples before it"
+                    if answered
+                    else "lacks resps, and others"
+                )
+                raise self._error(line, f"{what} {'do not' if answered else 'log them'}")
 
     def _error(self, line: int, what: str) -> FlipsError:
         return FlipsError(

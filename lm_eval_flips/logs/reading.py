@@ -8,6 +8,7 @@ samples of 4 kB cost a few MB. Nothing that is read is executed or unpickled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import chain, groupby
@@ -27,7 +28,7 @@ from lm_eval_flips.logs.results import unnameable
 from lm_eval_flips.logs.samples import Samples
 from lm_eval_flips.logs.task_log import TaskLog
 
-ODD = frozenset('"\\')  # in a name, of which no field can be made
+ODD = re.compile(r'["\\\x00-\x1f]')  # in a name, of which no field can be made
 NEWLINE = ord("\n")
 STEP = 1 << 18  # bytes turned into columns at once; more would not stay in the cache
 
@@ -105,7 +106,7 @@ class _Decoder:
         self._path, self._output_type = task.path, task.output_type
         scored = (key.rpartition(",")[0] for key in task.scores)
         self._metrics: tuple[str, ...] = tuple(
-            name for name in dict.fromkeys(scored) if not set(name) & ODD
+            name for name in dict.fromkeys(scored) if not ODD.search(name)
         )
 
     def records(self, block: bytearray, first: int, ends: int) -> tuple[list[Any], Sequence[int]]:
@@ -120,7 +121,7 @@ class _Decoder:
         met = dict.fromkeys(chain.from_iterable([record.metrics for record in records]))
         if not met.keys() <= set(self._metrics):
             for record, line in zip(records, lines, strict=True):
-                if odd := [name for name in record.metrics if unnameable(name) or set(name) & ODD]:
+                if odd := [name for name in record.metrics if unnameable(name) or ODD.search(name)]:
                     raise FlipsError(
                         f"'{self._path}' line {line + 1} is not a sample of lm_eval: a metric is "
                         f"called {odd[0]!r:.60}"

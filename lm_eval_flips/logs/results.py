@@ -71,7 +71,7 @@ class Results(msgspec.Struct, gc=False):
     config: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     group_subtasks: dict[str, list[str]] = {}
-    n_shot: dict[str, int | float | None] = msgspec.field(name="n-shot", default_factory=dict)
+    n_shot: dict[str, int | None] = msgspec.field(name="n-shot", default_factory=dict)
     n_samples: dict[str, dict[str, int | None]] = msgspec.field(
         name="n-samples", default_factory=dict
     )

@@ -77,7 +77,7 @@ def task_log(results: Results, name: str, path: Path, *, keep_requests: bool) ->
         standard_scoring=not config.process_results,
         delimiter=_target_delimiter(config, chat=bool(results.chat_template)),
         fewshot_delimiter=config.fewshot_delimiter or "\n\n",
-        num_fewshot=int(results.n_shot.get(name) or 0),
+        num_fewshot=results.n_shot.get(name) or 0,
         # n-samples counts the whole data set under --samples up to lm_eval 0.4.11
         expected=results.sample_len(name),
         counted=results.n_samples.get(name, {}).get("effective"),

@@ -279,6 +279,7 @@ def test_a_newline_in_a_task_s_name_is_part_of_it(tmp_path: Path) -> None:
     "change",
     [
         {"n_shot": {"task": "none"}},
+        {"n_shot": {"task": float("inf")}},
         {"configs": {"task": {"metric_list": 1}}},
         {"configs": {"task": {"output_type": 5}}},
         {"configs": {"task": {"target_delimiter": None}}},

@@ -1,8 +1,9 @@
 """Damaged runs, by seeded mutations: each is refused by our error, told by a warning, or harmless.
 
-    python -m pytest tests/logs/test_fuzz.py -m simulation
+    python -m pytest tests/logs/test_fuzz.py -m simulation -o addopts=
 
-runs 20,000 of them and prints the counts.
+runs 20,000 of them and prints the counts, in some ten minutes; with the shapes of tensors checked it
+would take an hour.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tests.logs.mutations import Mutation, mutate
 LIMIT = 10.0  # seconds; a case takes a hundredth of that on a busy machine
 SAMPLES = 8
 # What names things, or says what is not a number of the comparison.
-WORDS = frozenset({"path", "model", "warnings", "baseline", "settings_that_differ"})
+WORDS = frozenset({"path", "model", "scheme", "warnings", "baseline", "settings_that_differ"})
 
 
 class HangError(Exception):
@@ -190,7 +191,7 @@ def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Fuzz:
 
 def test_damage_is_refused_told_or_harmless(fuzz: Fuzz) -> None:
     """A share of the mutations; the whole of them is the simulation below."""
-    outcomes = fuzz.run(range(150))
+    outcomes = fuzz.run(range(500))
     assert outcomes.bad == []
     # control: the mutations are of all kinds
     assert min(outcomes.counts[how] for how in ("refused", "warned", "harmless", "plausible")) > 0

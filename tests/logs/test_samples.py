@@ -403,6 +403,55 @@ def test_filters_are_kept_apart_in_logged_order(tmp_path: Path) -> None:
     assert found["flexible-extract"].line.tolist() == [3, 4, 5]
 
 
+def _filtered(changed: Callable[[logs.Record], None]) -> list[logs.Record]:
+    """Two documents under two filters; the last record is changed."""
+    records = [
+        logs.text(i, "4", filter=name)
+        for name in ("strict-match", "flexible-extract")
+        for i in (0, 1)
+    ]
+    changed(records[-1])
+    return records
+
+
+def test_a_sample_that_lacks_what_the_model_wrote_is_refused(tmp_path: Path) -> None:
+    """Lengths and equal texts are counted of it."""
+    records = _filtered(lambda record: record.pop("resps"))
+    with pytest.raises(FlipsError, match="line 4, .* lacks resps, and others log them"):
+        read_samples(_task(tmp_path, records))
+
+
+def test_another_text_under_another_filter_is_a_fault(tmp_path: Path) -> None:
+    """All filters are given what the model wrote once."""
+    records = _filtered(lambda record: record.update(resps=[["5, no: 4"]]))
+    found = read_samples(_task(tmp_path, records))
+    assert found["strict-match"].faults == ()
+    (fault,) = found["flexible-extract"].faults
+    assert fault.severity == "fault"
+    assert "'strict-match' and 'flexible-extract' the model wrote other texts (doc 1)" in str(fault)
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;t\x07", 'a"b', "a\nb"])
+def test_a_metric_with_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    """Control characters and quotes: no field can be called so."""
+    records = [logs.choice(i, [-1.0, -2.0]) for i in range(2)]
+    records[1]["metrics"] = ["acc", name]
+    with pytest.raises(FlipsError, match="line 2 is not a sample of lm_eval: a metric is called"):
+        read_samples(_alone(tmp_path, records))
+
+
+def test_one_text_under_all_filters_is_read(tmp_path: Path) -> None:
+    """Control, also where no record has it, as a cut-down log does."""
+    whole = read_samples(_task(tmp_path / "whole", _filtered(lambda record: None)))
+    assert [own.faults for own in whole.values()] == [(), ()]
+    bare = _filtered(lambda record: None)
+    for record in bare:
+        del record["resps"]
+        record["filtered_resps"] = [record["filter"]]
+    found = read_samples(_task(tmp_path / "bare", bare))
+    assert [own.faults for own in found.values()] == [(), ()]
+
+
 def test_repeats_are_one_sample_with_the_filtered_answer(tmp_path: Path) -> None:
     """What was said three times and voted on is judged by the vote, not by the first response."""
     voted = logs.text(0, "4", said=["5", "4", "4"])

@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 MODULES = ("lm_eval", "lm_eval_flips", "torch", "accelerate", "tests")
-SCRIPTS = ("lm_eval", "lm-eval", "lm-eval-flips", "accelerate", "torchrun")
+SCRIPTS = ("lm_eval", "lm-eval", "lm-eval-flips", "accelerate", "torchrun", "probe.py")
 FOLDERS = ("lm_eval_flips", "examples")  # whose files are run as scripts
 LENT = (
     "from lm_eval_flips.compression.maker import main"  # in the code of a process that makes models

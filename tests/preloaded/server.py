@@ -102,7 +102,9 @@ class Server:
         request, files = _received(client)
         own = _read_at_import(request.environment)
         if own != self._own:
-            print("not forked:", request.arguments, own.items() ^ self._own.items())
+            sys.stderr.write(
+                f"not forked: {request.arguments}: {own.items() ^ self._own.items()}\n"
+            )
             client.sendall(b"n")
             client.close()
             pid = 0
@@ -184,7 +186,7 @@ def _run(arguments: list[str]) -> None:
     elif given[0] == "-c":
         sys.path.insert(0, "")
         sys.argv = ["-c", *given[2:]]
-        exec(given[1], {"__name__": "__main__"})  # noqa: S102  (as the interpreter does)
+        exec(given[1], {"__name__": "__main__"})  # as the interpreter does
     else:
         sys.path.insert(0, os.path.dirname(os.path.abspath(given[0])))
         sys.argv = given
@@ -202,7 +204,6 @@ def main() -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    sys.stdout.reconfigure(line_buffering=True)
     request = Server(listener).request()
     if request is not None:
         _run(request.arguments)
