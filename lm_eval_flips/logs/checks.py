@@ -47,12 +47,12 @@ def checked(samples: Mapping[str, Samples], task: TaskLog) -> dict[str, Samples]
 
 
 def _has_responses(samples: Samples) -> bool:
-    """Whether what the model wrote was logged beside what a filter made of it, which stands for it."""
+    """Whether the model's own texts were logged, and not only what a filter made of them."""
     return bool((samples.response != samples.answer).any())
 
 
 def _other_texts(first: Samples, other: Samples) -> Iterator[RunFault]:
-    """Texts that a model wrote under one filter and not under another: filters are given the same."""
+    """Texts that differ between two filters, which are given the same."""
     _, here, there = np.intersect1d(first.doc_id, other.doc_id, return_indices=True)
     differ = (first.response[here] != other.response[there]).any(-1)
     if differ.any():
