@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from lm_eval_flips.logs.runs import Run, load_run
     from lm_eval_flips.planning.comparison import compare_planned
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "Comparison": "comparison.result",
     "FlipsError": "errors",
@@ -33,6 +31,10 @@ __all__ = ["Comparison", "FlipsError", "Row", "Run", "compare", "compare_planned
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer than all the rest here
+
+        return version("lm-eval-flips")
     if name in _HOMES:
         return getattr(import_module(f"lm_eval_flips.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lm_eval_flips' has no attribute '{name}'")

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lm_eval_flips import __version__
 from lm_eval_flips.cli.options import NoColorOption
 
 # in the order of work
@@ -88,7 +87,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lm-eval-flips {__version__}")
+        from importlib.metadata import version  # only here: it takes longer than the rest of --help
+
+        typer.echo(f"lm-eval-flips {version('lm-eval-flips')}")
         raise typer.Exit
 
 

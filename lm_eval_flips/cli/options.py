@@ -105,11 +105,8 @@ class Asked:
 
     def options(self, noise_floor: Run | None = None) -> CompareOptions:
         """The same for ``compare``; only where it draws does this load torch."""
-        bootstrap = None
-        if self.bootstrap is not None:
-            from lm_eval_flips.measures.bootstrap import Bootstrap
+        from lm_eval_flips.comparison.options import bootstrap_of
 
-            bootstrap = Bootstrap(replicates=self.bootstrap, seed=self.bootstrap_seed)
         return {
             "tasks": self.tasks,
             "metric": self.metric,
@@ -123,7 +120,7 @@ class Asked:
             "noise_floor": noise_floor,
             "equivalence_margin": self.equivalence_margin,
             "cluster": self.cluster,
-            "bootstrap": bootstrap,
+            "bootstrap": bootstrap_of(self.bootstrap, seed=self.bootstrap_seed),
             "near_kl": self.near_kl,
             "device": self.device,
         }

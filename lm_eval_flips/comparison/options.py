@@ -41,6 +41,20 @@ class CompareOptions(TypedDict, total=False):
     device: str | torch.device
 
 
+def bootstrap_of(replicates: int | None, *, seed: int) -> Bootstrap | None:
+    """The bootstrap of so many draws; None of none. Only where it draws is torch loaded.
+
+    Example:
+        >>> bootstrap_of(400, seed=1)
+        Bootstrap(replicates=400, seed=1)
+    """
+    if replicates is None:
+        return None
+    from lm_eval_flips.measures.bootstrap import Bootstrap
+
+    return Bootstrap(replicates=replicates, seed=seed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What to compare, and how; what is left out has the defaults below.

@@ -57,6 +57,13 @@ class Number:
     value: int | float  # a count is an int
     interval: Interval = NO_INTERVAL
 
+    @classmethod
+    def between(
+        cls, key: str, value: int | float, low: float, high: float, *, unit: Unit
+    ) -> Number:
+        """A number and the ends of its interval, as they were kept."""
+        return cls(key=key, unit=unit, value=value, interval=Interval(low, high))
+
     @property
     def known(self) -> bool:
         """Whether there is a value."""

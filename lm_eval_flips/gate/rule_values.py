@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.gate.thresholds import EQUIVALENCE, LOSS
+from lm_eval_flips.measures.course import Bounded
 from lm_eval_flips.pairs.metric import PairedMetric
-from lm_eval_flips.shapes import Bool, Float
 
 CUT = 1.0  # nats: where a sample's distance is cut, as a mean without bound has no such interval
 WIDER = 10  # times the threshold, where that is more
@@ -20,24 +19,7 @@ DISTANCES = ("max_choice_kl", "max_token_kl")
 RULES = (*CORRECTNESS, LOSS, EQUIVALENCE, *DISTANCES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleValues:
-    """The numbers of one rule, one a sample of a metric that the rule speaks of.
-
-    Args:
-        values: ``[samples]``, each from ``low`` to ``high``.
-        asked: ``[samples]``, which samples the rule speaks of at all.
-        cut: nats at which values are cut; None where they are not.
-    """
-
-    values: Float[Tensor, " samples"]
-    asked: Bool[Tensor, " samples"]
-    low: float
-    high: float
-    cut: float | None = None
-
-
-def rule_values(metric: PairedMetric, rule: str, threshold: float) -> RuleValues | None:
+def rule_values(metric: PairedMetric, rule: str, threshold: float) -> Bounded | None:
     """Each sample's number; None where a distance was not measured, as of a task without choices.
 
     Raises:
@@ -50,7 +32,7 @@ def rule_values(metric: PairedMetric, rule: str, threshold: float) -> RuleValues
         if distances is None:
             return None
         cut = max(CUT, WIDER * threshold)
-        return RuleValues(
+        return Bounded(
             values=distances.double().clamp(min=0.0, max=cut),
             asked=~distances.isnan(),
             low=0.0,
@@ -65,17 +47,17 @@ def rule_values(metric: PairedMetric, rule: str, threshold: float) -> RuleValues
         )
     everything = torch.ones_like(before)
     if rule in (LOSS, EQUIVALENCE):
-        return RuleValues(
+        return Bounded(
             values=before.double() - after.double(), asked=everything, low=-1.0, high=1.0
         )
     if rule == "max_negative_flip_rate":
-        return RuleValues(values=(~after).double(), asked=before, low=0.0, high=1.0)
+        return Bounded(values=(~after).double(), asked=before, low=0.0, high=1.0)
     moved = before != after
     if rule == "max_all_flips":
         if metric.changed is None or metric.baseline_answer is None:
             raise FlipsError(f"task '{task}' has no choices: max_all_flips has no numbers there")
         moved = moved | (~before & ~after & metric.changed)
-    return RuleValues(values=moved.double(), asked=everything, low=0.0, high=1.0)
+    return Bounded(values=moved.double(), asked=everything, low=0.0, high=1.0)
 
 
 def refuse_rules(rules: Iterable[str]) -> None:

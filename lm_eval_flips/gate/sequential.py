@@ -25,28 +25,22 @@ from lm_eval_flips.gate.gate import POOLED, Gate, holm_of
 from lm_eval_flips.gate.rule_values import rule_values
 from lm_eval_flips.gate.ruling import Outcome, Ruling
 from lm_eval_flips.gate.thresholds import EQUIVALENCE, GateConfig, Tier, refuse_no_rule
-from lm_eval_flips.measures.betting import Draws, bounds, p_at_least, p_at_most
+from lm_eval_flips.measures.betting import Draws, bounds
+from lm_eval_flips.measures.course import Course, course
 from lm_eval_flips.pairs.metric import PairedMetric
 from lm_eval_flips.planning.order import Order
-from lm_eval_flips.shapes import Float, Int
 
 TWO_SIDED = 0.05  # of each side of an equivalence test, as its 90 % interval has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Rule:
-    """A rule's draws, and how sure it is after each document of the order that it is kept, or not.
-
-    ``kept`` and ``broken`` are anytime-valid p that it is not, ``[count]``: small where it is.
-    """
+    """A rule, and how sure it is after each document of the order that it is kept, or not."""
 
     row: str
     rule: str
     threshold: float
-    draws: Draws
-    after: Int[Tensor, " count"]
-    kept: Float[Tensor, " count"]
-    broken: Float[Tensor, " count"]
+    course: Course
     cut: float | None
     tier: Tier
 
@@ -75,7 +69,7 @@ def judge_in_order(drawn: Drawn, config: GateConfig, order: Order) -> Gate:
     ]
     stop = _stop(rules, drawn.count)
     adjusted = holm_of(
-        [rule.tier for rule in rules], [float(rule.broken[stop - 1]) for rule in rules]
+        [rule.tier for rule in rules], [float(rule.course.broken[stop - 1]) for rule in rules]
     )
     judged = zip(rules, adjusted, strict=True)
     return Gate(
@@ -126,27 +120,19 @@ def _rule(
     values = [own for _, own in of_metric if own is not None]
     if not values:
         raise FlipsError(f"{row}: {rule} has no numbers, as no such distances were measured")
-    places = [_places(metric, order, drawn.count) for metric in measured]
-    asked = [own.asked.cpu() for own in values]
-    place = torch.cat([all_[kept] for all_, kept in zip(places, asked, strict=True)])
-    numbers = torch.cat([own.values.cpu()[kept] for own, kept in zip(values, asked, strict=True)])
-    by_place = place.argsort()
-    draws = Draws(
-        values=numbers[by_place],
+    held = course(
+        values,
+        [_places(metric, order, drawn.count) for metric in measured],
+        count=drawn.count,
         whole=_size(measured, drawn.wholes, rule),
-        low=values[0].low,
-        high=values[0].high,
+        threshold=threshold,
+        two_sided=rule == EQUIVALENCE,
     )
-    after = torch.searchsorted(place[by_place], torch.arange(drawn.count), right=True)
-    kept, broken = _evidence(draws, rule, threshold)
     return _Rule(
         row=row,
         rule=rule,
         threshold=threshold,
-        draws=draws,
-        after=after,
-        kept=_at(kept, after),
-        broken=_at(broken, after),
+        course=held,
         cut=values[0].cut,
         tier="critical",
     )
@@ -172,47 +158,28 @@ def _size(metrics: Sequence[PairedMetric], wholes: Mapping[str, Whole], rule: st
     return sum(whole.documents for whole in own)
 
 
-def _evidence(draws: Draws, rule: str, threshold: float) -> tuple[Tensor, Tensor]:
-    """After each draw, p that the rule is broken, and p that it is kept."""
-    kept = p_at_least(draws, threshold)
-    broken = p_at_most(draws, threshold)
-    mean = abs(draws.mean) if rule == EQUIVALENCE else draws.mean
-    if rule == EQUIVALENCE:
-        kept = torch.maximum(kept, p_at_most(draws, -threshold))
-        broken = (2 * torch.minimum(broken, p_at_least(draws, -threshold))).clamp(max=1.0)
-    if len(draws.values) == draws.whole > 0:  # nothing is left to chance
-        holds = mean <= threshold + 1e-12
-        kept[-1], broken[-1] = (0.0, 1.0) if holds else (1.0, 0.0)
-    return kept, broken
-
-
-def _at(p: Tensor, after: Tensor) -> Tensor:
-    """After each document of the order; 1 before the first draw."""
-    return torch.cat([torch.ones(1, dtype=torch.float64), p.cpu()])[after]
-
-
 def _stop(rules: Sequence[_Rule], count: int) -> int:
     """After how many documents the gate is decided; all that were drawn where it is not.
 
     Advisory rules do not keep it waiting.
     """
     rules = [rule for rule in rules if rule.tier != "advisory"]
-    passed = torch.stack([rule.kept <= rule.level for rule in rules]).all(0)
-    failed = torch.stack([rule.broken for rule in rules]).amin(0) * len(rules) <= LEVEL
+    passed = torch.stack([rule.course.kept <= rule.level for rule in rules]).all(0)
+    failed = torch.stack([rule.course.broken for rule in rules]).amin(0) * len(rules) <= LEVEL
     decided = passed | failed
     return int(decided.double().argmax()) + 1 if bool(decided.any()) else count
 
 
 def _ruling(rule: _Rule, stop: int, p_holm: float) -> Ruling:
-    n = int(rule.after[stop - 1])
+    n = int(rule.course.after[stop - 1])
     seen = Draws(
-        values=rule.draws.values[:n],
-        whole=rule.draws.whole,
-        low=rule.draws.low,
-        high=rule.draws.high,
+        values=rule.course.draws.values[:n],
+        whole=rule.course.draws.whole,
+        low=rule.course.draws.low,
+        high=rule.course.draws.high,
     )
     outcome: Outcome = "undecided"
-    if float(rule.kept[stop - 1]) <= rule.level:
+    if float(rule.course.kept[stop - 1]) <= rule.level:
         outcome = "pass"
     elif p_holm <= LEVEL:
         outcome = "fail"
@@ -223,10 +190,10 @@ def _ruling(rule: _Rule, stop: int, p_holm: float) -> Ruling:
         interval=bounds(seen, level=1 - 2 * rule.level),
         threshold=rule.threshold,
         outcome=outcome,
-        p_broken=float(rule.broken[stop - 1]),
+        p_broken=float(rule.course.broken[stop - 1]),
         p_holm=p_holm,
         drawn=n,
-        whole=rule.draws.whole,
+        whole=rule.course.draws.whole,
         cut=rule.cut,
         tier=rule.tier,
     )

@@ -1,1 +1,1 @@
-"""Two models that write: where they part, how long, and what a judge says."""
+"""Models that write: drafts of what was written before, several turns, and what a judge says."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_flips.generation.partings import ReadAnswer, best_two, read_answers
 from lm_eval_flips.harness.recording import Recording, part_of
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.logs.records import content_digest
@@ -23,6 +22,7 @@ from lm_eval_flips.scoring.answers import (
     GreedyAnswer,
     GreedyAnswers,
 )
+from lm_eval_flips.scoring.partings import ReadAnswer, best_two, read_answers
 from lm_eval_flips.scoring.requests import Ints, TokenRequest, key_of
 from lm_eval_flips.scoring.token_distances import NOTHING
 from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding, Propose

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from math import nan
 
 from lm_eval_flips.comparison.model_sizes import ModelSize, sizes_of
-from lm_eval_flips.comparison.ranking import TaskScores, rank_runs, shared_tasks
+from lm_eval_flips.comparison.ranking import (
+    TaskScores,
+    adjusted_over_runs,
+    rank_runs,
+    shared_tasks,
+)
 from lm_eval_flips.comparison.result import Ranking, RunSummary
 from lm_eval_flips.comparison.standing import Candidate, Standing, standings
 from lm_eval_flips.compression.families import in_order
@@ -18,7 +23,6 @@ from lm_eval_flips.leaderboard.discovery import CompressedRun, LeftOut
 from lm_eval_flips.leaderboard.entry import Entry
 from lm_eval_flips.logs.names import last_name
 from lm_eval_flips.logs.runs import Run
-from lm_eval_flips.measures.significance import holm
 
 Rank = Callable[[Sequence[Sequence[TaskScores]]], "Ranking | None"]
 
@@ -158,7 +162,7 @@ def _placed(
     each: Sequence[Standing],
 ) -> list[Placed]:
     """Every run with its place, in the order in which they are given."""
-    adjusted = holm([entry.pooled.value("p_value") for _, entry in judged])
+    adjusted = adjusted_over_runs([entry.pooled.value("p_value") for _, entry in judged])
     names = _names([run for run, _ in judged])
     groups = {} if ranking is None else _groups_of(ranking)
     return [

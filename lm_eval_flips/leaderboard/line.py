@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from lm_eval_flips.comparison.numbers import SPECS, one_each
 from lm_eval_flips.comparison.result import Row, RunComparison
 from lm_eval_flips.comparison.spec import Number
-from lm_eval_flips.measures.equivalence import Verdict
-from lm_eval_flips.measures.significance import Interval
 
 Level = Literal["task", "group", "pooled"]
 
@@ -41,11 +39,8 @@ class Numbers(Mapping[str, Number]):
 
     def __getitem__(self, key: str) -> Number:
         value, low, high, whole = self.table[PLACE[key]].tolist()
-        return Number(
-            key=key,
-            unit=SPECS[PLACE[key]].unit,
-            value=int(value) if whole else value,
-            interval=Interval(low, high),
+        return Number.between(
+            key, int(value) if whole else value, low, high, unit=SPECS[PLACE[key]].unit
         )
 
     def __repr__(self) -> str:
@@ -74,17 +69,13 @@ class Line:
     numbers: Numbers
     token_kl_first_position_only: bool | None
     token_lower_bound_top: int | None
-    equivalence_verdict: Verdict | None
+    equivalence_verdict: str | None
     test: str
     error_method: str
 
     def value(self, key: str) -> int | float:
         """A number by its key; nan where it is undefined."""
         return self.numbers[key].value
-
-    def interval(self, key: str) -> Interval:
-        """A number's 95 % interval; nan where it has none."""
-        return self.numbers[key].interval
 
     @property
     def loss(self) -> float:

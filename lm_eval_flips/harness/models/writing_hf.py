@@ -22,16 +22,16 @@ from torch import Tensor
 
 from lm_eval_flips.errors import FlipsError, HarnessError
 from lm_eval_flips.generation.drafts import Draft
-from lm_eval_flips.generation.ends import answer_end
 from lm_eval_flips.generation.greedy import why_not_greedy
-from lm_eval_flips.generation.partings import ReadAnswer
 from lm_eval_flips.harness.answer_recording import AnswerRecording
 from lm_eval_flips.harness.measured_answer import MeasuredWriting
 from lm_eval_flips.harness.models.noted_writing import NotedRow, Notes
 from lm_eval_flips.harness.models.ranks import RankedHF
 from lm_eval_flips.harness.models.refusals import names_of
 from lm_eval_flips.logs.records import Request, request_digest
+from lm_eval_flips.scoring.answer_ends import answer_end
 from lm_eval_flips.scoring.answers import End, GreedyAnswer
+from lm_eval_flips.scoring.partings import ReadAnswer
 from lm_eval_flips.scoring.transformers.drafted import DraftedDecoding
 
 logger = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from lm_eval_flips import __version__
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.comparison.standing import standings_of
 from lm_eval_flips.logs.names import last_name
@@ -88,7 +88,7 @@ def page(
         answer_signs=json_text(SIGN_WORDS),
         scripts=scripts,
         policy=security_policy(list(scripts.values())),
-        version=__version__,
+        version=version("lm-eval-flips"),
         made=date.today().isoformat(),
     )
     return Page(html=html, beyond=tuple(found) if len(found) > most else ())

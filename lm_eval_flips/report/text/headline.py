@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isnan
@@ -14,7 +15,6 @@ from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.text.drawn import drawn_words
 from lm_eval_flips.report.text.numbers import nats, number, p_value, signed
 from lm_eval_flips.report.text.sentences import LEVEL
-from lm_eval_flips.uncertainty.noise_floor import FloorVerdict
 
 Tone = Literal["good", "bad", "open"]
 MINUS = re.compile(r"(?<!\w)-(?=[0-9.])")
@@ -139,9 +139,9 @@ def verdicts(run: RunComparison) -> Iterator[Verdict]:
     elif not isnan(row.p_value):
         yield _chance(row)
     if row.excess:
-        told: dict[FloorVerdict, list[str]] = {}
+        told: defaultdict[str, list[str]] = defaultdict(list)
         for name, own in row.excess.items():
-            told.setdefault(own.verdict, []).append(_word(name))
+            told[own.verdict].append(_word(name))
         if within := told.get("at most twice"):
             yield Verdict(text=f"At most twice the noise floor: {', '.join(within)}.", tone="good")
         if within := told.get("not told apart"):

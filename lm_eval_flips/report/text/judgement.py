@@ -13,7 +13,6 @@ from typing import Literal
 
 from lm_eval_flips.comparison.planned import PlannedRow
 from lm_eval_flips.comparison.result import Row
-from lm_eval_flips.measures.equivalence import Verdict
 from lm_eval_flips.measures.significance import holm
 from lm_eval_flips.report.text.numbers import number
 
@@ -97,7 +96,7 @@ def _of_row(row: Row | PlannedRow, *, different: bool) -> Judgement:
 
 
 def verdict_of(
-    *, rose: bool, different: bool, equivalence: Verdict | None = None, margin: float = nan
+    *, rose: bool, different: bool, equivalence: str | None = None, margin: float = nan
 ) -> Judgement:
     """The verdict on a change.
 

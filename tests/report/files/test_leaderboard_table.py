@@ -55,7 +55,7 @@ def test_numbers_keep_all_their_digits(board: Board) -> None:
         own = [row for row in found if row["path"] == run.path]
         for line, row in zip(run.entry.lines, own, strict=True):
             assert float(row["score_change"]) == line.value("score_change")
-            assert float(row["flips_low"]) == line.interval("flips").low
+            assert float(row["flips_low"]) == line.numbers["flips"].interval.low
             assert float(row["choice_kl"]) == line.value("choice_kl")
             assert int(row["correct_to_incorrect"]) == line.value("correct_to_incorrect")
             assert row["token_kl"] == ""

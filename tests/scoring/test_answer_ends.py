@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lm_eval_flips.generation.ends import answer_end
+from lm_eval_flips.scoring.answer_ends import answer_end
 from lm_eval_flips.scoring.answers import End
 
 LETTERS = dict(enumerate("abc.\n", start=10))
