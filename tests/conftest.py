@@ -42,7 +42,7 @@ WORDS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What a person may ask more of than every run can afford."""
-    parser.addoption("--kills", type=int, default=3, help="how often each verb is killed")
+    parser.addoption("--kills", type=int, default=2, help="how often each verb is killed")
 
 
 def pytest_report_header() -> str:

@@ -18,7 +18,7 @@ from packaging.version import Version
 from tests.conftest import LocalRuns, harness_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 8  # questions of each task in the tests' quickstart
+LIMIT = 4  # questions of each task in the tests' quickstart
 GROUPS = ("tiny_outer", "tiny_tag", "tiny_cloze", "tiny_rolling")
 
 
