@@ -38,7 +38,9 @@ CalibrationOption = Annotated[
     epilog="Example: lm-eval-flips compress models/Llama --scheme int8,int4,drop-2 --output models",
 )
 def compress(
-    model: Annotated[str, typer.Argument(help="The model, as transformers loads it.")],
+    model: Annotated[
+        str, typer.Argument(help="The model, as transformers loads it; a GGUF file for gguf-….")
+    ],
     scheme: Annotated[str, typer.Option(help="Schemes, separated by commas.")],
     output: Annotated[Path, typer.Option(help="Folder for the compressed models.")],
     dtype: Annotated[str, typer.Option(help="What to make them in; auto: as the model is.")] = (
@@ -189,21 +191,7 @@ def models_of_schemes(
             f"no compressed models to be judged: {named(broken, shown=20)}; leave them out, or "
             "judge them all the same with --allow-implausible"
         )
-    return [with_model(arguments, str(one.folder), dtype=one.record.dtype) for one in models]
-
-
-def refuse_unloadable_models(models: Sequence[str]) -> None:
-    """Refuse checkpoints whose library is missing here, before hours of evaluating.
-
-    Raises:
-        FlipsError: naming it, and how to get it.
-    """
-    from lm_eval_flips.compression.loading import refuse_unloadable
-    from lm_eval_flips.evaluation.flags import pretrained
-
-    for model in models:
-        if name := pretrained(model):
-            refuse_unloadable(Path(name))
+    return [with_model(arguments, str(one.model), dtype=one.record.dtype) for one in models]
 
 
 def interpreters_of(makers: Sequence[str] | None) -> Interpreters:

@@ -11,7 +11,7 @@ import typer
 
 from lm_eval_flips.cli.app import Verb, app
 from lm_eval_flips.cli.comparing import compared, judged, load_runs
-from lm_eval_flips.cli.compress import MakerOption, models_of_schemes, refuse_unloadable_models
+from lm_eval_flips.cli.compress import MakerOption, models_of_schemes
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
@@ -142,7 +142,6 @@ def run(
     if compress is not None:
         models += models_of_schemes(compress, baseline, output_path, makers=maker, asked=asked)
     _refuse_no_models(models, baseline_only=baseline_only)
-    refuse_unloadable_models([baseline, *models])
     schedule = schedule_runs(
         baseline=baseline,
         compressed=models,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lm_eval_flips.compression.block_costs import BlockCosts, block_costs
-from lm_eval_flips.compression.loading import refuse_unloadable
 from lm_eval_flips.compression.texts import texts_of
 from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.scoring.transformers.loading import refuse_unloadable
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

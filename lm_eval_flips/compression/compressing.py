@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan
 from pathlib import Path
 
+from lm_eval_flips.compression import families
 from lm_eval_flips.compression.calibration import Texts
 from lm_eval_flips.compression.libraries import Interpreters, missing_to_load, versions
 from lm_eval_flips.compression.made import CompressedModel, Failure
@@ -23,11 +21,10 @@ from lm_eval_flips.compression.proving import reading_of
 from lm_eval_flips.compression.reading import Reading
 from lm_eval_flips.compression.recipe import Scheme
 from lm_eval_flips.compression.record import Record, read_record
-from lm_eval_flips.compression.source import WEIGHTS, Source, refuse_full_disk
+from lm_eval_flips.compression.source import CONVERTER, Source, refuse_full_disk, weight_files
+from lm_eval_flips.compression.unfinished import sweep, unfinished
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import RECORD
-
-UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class Compressing:
 
     def folder_of(self, scheme: Scheme) -> Path:
         """Where a scheme's model belongs."""
-        return self.output / f"{self.source.folder.resolve().name}-{scheme.file_name}"
+        return self.output / f"{self.source.name}-{scheme.file_name}"
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -78,7 +75,7 @@ class Compressing:
             raise FlipsError(
                 f"'{self.output}' is no folder to write into: {error.strerror}"
             ) from None
-        self._sweep()
+        sweep(self.output)
         for scheme in schemes:
             before = kept[scheme.name]
             try:
@@ -89,6 +86,7 @@ class Compressing:
     def _refuse_missing(self, schemes: Sequence[Scheme]) -> None:
         lacking = []
         for scheme in schemes:
+            self._refuse_other_source(scheme)
             library = scheme.recipe.library
             if missing := self.interpreters.missing(library):
                 lacking.append(
@@ -97,6 +95,19 @@ class Compressing:
                 )
         if lacking:
             raise FlipsError("; ".join(dict.fromkeys(lacking)))
+
+    def _refuse_other_source(self, scheme: Scheme) -> None:
+        of_file = scheme.recipe.family == families.GGUF
+        if of_file and not self.source.is_gguf:
+            raise FlipsError(
+                f"{scheme.name} is made of a GGUF file of 16 or 32 bits, and '{self.source.place}' "
+                f"is none; {CONVERTER}"
+            )
+        if self.source.is_gguf and not of_file:
+            raise FlipsError(
+                f"{scheme.name} is made of a model that transformers loads; of the GGUF file "
+                f"'{self.source.place}' there are gguf-q8_0, gguf-q4_k_m and others"
+            )
 
     def _kept(self, scheme: Scheme, *, overwrite: bool) -> CompressedModel | None:
         """The model that is there already, if it is this one."""
@@ -124,7 +135,7 @@ class Compressing:
         if record.scheme != scheme.name:
             return f"by {record.scheme}"
         if record.source_sha256 != self._hashes:
-            return f"of other files than those of '{self.source.folder}'"
+            return f"of other files than those of '{self.source.place}'"
         if record.seed != self.seed:
             return f"with seed {record.seed}, now {self.seed}"
         if scheme.recipe.calibrated and record.calibration != self.texts.identity:
@@ -146,7 +157,7 @@ class Compressing:
 
     def _make(self, scheme: Scheme) -> CompressedModel:
         folder = self.folder_of(scheme)
-        scratch = self.output / f".lm-eval-flips-{os.getpid()}-{folder.name}.new"
+        scratch = unfinished(self.output, folder.name)
         try:
             scratch.mkdir()
             record = self._made(scheme, scratch=scratch, made=scratch / "model")
@@ -164,10 +175,11 @@ class Compressing:
         recipe, library = scheme.recipe, scheme.recipe.library
         maker, dtype = self.interpreters.of_library(library), self._dtype(scheme)
         reader = maker if missing_to_load(library) else sys.executable
+        memory = scratch / "memory.safetensors"
         step = Step(
-            source=str(self.source.folder),
+            source=str(self.source.place),
             dtype=dtype,
-            reading=str(scratch / "memory.safetensors"),
+            reading=str(memory),
             name=scheme.name,
             make=recipe.make,
             parameters=dict(scheme.parameters),
@@ -191,9 +203,9 @@ class Compressing:
             )
         proof = prove(
             baseline=self._baseline(dtype),
-            memory=Reading.load(scratch / "memory.safetensors"),
+            memory=Reading.load(memory) if memory.exists() else None,  # of a file, there is none
             loaded=loaded,
-            weights=weights_of(file for file in made.iterdir() if file.suffix in WEIGHTS),
+            weights=weights_of(weight_files(made)),
             baseline_weights=weights_of(self.source.weight_files),
             packed=recipe.packed,
         )
@@ -204,7 +216,7 @@ class Compressing:
             bits=None if isnan(scheme.bits) else scheme.bits,
             library=library.name,
             versions=told["versions"],
-            source=str(self.source.folder),
+            source=str(self.source.place),
             source_sha256=self._hashes,
             asked_dtype=self.dtype,
             dtype=recipe.dtype,
@@ -221,27 +233,12 @@ class Compressing:
     def _baseline(self, dtype: str) -> Reading:
         """What the source makes of the fixed texts; read once in a dtype."""
         if dtype not in self._baselines:
-            scratch = self.output / f".lm-eval-flips-{os.getpid()}-baseline.new"
+            scratch = unfinished(self.output, "baseline")
             scratch.mkdir()
             try:
                 self._baselines[dtype] = reading_of(
-                    self.source.folder, dtype=dtype, scratch=scratch, name="baseline"
+                    self.source.place, dtype=dtype, scratch=scratch, name="baseline"
                 )
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         return self._baselines[dtype]
-
-    def _sweep(self) -> None:
-        """Remove what a process was making that is no more."""
-        for folder in self.output.iterdir():
-            if (match := UNFINISHED.fullmatch(folder.name)) and not _runs(int(match[1])):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-    return True

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,18 +37,20 @@ print(json.dumps(found))
 class Library:
     """What makes or loads compressed models.
 
-    ``packages`` make one, ``loading`` load what was made; ``install`` says how to get them.
+    ``packages`` make one, or the last of them can be done without where ``program`` is on PATH;
+    ``loading`` load what was made; ``install`` says how to get them.
     """
 
     name: str
     packages: tuple[str, ...] = ()
+    program: str = ""
     loading: tuple[str, ...] = ()
     install: str = ""
 
     @property
     def variable(self) -> str:
         """The environment variable that names its interpreter."""
-        return f"LM_EVAL_FLIPS_{self.name.upper().replace('-', '_')}_PYTHON"
+        return f"LM_EVAL_FLIPS_{re.sub('[-.]', '_', self.name.upper())}_PYTHON"
 
 
 OWN = Library(name="lm-eval-flips")
@@ -74,7 +78,20 @@ LLMCOMPRESSOR = Library(
     loading=("compressed-tensors",),
     install="an environment with llmcompressor",
 )
-LIBRARIES = (OWN, TORCHAO, BITSANDBYTES, GPTQMODEL, LLMCOMPRESSOR)
+GGUF = Library(
+    name="gguf",
+    packages=("gguf",),
+    loading=("gguf",),
+    install="pip install 'lm-eval-flips[gguf]'",
+)
+LLAMA_CPP = Library(
+    name="llama.cpp",
+    packages=("gguf", "llama-cpp-python"),
+    program="llama-quantize",
+    loading=("gguf",),
+    install="llama-quantize on PATH, or an environment with gguf and llama-cpp-python",
+)
+LIBRARIES = (OWN, TORCHAO, BITSANDBYTES, GPTQMODEL, LLMCOMPRESSOR, GGUF, LLAMA_CPP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +128,10 @@ class Interpreters:
     def missing(self, library: Library) -> tuple[str, ...]:
         """Packages that its interpreter lacks to make a model."""
         have = versions(self.of_library(library), library.packages)
-        return tuple(name for name in library.packages if name not in have)
+        needed = library.packages
+        if library.program and shutil.which(library.program):
+            needed = needed[:-1]
+        return tuple(name for name in needed if name not in have)
 
 
 def missing_to_load(library: Library) -> tuple[str, ...]:

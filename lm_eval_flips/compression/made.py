@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lm_eval_flips.compression.maker import GGUF
 from lm_eval_flips.compression.record import Record
 
 
@@ -19,6 +20,11 @@ class CompressedModel:
     record: Record
     kept: bool
     note: str | None = None
+
+    @property
+    def model(self) -> Path:
+        """What model arguments name: the folder, or the GGUF file in it."""
+        return next(self.folder.glob(f"*{GGUF}"), self.folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 from lm_eval_flips.errors import FlipsError
 
 ALWAYS = ("torch", "transformers")
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Step:
     """One thing for a process to do.
 
     Args:
-        source: folder of the model to compress, or to read.
+        source: folder of the model to compress, or to read; or its GGUF file.
         dtype: to load it in, "auto" for its own.
         reading: file for what it makes of the fixed texts.
         name: of the scheme; "" to read the source as it is.
@@ -92,6 +93,9 @@ def _do(step: Step) -> None:
     module, _, function = step.make.rpartition(".")
     made = getattr(import_module(f"lm_eval_flips.compression.{module}"), function)(making)
     made = made if isinstance(made, Made) else Made(model=made)
+    if made.model is None:
+        _read(folder, step.dtype, Path(step.reloaded))
+        return
     save = made.save or made.model.save_pretrained
     given_back = save(folder) if made.save_first else None
     read(given_back or made.model, making.tokenizer).save(Path(step.reading))
@@ -103,14 +107,20 @@ def _do(step: Step) -> None:
         _read(folder, step.dtype, Path(step.reloaded))
 
 
-def _read(folder: Path, dtype: str, file: Path) -> None:
+def _read(place: Path, dtype: str, file: Path) -> None:
     """Load a model as anyone would, and read the fixed texts."""
+    found = place if place.suffix == GGUF else next(place.glob(f"*{GGUF}"), None)
+    if found is not None:
+        from lm_eval_flips.compression.gguf import read_file
+
+        read_file(found).save(file)
+        return
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_flips.compression.reading import read
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    read(model, AutoTokenizer.from_pretrained(folder)).save(file)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
+    read(model, AutoTokenizer.from_pretrained(place)).save(file)
 
 
 def _versions(step: Step) -> dict[str, str]:

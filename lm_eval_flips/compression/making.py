@@ -19,7 +19,7 @@ class Making:
     """A model to compress.
 
     Args:
-        source: folder of the model.
+        source: folder of the model, or its GGUF file.
         name: of the scheme.
         parameters: that the scheme's name carries.
         dtype: to make it in, "auto" for the source's own.
@@ -90,6 +90,7 @@ class Making:
 class Made:
     """A compressed model in memory, and how it is saved.
 
+    ``model`` is None where the maker wrote the file itself and holds nothing in memory.
     ``save`` is given the folder; by default the model's own ``save_pretrained`` is called.
     ``save_first``: before it reads anything, which changes how its weights lie in memory; what
     ``save`` gives back, if anything, is then read in its place.

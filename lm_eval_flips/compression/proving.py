@@ -11,7 +11,7 @@ from lm_eval_flips.compression.maker import Step
 from lm_eval_flips.compression.process import done
 from lm_eval_flips.compression.proof import Proof, prove, weights_of
 from lm_eval_flips.compression.reading import Reading
-from lm_eval_flips.compression.source import WEIGHTS, Source
+from lm_eval_flips.compression.source import Source, weight_files
 from lm_eval_flips.errors import FlipsError
 
 
@@ -21,7 +21,7 @@ def reading_of(
     """What a model in a folder makes of the fixed texts.
 
     Args:
-        folder: of the model.
+        folder: of the model, or its GGUF file.
         dtype: to load it in; "auto" for its own.
         scratch: folder for what is written meanwhile.
         name: of these files.
@@ -56,7 +56,7 @@ def prove_models(
             raise FlipsError(f"'{folder}' is no folder of a model")
     with TemporaryDirectory() as name:
         scratch = Path(name)
-        read = reading_of(baseline.folder, dtype=dtype, scratch=scratch, name="baseline")
+        read = reading_of(baseline.place, dtype=dtype, scratch=scratch, name="baseline")
         for folder in folders:
             yield (
                 folder,
@@ -64,7 +64,7 @@ def prove_models(
                     baseline=read,
                     memory=None,
                     loaded=reading_of(folder, dtype=dtype, scratch=scratch, name="compressed"),
-                    weights=weights_of(file for file in folder.iterdir() if file.suffix in WEIGHTS),
+                    weights=weights_of(weight_files(folder)),
                     baseline_weights=weights_of(baseline.weight_files),
                     packed=False,
                 ),

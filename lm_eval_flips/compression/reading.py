@@ -6,6 +6,7 @@ its baseline.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, log, nan
 from pathlib import Path
@@ -95,19 +96,36 @@ def read(model: Any, tokenizer: Any) -> Reading:
         tokenizer: its tokenizer.
     """
     model.eval()
-    losses, kept = [], []
-    for text in texts_of("proof"):
-        ids = tokenizer(text, return_tensors="pt").input_ids[:, : _longest(model)]
-        if ids.shape[1] < LEAST:
-            continue
-        logits = _logits(model, ids)
-        losses.append(_losses(logits, ids))
-        kept.append(logits[-KEPT:])
-    return Reading(
-        losses=torch.cat(losses),
-        logits=torch.cat(kept),
+    longest = _longest(model)
+    return reading_by(
+        lambda ids: _logits(model, ids),
+        lambda text: tokenizer(text, return_tensors="pt").input_ids[:, :longest],
         parameters=int(model.num_parameters()),
     )
+
+
+def reading_by(
+    logits_of: Callable[[Tensor], Tensor],
+    tokens_of: Callable[[str], Tensor],
+    *,
+    parameters: int,
+) -> Reading:
+    """Read the fixed texts, one at a time, by whatever runs a model.
+
+    Args:
+        logits_of: token ids ``[1, tokens]`` -> logits ``[tokens, vocabulary]``, float32.
+        tokens_of: a text -> its token ids ``[1, tokens]``.
+        parameters: of the model.
+    """
+    losses, kept = [], []
+    for text in texts_of("proof"):
+        ids = tokens_of(text)
+        if ids.shape[1] < LEAST:
+            continue
+        logits = logits_of(ids)
+        losses.append(_losses(logits, ids))
+        kept.append(logits[-KEPT:])
+    return Reading(losses=torch.cat(losses), logits=torch.cat(kept), parameters=parameters)
 
 
 def _longest(model: Any) -> int:

@@ -22,6 +22,21 @@ PARAMETERS = {  # what each may be, as a regular expression
 }
 
 
+def bits(fixed: int | None = None) -> Callable[[Mapping[str, str]], float]:
+    """Bits that are the same for all of a recipe, or its parameter."""
+    return lambda given: float(given["bits"] if fixed is None else fixed)
+
+
+def bits_of_type(given: Mapping[str, str]) -> float:
+    """The first number in the name of a type.
+
+    Example:
+        >>> bits_of_type({"type": "q4_k_m"}), bits_of_type({"type": "bf16"})
+        (4.0, 16.0)
+    """
+    return float(re.sub(r"\D*(\d+).*", r"\1", given["type"]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One way to compress, with the parameters that its name may carry.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from lm_eval_flips.compression import families
-from lm_eval_flips.compression.libraries import BITSANDBYTES, GPTQMODEL, LLMCOMPRESSOR, TORCHAO
-from lm_eval_flips.compression.recipe import Recipe
-
-
-def _bits(fixed: int | None = None) -> Callable[[Mapping[str, str]], float]:
-    """Bits that are the same for all of a recipe, or its parameter."""
-    return lambda given: float(given["bits"] if fixed is None else fixed)
-
+from lm_eval_flips.compression.libraries import (
+    BITSANDBYTES,
+    GGUF,
+    GPTQMODEL,
+    LLAMA_CPP,
+    LLMCOMPRESSOR,
+    TORCHAO,
+)
+from lm_eval_flips.compression.recipe import Recipe, bits, bits_of_type
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -21,7 +20,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="8-bit weights, a scale a row",
         library=TORCHAO,
         make="torchao.int8",
-        bits=_bits(8),
+        bits=bits(8),
     ),
     Recipe(
         pattern="int{bits}-row",
@@ -30,7 +29,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=TORCHAO,
         make="torchao.weights_by_row",
         examples=("int4-row",),
-        bits=_bits(),
+        bits=bits(),
         parameters={"bits": "[2-7]"},
     ),
     Recipe(
@@ -40,7 +39,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=TORCHAO,
         make="torchao.weights_by_group",
         examples=("int6", "int5", "int4", "int4-g32", "int4-g128", "int3", "int2"),
-        bits=_bits(),
+        bits=bits(),
         parameters={"bits": "[2-7]"},
         defaults={"group": "64"},
     ),
@@ -50,7 +49,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="8-bit floating-point weights (e4m3), a scale a row",
         library=TORCHAO,
         make="torchao.fp8",
-        bits=_bits(8),
+        bits=bits(8),
     ),
     Recipe(
         pattern="int8-dynamic",
@@ -58,7 +57,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="W8A8: 8-bit weights a row, and 8-bit activations a token",
         library=TORCHAO,
         make="torchao.int8_dynamic",
-        bits=_bits(8),
+        bits=bits(8),
     ),
     Recipe(
         pattern="w4a8[-g{group}]",
@@ -67,7 +66,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=TORCHAO,
         make="torchao.w4a8",
         examples=("w4a8",),
-        bits=_bits(4),
+        bits=bits(4),
         defaults={"group": "32"},
     ),
     Recipe(
@@ -76,7 +75,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="LLM.int8(): 8-bit weights and activations, outlying columns apart",
         library=BITSANDBYTES,
         make="bitsandbytes.int8",
-        bits=_bits(8),
+        bits=bits(8),
     ),
     Recipe(
         pattern="bnb-{kind}[-{double}]",
@@ -85,7 +84,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=BITSANDBYTES,
         make="bitsandbytes.four_bits",
         examples=("bnb-nf4", "bnb-nf4-double", "bnb-fp4"),
-        bits=_bits(4),
+        bits=bits(4),
         parameters={"kind": "nf4|fp4", "double": "double"},
     ),
     Recipe(
@@ -95,7 +94,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=GPTQMODEL,
         make="gptqmodel.gptq",
         examples=("gptq-w8a16", "gptq-w4a16", "gptq-w3a16"),
-        bits=_bits(),
+        bits=bits(),
         parameters={"bits": "[348]"},
         defaults={"group": "64"},
         calibrated=True,
@@ -107,7 +106,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=LLMCOMPRESSOR,
         make="llmcompressor.awq",
         examples=("awq-w4a16",),
-        bits=_bits(4),
+        bits=bits(4),
         defaults={"group": "64"},
         calibrated=True,
     ),
@@ -117,7 +116,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="8-bit weights and activations, whose outliers are moved into the weights before",
         library=LLMCOMPRESSOR,
         make="llmcompressor.smoothquant",
-        bits=_bits(8),
+        bits=bits(8),
         calibrated=True,
     ),
     Recipe(
@@ -127,7 +126,7 @@ RECIPES: tuple[Recipe, ...] = (
         library=LLMCOMPRESSOR,
         make="llmcompressor.w4a16",
         examples=("ct-w4a16",),
-        bits=_bits(4),
+        bits=bits(4),
         defaults={"group": "64"},
     ),
     Recipe(
@@ -136,7 +135,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="8-bit weights a row and 8-bit activations a token, as compressed-tensors",
         library=LLMCOMPRESSOR,
         make="llmcompressor.w8a8",
-        bits=_bits(8),
+        bits=bits(8),
     ),
     Recipe(
         pattern="ct-fp8",
@@ -144,7 +143,30 @@ RECIPES: tuple[Recipe, ...] = (
         does="8-bit floating-point weights a row and activations a token, as compressed-tensors",
         library=LLMCOMPRESSOR,
         make="llmcompressor.fp8",
-        bits=_bits(8),
+        bits=bits(8),
+    ),
+    Recipe(
+        pattern="gguf-{type}",
+        family=families.GGUF,
+        does="a GGUF file of {type}: all matrices of one type, of a GGUF file of 16 or 32 bits",
+        library=GGUF,
+        make="gguf.quantised",
+        examples=("gguf-q8_0", "gguf-q5_1", "gguf-q5_0", "gguf-q4_1", "gguf-q4_0"),
+        bits=bits_of_type,
+        parameters={"type": "f16|bf16|q8_0|q5_[01]|q4_[01]"},
+    ),
+    Recipe(
+        pattern="gguf-{type}",
+        family=families.GGUF,
+        does="a GGUF file of {type}: types mixed by llama.cpp, of a GGUF file of 16 or 32 bits",
+        library=LLAMA_CPP,
+        make="gguf.quantised",
+        examples=(
+            *("gguf-q6_k", "gguf-q5_k_m", "gguf-q4_k_m", "gguf-q3_k_m", "gguf-q2_k"),
+            *("gguf-iq4_nl", "gguf-iq4_xs"),
+        ),
+        bits=bits_of_type,
+        parameters={"type": "q6_k|q[45]_k_[ms]|q3_k_[lms]|q2_k(?:_s)?|iq4_(?:nl|xs)"},
     ),
     Recipe(
         pattern="rtn-w{bits}[-g{group}]",
@@ -152,7 +174,7 @@ RECIPES: tuple[Recipe, ...] = (
         does="weights rounded to {bits} bits, a scale and a zero for {group} of them, stored dense",
         make="rounding.to_nearest",
         examples=("rtn-w8", "rtn-w4", "rtn-w3"),
-        bits=_bits(),
+        bits=bits(),
         parameters={"bits": "[2-8]"},
         defaults={"group": "64"},
     ),

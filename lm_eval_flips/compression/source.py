@@ -1,4 +1,4 @@
-"""The model that is to be compressed: its folder, what it is, and the hashes of its files."""
+"""The model that is to be compressed: its folder or GGUF file, what it is, its files' hashes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lm_eval_flips.compression.maker import GGUF
 from lm_eval_flips.errors import FlipsError
 from lm_eval_flips.logs.runs import RECORD
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf")
 CONFIG = "config.json"
+MAGIC = b"GGUF"
+CONVERTER = "llama.cpp's convert_hf_to_gguf.py --outtype f16 makes one of a model"
 SPARE = 1.2  # of the source's weights that must be free, for the scratch files beside a model
 WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A model in a local folder."""
+    """A model in a local folder, or a GGUF file, whose ``config`` is empty."""
 
-    folder: Path
+    place: Path
     config: dict[str, Any]
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file."""
+        return self.place.suffix == GGUF
+
+    @property
+    def name(self) -> str:
+        """Of its folder, or of its file without what says that it is one."""
+        place = self.place.resolve()
+        return place.stem if self.is_gguf else place.name
 
     @property
     def weight_files(self) -> list[Path]:
         """The files that hold its weights."""
-        return sorted(file for file in self.folder.iterdir() if file.suffix in WEIGHTS)
+        return weight_files(self.place)
 
     @property
     def bytes(self) -> int:
@@ -45,19 +59,29 @@ class Source:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of its config and weights, by the names of the files."""
         found = {}
-        for file in (self.folder / CONFIG, *self.weight_files):
+        own = [] if self.is_gguf else [self.place / CONFIG]
+        for file in (*own, *self.weight_files):
             with file.open("rb") as content:
                 found[file.name] = _digest(content)
         return found
 
 
+def weight_files(place: Path) -> list[Path]:
+    """The files that hold the weights of a folder's model, or the one GGUF file."""
+    if place.suffix == GGUF:
+        return [place]
+    return sorted(file for file in place.iterdir() if file.suffix in WEIGHTS)
+
+
 def source_of(model: str) -> Source:
-    """The folder of a model, local or of the hub's cache.
+    """The folder of a model, local or of the hub's cache; or a GGUF file.
 
     Raises:
         FlipsError: there is none, it holds no weights, or they are compressed already.
     """
     folder = Path(model)
+    if folder.suffix == GGUF and not folder.is_dir():
+        return _gguf_source(folder)
     if not folder.is_dir():
         folder = _of_hub(model)
     try:
@@ -66,13 +90,24 @@ def source_of(model: str) -> Source:
         raise FlipsError(
             f"'{model}' has no {CONFIG} that can be read; give a folder that transformers loads"
         ) from None
-    found = Source(folder=folder, config=config)
+    found = Source(place=folder, config=config)
     if (folder / RECORD).exists() or config.get("quantization_config"):
         how = (config.get("quantization_config") or {}).get("quant_method", "lm-eval-flips")
         raise FlipsError(f"'{model}' is compressed already ({how}); give the model it was made of")
     if not found.weight_files:
         raise FlipsError(f"'{model}' holds no weights ({', '.join(WEIGHTS)})")
     return found
+
+
+def _gguf_source(file: Path) -> Source:
+    try:
+        with file.open("rb") as content:
+            magic = content.read(len(MAGIC))
+    except OSError as error:
+        raise FlipsError(f"'{file}' cannot be read: {error.strerror or error}") from None
+    if magic != MAGIC:
+        raise FlipsError(f"'{file}' is no GGUF file; {CONVERTER}")
+    return Source(place=file, config={})
 
 
 def refuse_full_disk(source: Source, output: Path, *, dtypes: Sequence[str]) -> None:
@@ -94,7 +129,7 @@ def refuse_full_disk(source: Source, output: Path, *, dtypes: Sequence[str]) -> 
     if free < asked:
         models = "a model" if len(dtypes) == 1 else f"{len(dtypes)} models"
         raise FlipsError(
-            f"'{output}' has {_size(free)} free, and {models} of '{source.folder}' may take "
+            f"'{output}' has {_size(free)} free, and {models} of '{source.place}' may take "
             f"{_size(asked)}; free some, make fewer at once, or choose another --output"
         )
 

@@ -91,22 +91,30 @@ def with_model(model_args: str, pretrained: str, *, dtype: str | None = None) ->
     """The same arguments for another model.
 
     Args:
-        model_args: of a model.
+        model_args: of a model, or of a GGUF file.
         pretrained: the other one.
         dtype: to load it in; None for the same.
 
     Example:
         >>> with_model("pretrained=gpt2,dtype=float16", "models/int4")
         'pretrained=models/int4,dtype=float16'
+        >>> with_model("gguf=model-F16.gguf", "models/model-Q8_0.gguf")
+        'gguf=models/model-Q8_0.gguf'
 
     Raises:
         FlipsError: they name no model, or begin as JSON and are none.
     """
-    changed = {"pretrained": pretrained, **({} if dtype is None else {"dtype": dtype})}
-    if model_args.lstrip().startswith("{"):
-        return json.dumps({**_decoded(model_args), **changed})
-    given = dict(pair.partition("=")[::2] for pair in model_args.split(",") if pair)
-    if "pretrained" not in given:
+    as_json = model_args.lstrip().startswith("{")
+    given = (
+        _decoded(model_args)
+        if as_json
+        else dict(pair.partition("=")[::2] for pair in model_args.split(",") if pair)
+    )
+    name = "gguf" if "gguf" in given else "pretrained"
+    changed = {name: pretrained, **({} if dtype is None else {"dtype": dtype})}
+    if as_json:
+        return json.dumps({**given, **changed})
+    if name not in given:
         raise FlipsError(f"'{model_args}' names no pretrained=MODEL, of which one could be made")
     return ",".join(f"{name}={value}" for name, value in {**given, **changed}.items())
 

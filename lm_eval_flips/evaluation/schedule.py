@@ -41,6 +41,7 @@ from lm_eval_flips.evaluation.state import (
 )
 from lm_eval_flips.logs.names import NOISE_FLOOR, last_name
 from lm_eval_flips.logs.secrets import MASK
+from lm_eval_flips.scoring.transformers.loading import refuse_unloadable
 
 BASELINE = "baseline"
 
@@ -110,6 +111,9 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         )
     compressed = gguf_models.expanded(compressed, baseline=baseline)
     refuse_no_arguments(compressed)
+    for model_args in (baseline, *compressed):
+        if name := pretrained(model_args):
+            refuse_unloadable(Path(name))  # not only after the baseline's hours
     notes = gguf_models.held_together(baseline, compressed)
     kept = recording_of(model, recording or Recording())
 

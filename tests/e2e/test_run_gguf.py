@@ -141,3 +141,23 @@ def test_files_that_cannot_be_compared_are_refused_before_anything_is_scored(
     assert done.code == 2
     assert "tiny-Q8_0.gguf' is cut off or damaged" in done.last_line
     assert not (tmp_path / "runs" / "baseline").exists()
+
+
+def test_a_scheme_of_files_is_made_and_judged(
+    tiny_model: Path, task_folder_local: Path, tmp_path: Path
+) -> None:
+    """`--compress` of a GGUF baseline: made beside the runs, loaded by llama.cpp, known by name."""
+    ladder_of(tmp_path / "models", tiny_model, "F32")
+    done = called(
+        tmp_path / "runs",
+        task_folder_local,
+        *("--baseline", f"gguf={tmp_path}/models/tiny-F32.gguf,{EXACT}"),
+        *("--compress", "gguf-q8_0,gguf-q4_0"),
+        names="tiny_choice",
+    )
+    assert done.code == 0, done.printed
+    shown = [(Path(own["model"]).name, own["scheme"]) for own in done.document["compressed"]]
+    assert [name for name, _ in shown] == ["tiny-F32-Q8_0.gguf", "tiny-F32-Q4_0.gguf"]
+    assert [(own["family"], own["bits"]) for _, own in shown] == [("GGUF", 8.0), ("GGUF", 4.0)]
+    kls = [rows["tasks"][0]["token_kl"] for rows in done.document["compressed"]]
+    assert 0 < kls[0] < kls[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_flips.compression.loading import refuse_missing
+from lm_eval_flips.scoring.transformers.loading import refuse_missing
 
 PREFIXES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from lm_eval.api.registry import register_model
 
-from lm_eval_flips.compression.loading import refuse_unloadable
 from lm_eval_flips.errors import FlipsError, HarnessError
 from lm_eval_flips.harness.answer_recording import AnswerRecording
 from lm_eval_flips.harness.models.bitsandbytes_arguments import as_config
@@ -24,6 +23,7 @@ from lm_eval_flips.harness.recording import Recording
 from lm_eval_flips.harness.recording_options import ModelIdentity, Options
 from lm_eval_flips.scoring.lm_head import UnreadableHeadError
 from lm_eval_flips.scoring.transformers.causal_model import CausalModel
+from lm_eval_flips.scoring.transformers.loading import refuse_unloadable
 from lm_eval_flips.scoring.transformers.scorer import Scorer
 
 logger = logging.getLogger(__name__)

@@ -103,6 +103,22 @@ def _by_program(
         raise FlipsError(f"{PROGRAM} could not quantise '{source}': {lines[-1] if lines else ''}")
 
 
+def file_type_of(file: Path) -> str:
+    """The type of a GGUF file as llama.cpp calls it, as "F16" or "Q4_K_M"; "" if it names none.
+
+    Raises:
+        FlipsError: the file cannot be read.
+    """
+    import gguf
+
+    try:
+        field = gguf.GGUFReader(file).fields.get("general.file_type")
+        kind = None if field is None else gguf.LlamaFileType(field.contents())
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise FlipsError(f"'{file}' is no GGUF file that can be read: {error}") from None
+    return "" if kind is None else kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
+
+
 def rounded(source: Path, target: Path, file_type: str) -> None:
     """Write a GGUF file whose matrices are all of one plain type, by the format's own library.
 

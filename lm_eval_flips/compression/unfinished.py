@@ -1,0 +1,32 @@
+"""Folders of models that are being made: they say by whom, and are never taken for a model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
+
+
+def unfinished(output: Path, name: str) -> Path:
+    """The folder in which this process makes a model before it is moved to its name."""
+    return output / f".lm-eval-flips-{os.getpid()}-{name}.new"
+
+
+def sweep(output: Path) -> None:
+    """Remove what a process was making that is no more."""
+    for folder in output.iterdir():
+        if (match := UNFINISHED.fullmatch(folder.name)) and not _runs(int(match[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
