@@ -55,10 +55,10 @@ def read_file(file: Path) -> Reading:
     def logits(ids: Tensor) -> Tensor:
         count = ids.shape[1]
         context = Context(model, cells=count, batch=count, sequences=1)
-        one = np.zeros(count, np.int32)
+        one = np.zeros(count, np.int64)
         fed = Tokens(
-            ids=ids[0].numpy().astype(np.int32),
-            positions=np.arange(count, dtype=np.int32),
+            ids=ids[0].numpy(),
+            positions=np.arange(count),
             first=one,
             last=one + 1,
             wanted=np.ones(count, np.bool_),

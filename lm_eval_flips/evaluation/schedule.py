@@ -111,9 +111,7 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         )
     compressed = gguf_models.expanded(compressed, baseline=baseline)
     refuse_no_arguments(compressed)
-    for model_args in (baseline, *compressed):
-        if name := pretrained(model_args):
-            refuse_unloadable(Path(name))  # not only after the baseline's hours
+    _refuse_unloadable_models([baseline, *compressed])  # not only after the baseline's hours
     notes = gguf_models.held_together(baseline, compressed)
     kept = recording_of(model, recording or Recording())
 
@@ -145,6 +143,12 @@ def schedule_runs(  # noqa: PLR0913  (one an option of run)
         compressed=tuple(against_first(name, model_args) for name, model_args in pairs),
         notes=(*notes, *([] if measured else [_unmeasured(model)])),
     )
+
+
+def _refuse_unloadable_models(models: Sequence[str]) -> None:
+    for model_args in models:
+        if name := pretrained(model_args):
+            refuse_unloadable(Path(name))
 
 
 def _unmeasured(model: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lm_eval_flips import FlipsError
-from lm_eval_flips.compression import loading
 from lm_eval_flips.harness.models.bitsandbytes_arguments import as_config
+from lm_eval_flips.scoring.transformers import loading
 from lm_eval_flips.scoring.transformers.loading import LOADERS, Loader, refuse_unloadable
 
 ABSENT = Loader(modules=("no_such_library", "json"), install="pip install no-such-library")
