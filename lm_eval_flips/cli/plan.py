@@ -93,5 +93,5 @@ def plan(
         say(f"warning: {line}", error=True)
     say("")
     say(f"written: {samples} and {own}. Go on with:")
-    for command in next_commands(made, base, samples, baseline):
+    for command in next_commands(made, base, samples, baseline, first=first):
         say(f"  {command}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
+
+from lm_eval_flips.logs.processes import runs
 
 UNFINISHED = re.compile(r"\.lm-eval-flips-(\d+)-.*\.new")
 
@@ -19,14 +20,5 @@ def unfinished(output: Path, name: str) -> Path:
 def sweep(output: Path) -> None:
     """Remove what a process was making that is no more."""
     for folder in output.iterdir():
-        if (match := UNFINISHED.fullmatch(folder.name)) and not _runs(int(match[1])):
+        if (match := UNFINISHED.fullmatch(folder.name)) and not runs(int(match[1])):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-    return True

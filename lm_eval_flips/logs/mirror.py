@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from fsspec.callbacks import Callback
 
 from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.addresses import MirroredPath
+from lm_eval_flips.logs.processes import runs
 from lm_eval_flips.logs.remote_files import READ_FOLDERS, Progress, Wanted
 
 # What stores tell of a file that is another once its content is.
@@ -27,6 +30,7 @@ STAMPS = (
     *("modified", "modify", "LastModified", "last_modified", "Last-Modified", "updated"),
     *("modificationTime", "date_time"),
 )
+FETCHING = re.compile(r"\.fetching-(\d+)-.*")  # by which process
 ROUNDS = 2  # how often a file is fetched that changes meanwhile
 SECONDS, TICKS = 2**31, 10**7  # that every file system can keep, in steps of 100 ns
 
@@ -147,7 +151,8 @@ class Mirror:
     def _fetch(self, missing: Mapping[str, Listed], folder: Path) -> dict[str, Listed]:
         """Fetch files beside the mirror; those that are still the same then take their place."""
         self.sizes |= {name: file.size or 0 for name, file in missing.items()}
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as beside:
+        _sweep(folder)
+        with tempfile.TemporaryDirectory(prefix=f".fetching-{os.getpid()}-", dir=folder) as beside:
             parts = {name: os.path.join(beside, str(i)) for i, name in enumerate(missing)}
             places = [file.place for file in missing.values()]
             self._get(places, list(parts.values()))
@@ -173,6 +178,14 @@ class Mirror:
 
     def _gone(self, name: str) -> FlipsError:
         return FlipsError(f"'{self._path(name)}' disappeared while it was read; compare again")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process was fetching that is no more."""
+    for left in folder.glob(".fetching-*"):
+        match = FETCHING.fullmatch(left.name)
+        if match and not runs(int(match[1])):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -1,10 +1,26 @@
-"""Processes that read or compute beside this one end with it, however it ends."""
+"""Processes that read or compute beside this one end with it, however it ends; which ones run."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
+
+
+def runs(process: int) -> bool:
+    """Whether a process of this machine is there.
+
+    Example:
+        >>> runs(os.getpid())
+        True
+    """
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def end_with_parent() -> None:

@@ -6,6 +6,8 @@ import functools
 import http.server
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,6 +249,25 @@ def test_no_name_leads_out_of_the_mirror(memory: fsspec.AbstractFileSystem, cach
         f"memory://bucket/runs/int4/org__llama-int4/{name}",
         f"memory://bucket/runs/int4/{name}",
     ]
+
+
+def test_what_a_killed_process_was_fetching_goes(
+    memory: fsspec.AbstractFileSystem, cache: Path
+) -> None:
+    """At the next fetch; what a running process fetches stays."""
+    load_run("memory://bucket/runs/int4")
+    (folder,) = {file.parent.parent for file in cache.rglob("results_*.json")}
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead, alive = folder / f".fetching-{ended.pid}-x", folder / f".fetching-{os.getpid()}-x"
+    for left in (dead, alive):
+        left.mkdir()
+        (left / "0").write_bytes(b"half")
+    memory.pipe("/bucket/runs/int4/org__llama-int4/results_2026-02-02T03-04-05.678901.json", b"{}")
+    with pytest.raises(FlipsError, match="results_2026-02-02"):
+        load_run("memory://bucket/runs/int4")
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_addresses_are_never_written(tmp_path: Path) -> None:

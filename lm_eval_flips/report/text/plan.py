@@ -80,8 +80,18 @@ def plan_warnings(plan: Plan, samples: Path) -> Iterator[str]:
         )
 
 
-def next_commands(plan: Plan, base: Run, samples: Path, baseline: Path) -> list[str]:
-    """The commands to go on with: evaluate the compressed model, compare it."""
+def next_commands(
+    plan: Plan, base: Run, samples: Path, baseline: Path, *, first: bool = False
+) -> list[str]:
+    """The commands to go on with: evaluate the compressed model; compare it, or draw the others.
+
+    Args:
+        plan: whom to evaluate.
+        base: the baseline's run.
+        samples: the file for ``--samples``.
+        baseline: where the run lies.
+        first: it is the first of two stages.
+    """
     model = str(base.results.config.get("model", "hf"))
     # they are known to lm_eval only where this package registers it
     program = "lm-eval-flips eval" if model in OWN_MODELS else "lm_eval run"
@@ -96,10 +106,11 @@ def next_commands(plan: Plan, base: Run, samples: Path, baseline: Path) -> list[
     given = [f"{flag} {shlex.quote(value)}" for flag, value in flags.items()]
     switches = ["--apply_chat_template"] if base.results.chat_template else []
     before, drawn = (shlex.quote(str(path)) for path in (_shown(baseline), samples))
-    return [
-        " ".join([program, *given, *switches, "--log_samples"]),
-        f"lm-eval-flips compare {before} RUN --plan {drawn}",
-    ]
+    evaluate = " ".join([program, *given, *switches, "--log_samples"])
+    if first:
+        others = "--pilot RUN --half-width WIDTH --output ALL.json"
+        return [evaluate, f"lm-eval-flips plan {before} --go-on {drawn} {others}"]
+    return [evaluate, f"lm-eval-flips compare {before} RUN --plan {drawn}"]
 
 
 def _shown(baseline: Path) -> str:

@@ -103,6 +103,17 @@ def test_the_next_commands_are_those_of_the_baseline(tmp_path: Path) -> None:
     ]
 
 
+def test_after_the_first_of_two_stages_the_others_are_drawn(tmp_path: Path) -> None:
+    """By the run of the first ones, under another name; they are evaluated alike."""
+    plan, base = made(tmp_path)
+    evaluate, more = next_commands(plan, base, SAMPLES, Path("runs/base"), first=True)
+    assert evaluate == next_commands(plan, base, SAMPLES, Path("runs/base"))[0]
+    assert shlex.split(more) == [
+        *("lm-eval-flips", "plan", "runs/base", "--go-on", str(SAMPLES), "--pilot", "RUN"),
+        *("--half-width", "WIDTH", "--output", "ALL.json"),
+    ]
+
+
 def test_what_shapes_prompts_is_repeated(tmp_path: Path) -> None:
     """A chat template and equal numbers of examples; not where tasks differ in these."""
     shots = dict.fromkeys(("large", "small", "written"), 5)
