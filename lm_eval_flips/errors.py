@@ -19,6 +19,10 @@ class OtherBaselineError(FlipsError):
     """Distances that were measured from another baseline than the one at hand."""
 
 
+class NotJudgedError(FlipsError):
+    """Runs that hold nothing but answers that only a judge can grade, and that none did yet."""
+
+
 class HarnessError(FlipsError, SystemExit):
     """A FlipsError raised inside the harness.
 

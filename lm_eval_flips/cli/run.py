@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -15,7 +16,7 @@ from lm_eval_flips.cli.compress import MakerOption, models_of_schemes
 from lm_eval_flips.cli.options import Asked, NoColorOption, ReportOption, takes_options
 from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.report import PageAhead, page_files
-from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.errors import FlipsError, NotJudgedError
 from lm_eval_flips.logs.addresses import refuse_address
 from lm_eval_flips.logs.output_files import write_whole
 
@@ -162,7 +163,15 @@ def run(
     if baseline_only:
         say(f"go on with --baseline {schedule.baseline.folder} --compressed …")
         return
-    gates = _compare(schedule, asked, json_file=json_file, report=report, until=until)
+    try:
+        gates = _compare(schedule, asked, json_file=json_file, report=report, until=until)
+    except NotJudgedError as error:  # what was asked for is done: only a judge can go on
+        folders = [schedule.baseline.folder, *(one.folder for one in schedule.compressed)]
+        runs = " ".join(shlex.quote(str(folder)) for folder in folders)
+        say(f"evaluated; {error}. Go on with:")
+        say(f"  lm-eval-flips judge {runs} --judge-model NAME")
+        say(f"  lm-eval-flips compare {runs}")
+        return
     if gates:
         from lm_eval_flips.report.text.gate import gate_lines
 

@@ -27,10 +27,11 @@ from lm_eval_flips.comparison.warning_rules import (
 )
 from lm_eval_flips.comparison.warnings import Warning  # noqa: A004
 from lm_eval_flips.compression.run_scheme import run_scheme
-from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.errors import FlipsError, NotJudgedError, named
 from lm_eval_flips.logs.runs import Run
 from lm_eval_flips.pairs.logged_metrics import Key, paired_metrics
 from lm_eval_flips.pairs.metric import PairedMetric
+from lm_eval_flips.pairs.not_judged import WAY_OUT
 from lm_eval_flips.pairs.readings import CORRECT
 from lm_eval_flips.pairs.unused import UNUSED
 
@@ -148,6 +149,12 @@ def _chosen(
     metrics = [metric for metric in logged if wanted is None or metric.metric in names]
     if metrics:
         return metrics
+    ungraded = {finding.task for finding in paired.findings if finding.way_out == WAY_OUT}
+    if wanted is None and all(pairs.task in ungraded for pairs in paired.pairs):
+        raise NotJudgedError(
+            f"the answers of {named(sorted(map(str, ungraded)))} have no score but a judge's, and "
+            "none was asked: lm-eval-flips judge grades both runs"
+        )
     unused = [finding.sentence for finding in paired.findings if finding.code == UNUSED]
     why = f" ({'; '.join(dict.fromkeys(unused))})" if unused else ""
     have = named(sorted({metric.metric for metric in logged}), shown=20) or "none"

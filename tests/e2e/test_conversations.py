@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 import lm_eval_flips.cli  # noqa: F401  (its verbs)
 from lm_eval_flips import compare
 from lm_eval_flips.cli.app import app
+from tests.e2e.conftest import run
 from tests.generators.conversations import write_questions
 from tests.generators.gguf_files import write_gguf
 from tests.generators.harness_runs import evaluated
@@ -90,3 +92,27 @@ def test_two_models_talk_are_judged_and_compared(
     assert sorted((own["doc_id"], own["turn"]) for own in lines) == [
         (doc, turn) for doc in range(len(TURNS)) for turn in (1, 2)
     ]
+
+
+def test_a_run_of_conversations_alone_says_how_to_go_on(
+    tiny_model: Path, perturbed_model: Path, tmp_path: Path
+) -> None:
+    """All is evaluated, and nothing can be compared before a judge was asked: no error."""
+    questions = write_questions(tmp_path / "data", TURNS[:2])
+    tasks = run([sys.executable, "-m", "lm_eval_flips", "tasks"], tmp_path).stdout.strip()
+    done = run(
+        [
+            *(sys.executable, "-m", "lm_eval_flips", "run", "--model", "hf"),
+            *("--baseline", f"pretrained={tiny_model},dtype=float32"),
+            *("--compressed", f"pretrained={perturbed_model},dtype=float32"),
+            *("--tasks", "flips_turns", "--include_path", tasks, "--device", "cpu"),
+            *("--metadata", json.dumps({"questions": str(questions)}), "--apply_chat_template"),
+            *("--gen_kwargs", "max_gen_toks=4", "--output_path", "runs"),
+        ],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "evaluated; the answers of flips_turns have no score but a judge's" in done.stdout
+    last = done.stdout.splitlines()[-2:]
+    assert last[0].strip() == "lm-eval-flips judge runs/baseline runs/perturbed --judge-model NAME"
+    assert last[1].strip() == "lm-eval-flips compare runs/baseline runs/perturbed"
