@@ -6,6 +6,7 @@ Importing this loads no torch, so that the processes may be forked before it is.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -136,6 +137,8 @@ def _computing(baseline: Run, runs: Sequence[Run], asked: Options, workers: int)
         return
     # a fork starts at once, but is only safe before torch has started its threads
     forks = sys.platform == "linux" and "torch" not in sys.modules
+    if forks and os.environ.get("OMP_NUM_THREADS") == "1":
+        from lm_eval_flips.leaderboard import entry  # noqa: F401  (once for all: it starts none)
     with futures.ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("fork" if forks else "spawn"),
