@@ -68,12 +68,9 @@ def _parts(comparison: Comparison, *, details: bool, fit: bool) -> Iterator[Rend
     if few or details:
         for place in order:
             run = comparison.compressed[place]
-            yield Text()
-            if len(names) > 1:
-                yield Text(names[place], style="bold")
             tables.append(run_table(run, fit=fit))
-            yield tables[-1]
-            yield from map(Text, details_of(run) if details else ())
+            name = names[place] if len(names) > 1 else None
+            yield from _run(run, name, tables[-1], details=details)
     yield Text()
     if few and (line := ranking_line(comparison)):
         yield Text(line)
@@ -84,6 +81,18 @@ def _parts(comparison: Comparison, *, details: bool, fit: bool) -> Iterator[Rend
     if not details:
         rest = "statistics in words" if few else "each model's tasks, and statistics in words"
         yield Text(f"--details: {rest}", style="dim")
+
+
+def _run(
+    run: RunComparison, name: str | None, table: RenderableType, *, details: bool
+) -> Iterator[RenderableType]:
+    """A compressed run's table, under its name where there are others."""
+    yield Text()
+    if name is not None:
+        yield Text(name, style="bold")
+    yield table
+    if details:
+        yield from map(Text, details_of(run))
 
 
 def _head(comparison: Comparison) -> Iterator[Text]:
