@@ -23,11 +23,11 @@ from lm_eval_flips.cli.options import (
     WideOption,
     takes_options,
 )
-from lm_eval_flips.cli.output import Outputs, console
+from lm_eval_flips.cli.output import Outputs, console, say
 from lm_eval_flips.cli.plots import PlotsAhead
 from lm_eval_flips.cli.report import PageAhead, page_files
 from lm_eval_flips.cli.sides import BaselineRuns, CompressedRuns, SidesVerb
-from lm_eval_flips.errors import FlipsError
+from lm_eval_flips.errors import FlipsError, named
 from lm_eval_flips.logs.output_files import replacing, write_whole
 from lm_eval_flips.report.given_sizes import parse_sizes
 
@@ -61,6 +61,10 @@ def compare(
         Path | None,
         typer.Option(help="Put a Markdown block into this model card, or renew the one there."),
     ] = None,
+    eval_results: Annotated[
+        Path | None,
+        typer.Option(help="Write the YAML of results that the model hub reads; it is not sent."),
+    ] = None,
     details: DetailsOption = False,
     wide: WideOption = False,
     show_flips: Annotated[
@@ -73,8 +77,20 @@ def compare(
 ) -> None:
     """Compare compressed runs with their baseline, sample by sample."""
     if plan is not None:
-        _refuse_pictures({"--report": report, "--plots": plots, "--model-card": model_card})
-    files = {"--json": json_file, "--per-sample": per_sample, "--model-card": model_card}
+        _refuse_pictures(
+            {
+                "--report": report,
+                "--plots": plots,
+                "--model-card": model_card,
+                "--eval-results": eval_results,
+            }
+        )
+    files = {
+        "--json": json_file,
+        "--per-sample": per_sample,
+        "--model-card": model_card,
+        "--eval-results": eval_results,
+    }
     outputs = Outputs(
         {**files, **page_files("--report", report)},
         overwrite=overwrite,
@@ -100,11 +116,22 @@ def compare(
         from lm_eval_flips.report.files.model_card import model_card as block
 
         renew(model_card, block(result, harness=runs.baseline.results.lm_eval_version))
+    if eval_results:
+        _write_hub_results(eval_results, result, harness=runs.baseline.results.lm_eval_version)
     _write_numbers(result, json_file=json_file, per_sample=per_sample)
     if pictures is not None:
         pictures.write(result, sizes=sizes)
     if page is not None:
         page.write(result, sizes=sizes)
+
+
+def _write_hub_results(file: Path, result: Comparison, *, harness: str | None) -> None:
+    from lm_eval_flips.report.files.hub_results import hub_results
+
+    found = hub_results(result, harness=harness)
+    write_whole(file, found.text.encode())
+    if found.left_out:
+        say(f"not in {file}, as no data set of the hub is theirs: {named(list(found.left_out))}")
 
 
 def _refuse_pictures(asked: Mapping[str, Path | None]) -> None:

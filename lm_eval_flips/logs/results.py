@@ -58,6 +58,9 @@ class TaskConfig(msgspec.Struct, gc=False):
     filter_list: Any = None
     fewshot_config: dict[str, Any] | None = None
     repeats: Any = 1
+    dataset_path: Any = None
+    dataset_name: Any = None
+    dataset_kwargs: Any = None
 
 
 class Results(msgspec.Struct, gc=False):

@@ -206,6 +206,17 @@ def test_the_margin_is_an_option_of_compare(folders: list[str]) -> None:
     assert "equivalence within ±0.01: Too few samples to tell" in done.stdout
 
 
+def test_results_for_the_hub_are_written_or_refused_in_one_line(
+    folders: list[str], tmp_path: Path
+) -> None:
+    """These tasks are of no data set there: nothing is written."""
+    file = tmp_path / "results.yaml"
+    done = command("compare", *folders[:2], "--eval-results", str(file))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the data set of no task lies on the hub")
+    assert not file.exists()
+
+
 def test_a_model_card_is_made_and_renewed(folders: list[str], tmp_path: Path) -> None:
     """Only the block is replaced; a card whose marks are no pair is left as it is."""
     card = tmp_path / "README.md"
