@@ -32,9 +32,7 @@ __all__ = ["Comparison", "FlipsError", "Row", "Run", "compare", "compare_planned
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # takes longer than all the rest here
-
-        return version("lm-eval-flips")
+        return import_module("lm_eval_flips.logs.names").own_version()
     if name in _HOMES:
         return getattr(import_module(f"lm_eval_flips.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lm_eval_flips' has no attribute '{name}'")

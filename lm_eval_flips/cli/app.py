@@ -87,9 +87,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # only here: it takes longer than the rest of --help
+        from lm_eval_flips.logs.names import own_version
 
-        typer.echo(f"lm-eval-flips {version('lm-eval-flips')}")
+        typer.echo(f"lm-eval-flips {own_version()}")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -156,13 +157,12 @@ class Store:
             self._stream = self.file.open("a+b")
         except OSError as error:
             raise FlipsError(f"'{self.file}' cannot be written: {error.strerror}") from None
-        try:
+        with ExitStack() as unless_read:
+            unless_read.callback(self._stream.close)
             self._locked()
             self.known = {own.key: own for own in _read(self.file)}
             self._cut_off()
-        except BaseException:
-            self._stream.close()
-            raise
+            unless_read.pop_all()
 
     def _locked(self) -> None:
         import fcntl

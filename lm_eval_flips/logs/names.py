@@ -12,6 +12,21 @@ NOISE_FLOOR = "noise-floor"  # folder of a baseline's second run
 OLD_SAMPLES_NAME = re.compile(rf"samples_.+_{DATE}\.json", re.DOTALL)
 
 
+def own_version() -> str:
+    """The version of this package, as it is installed; of a checkout that is not, that it is none.
+
+    Example:
+        >>> own_version().split(".")[0].isdigit()
+        True
+    """
+    from importlib.metadata import PackageNotFoundError, version  # takes longer than --help may
+
+    try:
+        return version("lm-eval-flips")
+    except PackageNotFoundError:
+        return "0+not.installed"
+
+
 def last_name(model: str) -> str:
     r"""A model's name without the folder or account it is in.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from math import isnan
 from typing import Any
 
 from lm_eval_flips.comparison.numbers import one_each
 from lm_eval_flips.comparison.result import Comparison, Row, RunComparison
 from lm_eval_flips.errors import FlipsError, named
+from lm_eval_flips.logs.names import own_version
 from lm_eval_flips.logs.results import TaskConfig
 from lm_eval_flips.report.columns import COLUMN
 from lm_eval_flips.report.names import model_name
@@ -107,5 +107,5 @@ def _notes(comparison: Comparison, run: RunComparison, row: Row, *, harness: str
     if row.distances is not None:
         told.append(f"choice KL {COLUMN['choice_kl'].text(row)} nats")
     by = f"lm_eval {harness}, " if harness else ""
-    told.append(f"{by}lm-eval-flips {version('lm-eval-flips')}")
+    told.append(f"{by}lm-eval-flips {own_version()}")
     return "; ".join(told)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from markupsafe import Markup
 
 from lm_eval_flips.comparison.result import Comparison
 from lm_eval_flips.comparison.standing import standings_of
-from lm_eval_flips.logs.names import last_name
+from lm_eval_flips.logs.names import last_name, own_version
 from lm_eval_flips.report.changed.changed import WORDS, Found, find_changed
 from lm_eval_flips.report.charts import NamedChart, charts_of
 from lm_eval_flips.report.charts.shown_runs import ShownRun, shown_runs
@@ -88,7 +87,7 @@ def page(
         answer_signs=json_text(SIGN_WORDS),
         scripts=scripts,
         policy=security_policy(list(scripts.values())),
-        version=version("lm-eval-flips"),
+        version=own_version(),
         made=date.today().isoformat(),
     )
     return Page(html=html, beyond=tuple(found) if len(found) > most else ())
